@@ -1,0 +1,44 @@
+//! `approve`: a yes or no from a person.
+
+use parole_durable::Effect;
+use parole_policy::{Capability, GrantKey, Kind, Level, Timeout};
+use serde::Serialize;
+use serde_json::Value;
+use wasmtime::StoreContextMut;
+use wasmtime::component::LinkerInstance;
+
+use crate::{Entry, Execution, person};
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "approve",
+        interface: "parole:capabilities/approve@0.1.0",
+        level: Level::Restricted,
+        kind: Kind::Person,
+        grant_keys: &[GrantKey::TimeoutMs],
+        default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
+        summary: "asks a person for a yes or no",
+    },
+    functions: &[("approve", Effect::Await)],
+    wit: include_str!("../../../wit/approve.wit"),
+    link,
+    summary: |arguments| person::field(arguments, "question"),
+    answer: Some(answer),
+};
+
+#[derive(Serialize)]
+struct Question {
+    question: String,
+}
+
+fn answer(value: &Value) -> Result<(), String> {
+    if value.is_boolean() { Ok(()) } else { Err("expected true or false (--value true)".into()) }
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("approve", |mut store: StoreContextMut<'_, Execution>, (question,): (String,)| {
+        Box::new(async move {
+            Ok((person::ask::<bool>(store.data_mut(), &ENTRY, "approve", &Question { question }).await?,))
+        })
+    })
+}

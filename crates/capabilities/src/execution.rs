@@ -1,0 +1,567 @@
+//! The state of one running guest, and the few ways in which a capability may act on it.
+//!
+//! A send-only call is [`Execution::send`]. Any other begins with [`Execution::begin`]: it is
+//! answered from the journal, or open; an open one is decided ([`Execution::decide`]), perhaps
+//! admitted and made durable ([`Execution::admit`]), performed, and finished
+//! ([`Execution::finish`] or [`Execution::refuse`]). A call that waits does so in
+//! [`Execution::wait`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use parole_durable::hub::{Receipt, now};
+use parole_durable::ids::NEVER;
+use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
+use parole_durable::store::{Lease, NewExecution, Usage};
+use parole_durable::{
+    Commit, Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, PromiseState, StepResult,
+    UnixMs, Value, Write, promise,
+};
+use parole_policy::{Arguments, DenialKind, Permit, Timeout, Verdict, decide};
+use wasmtime::ResourceLimiter;
+
+use crate::meter::Meter;
+use crate::scope::Scope;
+use crate::sink::{Event, Sink, event_of};
+use crate::stop::Stop;
+use crate::types::{self, Error, Refused, json};
+use crate::validator::Call;
+use crate::waiting_room::WaitingRoom;
+use crate::{ALL, Entry};
+
+/// Output is made durable and shown at the latest this long after it was sent, while the guest runs.
+const OUTPUT_DELAY: Duration = Duration::from_millis(25);
+/// Steps of a guest that runs without a wait are made durable in lots of this many.
+const STEPS_A_COMMIT: usize = 1024;
+/// Recorded steps are read in pages of this many.
+const STEPS_A_PAGE: usize = 1024;
+
+/// What the guest's calls may do about waiting.
+#[derive(Clone)]
+pub struct Parking {
+    /// The first wait of any kind parks, and the lease is given back.
+    pub detach: bool,
+    /// A wait for a person parks, and the lease is given back.
+    pub leave_persons: bool,
+    /// A guest that has waited this long gives its memory up.
+    pub after: Duration,
+    /// Where the waiting guests of a process are counted.
+    pub room: Arc<WaitingRoom>,
+}
+
+/// What is written with the first commit of an execution.
+pub struct Birth {
+    /// The execution itself.
+    pub new: NewExecution,
+    /// The payload that pins its set-up.
+    pub setup: Arc<[u8]>,
+    /// The bytes of its component: kept unless the first commit is the last.
+    pub component: Arc<[u8]>,
+}
+
+/// What an [`Execution`] is made of.
+pub struct Parts {
+    /// The replay core.
+    pub journal: Journal,
+    /// Where it is made durable.
+    pub hub: Hub,
+    /// The fence under which this process holds it.
+    pub fence: Fence,
+    /// For a new execution.
+    pub birth: Option<Box<Birth>>,
+    /// The digest of the component.
+    pub component: Digest,
+    /// What it may reach.
+    pub scope: Arc<Scope>,
+    /// Where its output goes.
+    pub sink: Arc<dyn Sink>,
+    /// Its clocks.
+    pub meter: Arc<Meter>,
+    /// What had been used when this attempt began.
+    pub used: Usage,
+    /// What to do about waits.
+    pub parking: Parking,
+    /// Counts memories and tables.
+    pub limiter: Box<dyn ResourceLimiter + Send + Sync>,
+}
+
+/// The store data of a running guest.
+pub struct Execution {
+    parts: Parts,
+    /// Whether the replay is over.
+    live: bool,
+    flights: VecDeque<Flight>,
+    shown: u64,
+    output_since: Option<Instant>,
+    /// What `write_file` has used of its quota.
+    pub(crate) written: Written,
+}
+
+/// Bytes and files that this execution has written.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+}
+
+/// A commit under way, and the output to show when it is durable.
+struct Flight {
+    receipt: Receipt,
+    output: Vec<Vec<u8>>,
+    upto: u64,
+}
+
+/// What a call comes to at first.
+pub(crate) enum Begin {
+    /// The journal knows the answer.
+    Answered(Result<Vec<u8>, Error>),
+    /// It is to be decided and performed.
+    Open(Open),
+}
+
+impl Execution {
+    /// An execution at the start of an attempt.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let live = parts.journal.is_live();
+        let shown = parts.used.shown;
+        Self { parts, live, flights: VecDeque::new(), shown, output_since: None, written: Written::default() }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ExecutionId {
+        self.parts.journal.execution()
+    }
+
+    /// Its journal.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.parts.journal
+    }
+
+    /// The limiter, for the engine.
+    pub fn limiter(&mut self) -> &mut (dyn ResourceLimiter + 'static) {
+        &mut *self.parts.limiter
+    }
+
+    pub(crate) fn scope(&self) -> Arc<Scope> {
+        Arc::clone(&self.parts.scope)
+    }
+
+    /// Reads recorded steps when they are needed, and notices the head of the journal.
+    fn catch_up(&mut self) -> Result<(), Stop> {
+        if self.live {
+            return Ok(());
+        }
+        while self.parts.journal.starved() {
+            let steps = self.parts.hub.steps(self.id(), self.parts.journal.wants(), STEPS_A_PAGE)?;
+            let last = steps.len() < STEPS_A_PAGE;
+            self.show_again(&steps);
+            self.parts.journal.feed(steps, last)?;
+        }
+        if self.parts.journal.is_live() {
+            self.live = true;
+            self.parts.meter.restart(self.parts.used);
+        }
+        Ok(())
+    }
+
+    /// Output that had been made durable, but perhaps not shown, before a crash.
+    fn show_again(&mut self, steps: &[parole_durable::Step]) {
+        for step in steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.shown) {
+            show(&*self.parts.sink, self.parts.journal.execution(), &step.arguments);
+            self.shown = step.number + step.calls;
+        }
+    }
+
+    /// Takes a send-only call. `refusable` is the text that validators judge.
+    pub(crate) fn send(
+        &mut self,
+        entry: &'static Entry,
+        channel: u8,
+        head: &[u8],
+        body: &[u8],
+        refusable: &str,
+    ) -> Result<(), Stop> {
+        self.catch_up()?;
+        let mut channel = channel;
+        if self.live && self.refusal(entry, &Arguments::None, refusable.as_bytes()).is_some() {
+            channel |= DROPPED;
+        }
+        match self.parts.journal.send(channel, head, body) {
+            Ok(()) => {}
+            Err(parole_durable::journal::Fault::Limit { name, limit }) => return Err(self.cut(channel, body, name, limit)),
+            Err(fault) => return Err(fault.into()),
+        }
+        if self.output_since.is_none() {
+            self.output_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The output limit: what still fits of a line is kept, with a mark after it.
+    fn cut(&mut self, channel: u8, body: &[u8], name: &'static str, limit: u64) -> Stop {
+        if channel == crate::sink::PRINT
+            && let Ok(text) = std::str::from_utf8(body)
+        {
+            let left = usize::try_from(self.parts.journal.output_left()).unwrap_or(usize::MAX);
+            let fits = text.floor_char_boundary(left.min(text.len()));
+            if let Err(fault) = self.parts.journal.send(channel, b"", &body[..fits]) {
+                return fault.into();
+            }
+        }
+        if let Err(fault) = self.parts.journal.send(crate::sink::CUT, b"", b"") {
+            return fault.into();
+        }
+        Stop::Limit { name, limit: parole_policy::limits::size_text(limit) }
+    }
+
+    /// Takes any other call: from the journal, or open. `arguments` is canonical JSON.
+    pub(crate) fn begin(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Begin, Stop> {
+        self.catch_up()?;
+        let number = self.parts.journal.calls();
+        match self.parts.journal.call(function, effect, arguments)? {
+            Next::Open(open) => Ok(Begin::Open(open)),
+            Next::Replayed(result) => {
+                types::decode(result).map(Begin::Answered).ok_or(Stop::Unreadable(number))
+            }
+        }
+    }
+
+    /// Asks the policy, then the validators, about the values that will be acted on.
+    pub(crate) fn decide<'s>(
+        &self,
+        scope: &'s Scope,
+        entry: &'static Entry,
+        typed: &Arguments<'s>,
+        arguments: &[u8],
+    ) -> Result<Permit<'s>, Refused> {
+        match decide(&scope.policy, 0, &entry.capability, typed) {
+            Verdict::Allow(permit) => match self.judge(entry, arguments) {
+                None => Ok(permit),
+                Some(refused) => Err(refused),
+            },
+            Verdict::Deny(denial) => Err(Refused {
+                capability: entry.capability.name.into(),
+                argument: argument_of(typed),
+                error: match denial.kind {
+                    DenialKind::Denied => Error::Denied(denial.reason),
+                    DenialKind::Invalid => Error::Invalid(denial.reason),
+                    DenialKind::TooLarge(limit) => Error::TooLarge(limit),
+                },
+                remedy: denial.remedy,
+            }),
+        }
+    }
+
+    fn refusal(&self, entry: &'static Entry, typed: &Arguments<'_>, arguments: &[u8]) -> Option<Refused> {
+        let scope = &*self.parts.scope;
+        match decide(&scope.policy, 0, &entry.capability, typed) {
+            Verdict::Allow(_) if scope.validators.is_empty() => None,
+            _ => self.decide(scope, entry, &Arguments::None, arguments).err(),
+        }
+    }
+
+    fn judge(&self, entry: &'static Entry, arguments: &[u8]) -> Option<Refused> {
+        let name = entry.capability.name;
+        let mut call = None;
+        for validator in self.parts.scope.validators.iter().filter(|validator| &*validator.capability == name) {
+            let call = call.get_or_insert_with(|| Call {
+                execution: self.id(),
+                capability: name,
+                arguments: String::from_utf8_lossy(arguments).into(),
+            });
+            if let Err(reason) = validator.judge(call) {
+                return Some(Refused {
+                    capability: name.into(),
+                    argument: None,
+                    error: Error::Denied(reason),
+                    remedy: format!("the validator `{}` of this host decides", validator.name),
+                });
+            }
+        }
+        None
+    }
+
+    /// Ends an open call with a refusal: recorded, so that a replay answers the same.
+    pub(crate) fn refuse(&mut self, open: Open, refused: Refused) -> Result<Error, Stop> {
+        let result = match &refused.error {
+            Error::Denied(_) => StepResult::Denied(json(&refused)),
+            error => StepResult::Err(json(error)),
+        };
+        tracing::info!(execution = %self.id(), capability = refused.capability, "denied");
+        self.parts.journal.complete(open, None, result, now())?;
+        Ok(refused.error)
+    }
+
+    /// Ends an open call with its result.
+    pub(crate) fn finish(
+        &mut self,
+        open: Open,
+        promise: Option<PromiseId>,
+        result: &Result<Vec<u8>, Error>,
+    ) -> Result<(), Stop> {
+        Ok(self.parts.journal.complete(open, promise, types::encode(result), now())?)
+    }
+
+    /// The id that an open call has, at this and every later attempt.
+    pub(crate) fn key(&self, open: &Open, capability: &str) -> PromiseId {
+        self.parts.journal.promise_id(open, capability)
+    }
+
+    /// Records that an effect is about to happen, and makes that durable with all that came before.
+    pub(crate) async fn admit(&mut self, open: &Open) -> Result<(), Stop> {
+        self.parts.journal.admit(open, None, now());
+        self.commit(Lease::Keep).await
+    }
+
+    /// Makes the promise of an open call, or finds the one that it made before a crash.
+    pub(crate) fn promise(
+        &mut self,
+        open: &Open,
+        entry: &'static Entry,
+        arguments: Vec<u8>,
+        deadline: UnixMs,
+    ) -> Result<PromiseId, Error> {
+        if let Some(id) = open.admitted.as_ref().and_then(|admitted| admitted.promise.clone()) {
+            return Ok(id);
+        }
+        if let Err(limit) = self.parts.journal.may_wait() {
+            return Err(Error::Exhausted(format!("promises: {limit} may be pending at once")));
+        }
+        let name = entry.capability.name;
+        let id = self.key(open, name);
+        let timer = entry.capability.kind == parole_policy::Kind::Timer;
+        let mut tags = BTreeMap::from([
+            (promise::TAG_CAPABILITY.into(), name.into()),
+            (promise::TAG_EXECUTION.into(), self.id().to_string()),
+            (promise::TAG_STEP.into(), open.number.to_string()),
+            (promise::TAG_COMPONENT.into(), self.parts.component.to_string()),
+            (promise::TAG_EXTERNAL.into(), "true".into()),
+        ]);
+        if timer {
+            tags.insert(promise::TAG_TIMER.into(), "true".into());
+        }
+        let now = now();
+        let record = PromiseRecord {
+            id: id.clone(),
+            state: PromiseState::Pending,
+            param: Value::json(String::from_utf8(arguments).unwrap_or_default()),
+            value: Value::default(),
+            tags,
+            timeout_at: deadline,
+            created_at: now,
+            settled_at: None,
+        };
+        self.parts.journal.admit(open, Some(record), now);
+        Ok(id)
+    }
+
+    /// When a promise made now would expire.
+    pub(crate) fn deadline(&self, entry: &'static Entry) -> UnixMs {
+        match self.parts.scope.policy.timeout_of(&entry.capability) {
+            Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
+            Timeout::Never => NEVER,
+        }
+    }
+
+    /// Waits for a promise, in memory or by parking, and gives the settled record.
+    pub(crate) async fn wait(&mut self, id: &PromiseId) -> Result<PromiseRecord, Stop> {
+        let mut record = self.parts.hub.promise(id)?;
+        if record.is_none() || self.parts.journal.unsaved_steps() > 0 {
+            record = self.barrier_before_wait(record, id).await?;
+        }
+        let Some(record) = record else { return Err(Stop::Fenced) };
+        let record = if record.state == PromiseState::Pending { self.wait_for(record).await? } else { record };
+        if record.state == PromiseState::RejectedCanceled {
+            // Either the promise was canceled, or with it the execution.
+            let held = self.parts.hub.execution(self.id())?;
+            if held.is_none_or(|held| held.fence != self.parts.fence || held.outcome.is_some()) {
+                return Err(Stop::Fenced);
+            }
+        }
+        Ok(record)
+    }
+
+    async fn barrier_before_wait(
+        &mut self,
+        known: Option<PromiseRecord>,
+        id: &PromiseId,
+    ) -> Result<Option<PromiseRecord>, Stop> {
+        // One commit does for a guest that is left alone: nobody can have answered yet.
+        let new = known.is_none();
+        let silent = !self.parts.journal.has_output() && self.flights.is_empty();
+        let lease = if new && silent && self.parting_at_once(id) { Lease::Release } else { Lease::Keep };
+        let released = lease == Lease::Release;
+        self.commit(lease).await?;
+        let record = self.parts.hub.promise(id)?;
+        match record {
+            Some(record) if released && record.state == PromiseState::Pending => Err(Stop::Parked {
+                promise: id.clone(),
+                deadline: record.timeout_at,
+                timer: record.is_timer(),
+                released,
+            }),
+            Some(_) if released => Err(Stop::Parked { promise: id.clone(), deadline: 0, timer: true, released }),
+            record => Ok(record),
+        }
+    }
+
+    fn parting_at_once(&self, id: &PromiseId) -> bool {
+        self.parts.parking.detach || (self.parts.parking.leave_persons && !id.as_str().starts_with("sleep:"))
+    }
+
+    async fn wait_for(&mut self, record: PromiseRecord) -> Result<PromiseRecord, Stop> {
+        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
+        if self.parts.parking.detach || (self.parts.parking.leave_persons && !timer) {
+            self.commit(Lease::Release).await?;
+            return Err(Stop::Parked { promise: id, deadline, timer, released: true });
+        }
+        self.parts.sink.event(self.id(), Event::Waiting(&record));
+        self.parts.meter.pause();
+        let settled = self.settled_in_memory(&id, deadline).await;
+        self.parts.meter.resume();
+        match settled? {
+            Some(record) => Ok(record),
+            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
+        }
+    }
+
+    /// The settled record, or `None` when the guest is to give its memory up.
+    async fn settled_in_memory(&self, id: &PromiseId, deadline: UnixMs) -> Result<Option<PromiseRecord>, Stop> {
+        let mut seat = self.parts.parking.room.enter();
+        let park = tokio::time::sleep(self.parts.parking.after);
+        tokio::pin!(park);
+        loop {
+            let waiter = self.parts.hub.settled(id, deadline);
+            match self.parts.hub.promise(id)? {
+                Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
+                Some(_) => {}
+                None => return Err(Stop::Fenced),
+            }
+            tokio::select! {
+                () = waiter => {}
+                () = &mut park => return Ok(None),
+                () = seat.evicted() => return Ok(None),
+            }
+        }
+    }
+
+    /// Makes everything so far durable, then shows the output in it.
+    ///
+    /// # Errors
+    /// [`Stop::Fenced`] when the execution is not this process's any more, [`Stop::Store`] when
+    /// the store failed: then nothing of it is shown or may be acted on.
+    pub async fn commit(&mut self, lease: Lease) -> Result<(), Stop> {
+        self.submit(lease);
+        while let Some(mut flight) = self.flights.pop_front() {
+            (&mut flight.receipt).await?;
+            self.land(&flight);
+        }
+        Ok(())
+    }
+
+    /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
+    ///
+    /// # Errors
+    /// As [`Execution::commit`].
+    pub fn pump(&mut self) -> Result<(), Stop> {
+        let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
+        if self.live && (old_output || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT) {
+            self.submit(Lease::Keep);
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        while let Some(flight) = self.flights.front_mut() {
+            match Pin::new(&mut flight.receipt).poll(&mut context) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Ready(Ok(_)) => {
+                    if let Some(flight) = self.flights.pop_front() {
+                        self.land(&flight);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, flight: &Flight) {
+        for output in &flight.output {
+            show(&*self.parts.sink, self.parts.journal.execution(), output);
+        }
+        self.shown = self.shown.max(flight.upto);
+    }
+
+    fn submit(&mut self, lease: Lease) {
+        let unsaved = self.parts.journal.take_unsaved();
+        self.output_since = None;
+        let shown_is_saved = self.shown == self.parts.used.shown;
+        let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();
+        if nothing_new && lease == Lease::Keep && shown_is_saved {
+            return;
+        }
+        let output: Vec<Vec<u8>> =
+            unsaved.steps.iter().filter(|step| step.function == OUTPUT).map(|step| step.arguments.clone()).collect();
+        let upto = self.parts.journal.calls();
+        let mut payloads = Vec::new();
+        let create = self.parts.birth.take().map(|birth| {
+            payloads.push((birth.new.setup, birth.setup));
+            if !matches!(lease, Lease::End(_)) {
+                payloads.push((birth.new.component, birth.component));
+            }
+            Box::new(birth.new)
+        });
+        let commit = Commit {
+            execution: self.id(),
+            fence: self.parts.fence,
+            create,
+            payloads,
+            steps: unsaved.steps,
+            promises: unsaved.promises,
+            usage: self.usage(),
+            lease,
+            now: now(),
+        };
+        let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
+        self.flights.push_back(Flight { receipt, output, upto });
+    }
+
+    /// What the execution has used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (cpu_us, wall_us) = if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
+        Usage {
+            cpu_us,
+            wall_us,
+            output: self.parts.journal.output(),
+            journal: self.parts.journal.size(),
+            shown: self.shown,
+        }
+    }
+}
+
+fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) {
+    for (channel, payload) in frames(output) {
+        if let Some(event) = event_of(channel, payload) {
+            sink.event(execution, event);
+        }
+    }
+}
+
+fn argument_of(arguments: &Arguments<'_>) -> Option<String> {
+    match arguments {
+        Arguments::Read { path } | Arguments::Write { path, .. } => Some((*path).into()),
+        _ => None,
+    }
+}
+
+/// The entry of a journal function name.
+#[must_use]
+pub fn entry_of(function: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| entry.functions.iter().any(|(name, _)| *name == function))
+}

@@ -1,0 +1,44 @@
+//! `input`: a line of text from a person.
+
+use parole_durable::Effect;
+use parole_policy::{Capability, GrantKey, Kind, Level, Timeout};
+use serde::Serialize;
+use serde_json::Value;
+use wasmtime::StoreContextMut;
+use wasmtime::component::LinkerInstance;
+
+use crate::{Entry, Execution, person};
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "input",
+        interface: "parole:capabilities/input@0.1.0",
+        level: Level::Restricted,
+        kind: Kind::Person,
+        grant_keys: &[GrantKey::TimeoutMs],
+        default_timeout: Timeout::After(5 * 60 * 1000),
+        summary: "asks a person for a line of text",
+    },
+    functions: &[("input", Effect::Await)],
+    wit: include_str!("../../../wit/input.wit"),
+    link,
+    summary: |arguments| person::field(arguments, "prompt"),
+    answer: Some(answer),
+};
+
+#[derive(Serialize)]
+struct Question {
+    prompt: String,
+}
+
+fn answer(value: &Value) -> Result<(), String> {
+    if value.is_string() { Ok(()) } else { Err("expected a JSON string, such as \"Ada\" (or use --data TEXT)".into()) }
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("input", |mut store: StoreContextMut<'_, Execution>, (prompt,): (String,)| {
+        Box::new(async move {
+            Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &Question { prompt }).await?,))
+        })
+    })
+}

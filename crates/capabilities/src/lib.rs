@@ -1,0 +1,102 @@
+//! The capabilities that Parole ships: one file each.
+//!
+//! # How to read it
+//!
+//! [`ALL`] is the only list. A capability is one WIT file, one file here and one line in
+//! that list: its policy key, journal name, listing and check of answers come from its
+//! [`Entry`]. [`execution`] is the state of one running guest, and the few ways in which a
+//! capability may act on it: send, wait, read, act. [`types`] is what guests see of errors.
+//!
+//! # What it does not do
+//!
+//! It does not decide (that is `parole_policy::decide`), it does not keep anything (that is
+//! `parole_durable`), and it neither loads nor drives guests (that is `parole_runtime`).
+
+mod approve;
+mod display;
+pub mod execution;
+pub mod inert;
+mod input;
+mod log;
+pub mod meter;
+mod person;
+mod print;
+mod read_file;
+mod review;
+pub mod scope;
+pub mod sink;
+mod sleep;
+pub mod stop;
+pub mod types;
+pub mod validator;
+pub mod waiting_room;
+mod write_file;
+
+use parole_durable::Effect;
+use parole_policy::{Capability, Catalogue};
+use wasmtime::component::LinkerInstance;
+
+pub use execution::Execution;
+pub use meter::Meter;
+pub use scope::Scope;
+pub use sink::{Event, Sink};
+pub use stop::Stop;
+pub use types::Error;
+pub use validator::{Call, Validator};
+
+/// Every capability, by level and then by name. A new one is one line here.
+pub static ALL: [Entry; 9] = [
+    display::ENTRY,
+    log::ENTRY,
+    print::ENTRY,
+    approve::ENTRY,
+    input::ENTRY,
+    read_file::ENTRY,
+    review::ENTRY,
+    sleep::ENTRY,
+    write_file::ENTRY,
+];
+
+static CAPABILITIES: [Capability; ALL.len()] = {
+    let mut capabilities = [ALL[0].capability; ALL.len()];
+    let mut i = 0;
+    while i < ALL.len() {
+        capabilities[i] = ALL[i].capability;
+        i += 1;
+    }
+    capabilities
+};
+
+/// The table of capabilities as the policy crate wants it.
+pub static CATALOGUE: Catalogue = Catalogue::new(&CAPABILITIES);
+
+/// What is known of one capability.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Name, interface, level, kind and grant keys.
+    pub capability: Capability,
+    /// Its functions and their effect classes.
+    pub functions: &'static [(&'static str, Effect)],
+    /// Its WIT text.
+    pub wit: &'static str,
+    /// Defines its functions in the instance of its interface.
+    pub link: fn(&mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()>,
+    /// One line on what a promise of it asks, from the arguments as they were recorded (JSON). Guest text: not inert.
+    pub summary: fn(&serde_json::Value) -> String,
+    /// Checks an answer (JSON) before a promise is settled with it; the error says what was expected.
+    /// `None`: nobody settles its promises from outside.
+    pub answer: Option<fn(&serde_json::Value) -> Result<(), String>>,
+}
+
+/// The entry of a capability.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| entry.capability.name == name)
+}
+
+/// The shared WIT: the package line with the `types` interface, and the worlds.
+pub const WIT_SHARED: [&str; 2] = [include_str!("../../../wit/types.wit"), include_str!("../../../wit/worlds.wit")];
+
+fn no_summary(_: &serde_json::Value) -> String {
+    String::new()
+}

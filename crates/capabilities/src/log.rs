@@ -1,0 +1,48 @@
+//! `log`: a record in the log of the host.
+
+use parole_durable::Effect;
+use parole_policy::{Capability, Kind, Level as PolicyLevel, Timeout};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
+
+use crate::{Entry, Execution, no_summary, sink};
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "log",
+        interface: "parole:capabilities/log@0.1.0",
+        level: PolicyLevel::Sandbox,
+        kind: Kind::SendOnly,
+        grant_keys: &[],
+        default_timeout: Timeout::Never,
+        summary: "writes a record to the log of the host",
+    },
+    functions: &[("log", Effect::Send)],
+    wit: include_str!("../../../wit/log.wit"),
+    link,
+    summary: no_summary,
+    answer: None,
+};
+
+/// `parole:capabilities/log.level`, in the order of [`sink::LOG_LEVELS`].
+#[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+enum Level {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap("log", |mut store: StoreContextMut<'_, Execution>, (level, message): (Level, String)| {
+        Ok(store.data_mut().send(&ENTRY, sink::LOG, &[level as u8], message.as_bytes(), &message)?)
+    })
+}

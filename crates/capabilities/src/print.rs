@@ -1,0 +1,31 @@
+//! `print`: a line of output.
+
+use parole_durable::Effect;
+use parole_policy::{Capability, Kind, Level, Timeout};
+use wasmtime::StoreContextMut;
+use wasmtime::component::LinkerInstance;
+
+use crate::{Entry, Execution, no_summary, sink};
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "print",
+        interface: "parole:capabilities/print@0.1.0",
+        level: Level::Sandbox,
+        kind: Kind::SendOnly,
+        grant_keys: &[],
+        default_timeout: Timeout::Never,
+        summary: "writes a line to the output of the execution",
+    },
+    functions: &[("print", Effect::Send)],
+    wit: include_str!("../../../wit/print.wit"),
+    link,
+    summary: no_summary,
+    answer: None,
+};
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap("print", |mut store: StoreContextMut<'_, Execution>, (text,): (String,)| {
+        Ok(store.data_mut().send(&ENTRY, sink::PRINT, b"", text.as_bytes(), &text)?)
+    })
+}

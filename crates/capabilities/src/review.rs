@@ -1,0 +1,57 @@
+//! `review`: a person reads, edits, and accepts or refuses a text.
+
+use parole_durable::Effect;
+use parole_policy::{Capability, GrantKey, Kind, Level, Timeout};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
+
+use crate::{Entry, Execution, person};
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "review",
+        interface: "parole:capabilities/review@0.1.0",
+        level: Level::Restricted,
+        kind: Kind::Person,
+        grant_keys: &[GrantKey::TimeoutMs],
+        default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
+        summary: "lets a person read, edit, and accept or refuse a text",
+    },
+    functions: &[("review", Effect::Await)],
+    wit: include_str!("../../../wit/review.wit"),
+    link,
+    summary: |arguments| person::field(arguments, "title"),
+    answer: Some(answer),
+};
+
+#[derive(Serialize)]
+struct Question {
+    title: String,
+    text: String,
+}
+
+/// `parole:capabilities/review.decision`.
+#[derive(ComponentType, Lift, Lower, Serialize, Deserialize)]
+#[component(record)]
+#[serde(deny_unknown_fields)]
+struct Decision {
+    accepted: bool,
+    text: String,
+    comment: Option<String>,
+}
+
+fn answer(value: &Value) -> Result<(), String> {
+    Decision::deserialize(value).map(|_| ()).map_err(|error| {
+        format!("expected {{\"accepted\": true or false, \"text\": \"…\", \"comment\": \"…\" or null}}: {error}")
+    })
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("review", |mut store: StoreContextMut<'_, Execution>, (title, text): (String, String)| {
+        Box::new(async move {
+            Ok((person::ask::<Decision>(store.data_mut(), &ENTRY, "review", &Question { title, text }).await?,))
+        })
+    })
+}

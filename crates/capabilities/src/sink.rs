@@ -1,0 +1,77 @@
+//! Where the output of executions goes: the embedder's side of `print`, `log` and `display`.
+
+use parole_durable::{ExecutionId, PromiseRecord};
+
+/// Something to show. All text in it is the guest's: not inert.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A line, without its line end.
+    Print(&'a str),
+    /// A log record.
+    Log {
+        /// `trace`, `debug`, `info`, `warn` or `error`.
+        level: &'static str,
+        /// Its text.
+        message: &'a str,
+    },
+    /// Data to look at.
+    Display {
+        /// Its type.
+        mime: &'a str,
+        /// Its bytes.
+        data: &'a [u8],
+    },
+    /// The output limit cut the text short here.
+    Cut,
+    /// The execution waits for a promise from now on.
+    Waiting(&'a PromiseRecord),
+}
+
+/// Takes the events of all executions of a runtime. Each event is durable before it gets here.
+///
+/// It is called on the thread that drives the guest, in order for each execution: it may be
+/// called from a worker of an async runtime, so it must not block for long and must not panic.
+pub trait Sink: Send + Sync {
+    /// Shows one event.
+    fn event(&self, execution: ExecutionId, event: Event<'_>);
+}
+
+/// Shows nothing.
+pub struct Quiet;
+
+impl Sink for Quiet {
+    fn event(&self, _: ExecutionId, _: Event<'_>) {}
+}
+
+impl<F: Fn(ExecutionId, Event<'_>) + Send + Sync> Sink for F {
+    fn event(&self, execution: ExecutionId, event: Event<'_>) {
+        self(execution, event);
+    }
+}
+
+/// The channel bytes of output frames in the journal.
+pub(crate) const PRINT: u8 = 0;
+pub(crate) const LOG: u8 = 1;
+pub(crate) const DISPLAY: u8 = 2;
+pub(crate) const CUT: u8 = 3;
+
+pub(crate) const LOG_LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
+
+/// Reads one frame of an `output` step of the journal; `None` for a dropped or an unknown one.
+#[must_use]
+pub fn event_of(channel: u8, payload: &[u8]) -> Option<Event<'_>> {
+    match channel {
+        PRINT => Some(Event::Print(std::str::from_utf8(payload).ok()?)),
+        LOG => {
+            let (&level, message) = payload.split_first()?;
+            Some(Event::Log { level: LOG_LEVELS.get(usize::from(level))?, message: std::str::from_utf8(message).ok()? })
+        }
+        DISPLAY => {
+            let (length, rest) = payload.split_first_chunk::<2>()?;
+            let (mime, data) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+            Some(Event::Display { mime: std::str::from_utf8(mime).ok()?, data })
+        }
+        CUT => Some(Event::Cut),
+        _ => None,
+    }
+}

@@ -1,0 +1,63 @@
+//! The orderly ends of a running guest: sentinels that a host function returns as an
+//! error, and that the driver downcasts at one place.
+
+use parole_durable::hub::WriteError;
+use parole_durable::journal::Fault;
+use parole_durable::{PromiseId, StoreError, UnixMs};
+
+use crate::types::Refused;
+
+/// Why the host ended the guest's call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Stop {
+    /// It waits: its memory can be given up, the journal brings it back.
+    #[error("parked until {promise} is settled")]
+    Parked {
+        /// What it waits for.
+        promise: PromiseId,
+        /// When that times out.
+        deadline: UnixMs,
+        /// Whether time alone settles it.
+        timer: bool,
+        /// Whether the lease has been given back.
+        released: bool,
+    },
+    /// The journal says no: a mismatch, a limit, a gap, or the end of a replay.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// A named limit of the execution is reached.
+    #[error("the {name} limit of {limit} is reached")]
+    Limit {
+        /// The policy key.
+        name: &'static str,
+        /// The limit with its unit.
+        limit: String,
+    },
+    /// A call without an error channel was refused.
+    #[error("{}: {}", .0.capability, .0.error)]
+    Denied(Box<Refused>),
+    /// The execution belongs to somebody else by now, or has ended: it was canceled or taken over.
+    #[error("the execution was canceled or taken over")]
+    Fenced,
+    /// The store failed: nothing after the last barrier has been shown or done.
+    #[error("the store failed: {0}")]
+    Store(StoreError),
+    /// The journal holds what this program cannot read.
+    #[error("damaged: step {0} holds a result that cannot be read")]
+    Unreadable(u64),
+}
+
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(_) => Stop::Fenced,
+            WriteError::Store(error) => Stop::Store(error),
+        }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Stop::Store(error)
+    }
+}

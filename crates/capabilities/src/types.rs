@@ -1,0 +1,85 @@
+//! What guests see of errors: the WIT `types` interface.
+
+use parole_durable::StepResult;
+use serde::{Deserialize, Serialize};
+use wasmtime::component::{ComponentType, Lift, Lower};
+
+/// `parole:capabilities/types.error`. Its JSON form follows the rule for WIT variants:
+/// `"expired"`, `{"denied": "…"}`.
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower, Serialize, Deserialize, thiserror::Error)]
+#[component(variant)]
+#[serde(rename_all = "kebab-case")]
+pub enum Error {
+    /// The policy, or a person, said no. Never holds host paths or policy text.
+    #[component(name = "denied")]
+    #[error("denied: {0}")]
+    Denied(String),
+    /// Nobody settled it before its timeout.
+    #[component(name = "expired")]
+    #[error("nobody answered in time")]
+    Expired,
+    /// It was canceled.
+    #[component(name = "canceled")]
+    #[error("canceled")]
+    Canceled,
+    /// The connection is gone.
+    #[component(name = "closed")]
+    #[error("the connection is gone")]
+    Closed,
+    /// There is nothing of that name.
+    #[component(name = "not-found")]
+    #[error("not found")]
+    NotFound,
+    /// The argument cannot be right.
+    #[component(name = "invalid")]
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// The limit, in bytes.
+    #[component(name = "too-large")]
+    #[error("larger than the limit of {0} bytes")]
+    TooLarge(u64),
+    /// A quota or limit of this execution is used up.
+    #[component(name = "exhausted")]
+    #[error("used up: {0}")]
+    Exhausted(String),
+    /// It was tried and did not work.
+    #[component(name = "failed")]
+    #[error("failed: {0}")]
+    Failed(String),
+}
+
+/// A call that the policy refused, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which capability.
+    pub capability: String,
+    /// What was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argument: Option<String>,
+    /// What the guest is told.
+    pub error: Error,
+    /// What the operator is told: the flag or policy line that would allow it.
+    pub remedy: String,
+}
+
+/// The stored form of an ok payload or a typed error.
+pub(crate) fn encode(result: &Result<Vec<u8>, Error>) -> StepResult {
+    match result {
+        Ok(bytes) => StepResult::Ok(bytes.clone()),
+        Err(error) => StepResult::Err(json(error)),
+    }
+}
+
+/// The ok payload or the typed error of a stored result; `None` if the bytes are not what [`encode`] makes.
+pub(crate) fn decode(result: StepResult) -> Option<Result<Vec<u8>, Error>> {
+    match result {
+        StepResult::Ok(bytes) => Some(Ok(bytes)),
+        StepResult::Err(bytes) => serde_json::from_slice(&bytes).ok().map(Err),
+        StepResult::Denied(bytes) => serde_json::from_slice::<Refused>(&bytes).ok().map(|refused| Err(refused.error)),
+    }
+}
+
+/// JSON text of a value whose serialisation cannot fail (string keys only, no custom code).
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

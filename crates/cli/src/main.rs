@@ -1,0 +1,2 @@
+//! The parole program.
+fn main() {}

@@ -1,0 +1,619 @@
+//! The replay core of one execution: a state machine without I/O.
+//!
+//! The driver tells it each host call of the guest, and what the store has recorded. It
+//! answers *replayed* (here is what the guest got), or *open* (decide, then admit and
+//! perform, and say how it went), or a [`Fault`]. What has to be made durable collects in
+//! it until the driver takes it at a barrier. It never looks at a clock and never waits.
+//!
+//! # Frames
+//!
+//! Send-only calls are recorded in runs: one `output` step holds the frames of all calls
+//! since the last other step or flush. A frame is a channel byte, the payload's length as
+//! four little-endian bytes, and the payload.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use crate::ids::{ExecutionId, PromiseId, Secret, UnixMs};
+use crate::promise::PromiseRecord;
+use crate::step::{Completion, Effect, Step, StepResult};
+
+/// The function name of a run of send-only calls.
+pub const OUTPUT: &str = "output";
+
+/// Set on the channel of a frame that the policy dropped: recorded, never shown.
+pub const DROPPED: u8 = 0x80;
+
+const FRAME_HEAD: usize = 5;
+
+/// The limits that the journal itself keeps, pinned when the execution starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalLimits {
+    /// Bytes of arguments and results of all steps but output.
+    pub journal: u64,
+    /// Bytes of the payloads of send-only calls.
+    pub output: u64,
+    /// Promises that are pending at once.
+    pub promises: u64,
+}
+
+/// Why an execution cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// On replay the guest asked something else than it did before.
+    #[error(
+        "step {step}: the journal has {recorded}, the guest now asks {asked}. The guest is not the one \
+         that was recorded, or it depends on something that the host does not record. \
+         The journal is unchanged: run the recorded component (`--pinned`), or cancel the execution"
+    )]
+    Mismatch {
+        /// The number of the call.
+        step: u64,
+        /// What was recorded.
+        recorded: String,
+        /// What was asked.
+        asked: String,
+    },
+    /// The recorded steps are not one unbroken row.
+    #[error("damaged: the journal goes on with step {found} where step {expected} is due")]
+    Gap {
+        /// The number that is due.
+        expected: u64,
+        /// The number that was found.
+        found: u64,
+    },
+    /// A limit of the execution is reached.
+    #[error("the {name} limit of {limit} bytes is reached")]
+    Limit {
+        /// `journal` or `output`.
+        name: &'static str,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// A replay without effects has come to the end of what was recorded.
+    #[error("the end of the journal is reached at step {0}")]
+    Head(u64),
+}
+
+/// What the driver does next with a call.
+#[derive(Debug)]
+pub enum Next {
+    /// Give this to the guest; nothing else may happen.
+    Replayed(StepResult),
+    /// Decide it, and if it is allowed perform it.
+    Open(Open),
+}
+
+/// A call that has no result yet.
+#[derive(Debug)]
+pub struct Open {
+    /// Its number.
+    pub number: u64,
+    function: &'static str,
+    effect: Effect,
+    arguments: Vec<u8>,
+    /// Set where the call had been admitted before a crash or a park.
+    pub admitted: Option<Admitted>,
+}
+
+/// What is known of a call that was admitted earlier.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// When.
+    pub at: UnixMs,
+    /// Its promise, for an `await` call.
+    pub promise: Option<PromiseId>,
+}
+
+/// What a barrier makes durable.
+#[derive(Debug, Default)]
+pub struct Unsaved {
+    /// New steps, and steps that went further.
+    pub steps: Vec<Step>,
+    /// New promises.
+    pub promises: Vec<PromiseRecord>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Journal {
+    execution: ExecutionId,
+    secret: Secret,
+    limits: JournalLimits,
+    next: u64,
+    recorded: VecDeque<Step>,
+    /// How far the frames of the first recorded step have been replayed.
+    frames_done: usize,
+    /// Whether `recorded` reaches to the end of the stored journal.
+    complete: bool,
+    effects: bool,
+    unsaved: Unsaved,
+    run: Vec<u8>,
+    run_first: u64,
+    output: u64,
+    size: u64,
+    pending: u64,
+}
+
+impl Journal {
+    /// The journal of a new execution: nothing is recorded.
+    #[must_use]
+    pub fn new(execution: ExecutionId, secret: Secret, limits: JournalLimits) -> Self {
+        Self {
+            execution,
+            secret,
+            limits,
+            next: 0,
+            recorded: VecDeque::new(),
+            frames_done: 0,
+            complete: true,
+            effects: true,
+            unsaved: Unsaved::default(),
+            run: Vec::new(),
+            run_first: 0,
+            output: 0,
+            size: 0,
+            pending: 0,
+        }
+    }
+
+    /// The journal of an execution that goes on: its steps must be fed with [`Journal::feed`].
+    #[must_use]
+    pub fn resume(execution: ExecutionId, secret: Secret, limits: JournalLimits) -> Self {
+        Self { complete: false, ..Self::new(execution, secret, limits) }
+    }
+
+    /// Makes every call that has no recorded result a [`Fault::Head`].
+    #[must_use]
+    pub fn without_effects(mut self) -> Self {
+        self.effects = false;
+        self
+    }
+
+    /// The execution.
+    #[must_use]
+    pub fn execution(&self) -> ExecutionId {
+        self.execution
+    }
+
+    /// Whether more recorded steps must be fed before the next call.
+    #[must_use]
+    pub fn starved(&self) -> bool {
+        !self.complete && self.recorded.is_empty()
+    }
+
+    /// Whether the next call is a new one.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.complete && self.recorded.is_empty()
+    }
+
+    /// The number from which to feed.
+    #[must_use]
+    pub fn wants(&self) -> u64 {
+        self.recorded.back().map_or(self.next, |step| step.number + step.calls)
+    }
+
+    /// The number of calls so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.next
+    }
+
+    /// Bytes of steps so far, without output.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes of output so far.
+    #[must_use]
+    pub fn output(&self) -> u64 {
+        self.output
+    }
+
+    /// Bytes of output that the limit still leaves.
+    #[must_use]
+    pub fn output_left(&self) -> u64 {
+        self.limits.output.saturating_sub(self.output)
+    }
+
+    /// Takes recorded steps, in order; `last` says that the store has no more.
+    ///
+    /// # Errors
+    /// [`Fault::Gap`] when a step is missing.
+    pub fn feed(&mut self, steps: Vec<Step>, last: bool) -> Result<(), Fault> {
+        for step in steps {
+            let expected = self.wants();
+            if step.number != expected || step.calls == 0 {
+                return Err(Fault::Gap { expected, found: step.number });
+            }
+            self.recorded.push_back(step);
+        }
+        self.complete = last;
+        Ok(())
+    }
+
+    /// Takes a send-only call with the payload `head` followed by `body`.
+    ///
+    /// # Errors
+    /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the payload does not fit in the output limit
+    /// (nothing of it is recorded then).
+    pub fn send(&mut self, channel: u8, head: &[u8], body: &[u8]) -> Result<(), Fault> {
+        let length = head.len() + body.len();
+        let output = self.output.saturating_add(length as u64);
+        let length = match u32::try_from(length) {
+            Ok(length) if output <= self.limits.output => length.to_le_bytes(),
+            _ => return Err(Fault::Limit { name: "output", limit: self.limits.output }),
+        };
+        if let Some(step) = self.recorded.front() {
+            let rest = step.arguments.get(self.frames_done..).unwrap_or_default();
+            let same = step.function == OUTPUT
+                && rest.len() >= FRAME_HEAD + head.len() + body.len()
+                && rest[0] == channel
+                && rest[1..FRAME_HEAD] == length
+                && rest[FRAME_HEAD..].starts_with(head)
+                && rest[FRAME_HEAD + head.len()..].starts_with(body);
+            if !same {
+                return Err(self.mismatch(OUTPUT, &[head, body].concat()));
+            }
+            self.frames_done += FRAME_HEAD + head.len() + body.len();
+            if self.frames_done == step.arguments.len() {
+                self.recorded.pop_front();
+                self.frames_done = 0;
+            }
+        } else if !self.effects {
+            return Err(Fault::Head(self.next));
+        } else {
+            if self.run.is_empty() {
+                self.run_first = self.next;
+            }
+            self.run.push(channel);
+            self.run.extend_from_slice(&length);
+            self.run.extend_from_slice(head);
+            self.run.extend_from_slice(body);
+        }
+        self.output = output;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Takes any other call. On replay `arguments` must be what was recorded, byte for byte.
+    ///
+    /// # Errors
+    /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the arguments do not fit in the journal.
+    pub fn call(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Next, Fault> {
+        let Some(step) = self.recorded.front() else {
+            if !self.effects {
+                return Err(Fault::Head(self.next));
+            }
+            self.charge(arguments.len())?;
+            return Ok(Next::Open(self.open(function, effect, arguments.to_vec(), None)));
+        };
+        if step.function != function || step.arguments != arguments || self.frames_done != 0 {
+            return Err(self.mismatch(function, arguments));
+        }
+        self.size += step.size();
+        let Some(step) = self.recorded.pop_front() else { return Err(Fault::Head(self.next)) };
+        match step.completion {
+            Some(completion) => {
+                self.next += 1;
+                if !step.delivered {
+                    let result = completion.result.clone();
+                    self.unsaved.steps.push(Step { completion: Some(completion), delivered: true, ..step });
+                    return Ok(Next::Replayed(result));
+                }
+                Ok(Next::Replayed(completion.result))
+            }
+            None if !self.effects => Err(Fault::Head(self.next)),
+            None => {
+                let admitted = Admitted { at: step.admitted_at, promise: step.promise };
+                Ok(Next::Open(self.open(function, effect, step.arguments, Some(admitted))))
+            }
+        }
+    }
+
+    fn open(&mut self, function: &'static str, effect: Effect, arguments: Vec<u8>, admitted: Option<Admitted>) -> Open {
+        self.close_run();
+        let number = self.next;
+        self.next += 1;
+        Open { number, function, effect, arguments, admitted }
+    }
+
+    /// The id of the promise of a call: the same at every replay.
+    #[must_use]
+    pub fn promise_id(&self, call: &Open, capability: &str) -> PromiseId {
+        self.secret.promise_id(capability, self.execution, call.number)
+    }
+
+    /// Whether one more promise may be pending.
+    ///
+    /// # Errors
+    /// The limit, when it is reached.
+    pub fn may_wait(&self) -> Result<(), u64> {
+        if self.pending < self.limits.promises { Ok(()) } else { Err(self.limits.promises) }
+    }
+
+    /// Records that the host has taken a call on, with its promise if it has one. It must be
+    /// durable (see [`Journal::take_unsaved`]) before the effect, or before anybody is told of the promise.
+    pub fn admit(&mut self, call: &Open, promise: Option<PromiseRecord>, now: UnixMs) {
+        self.pending += u64::from(promise.is_some());
+        let promise_id = promise.as_ref().map(|record| record.id.clone());
+        self.unsaved.promises.extend(promise);
+        self.unsaved.steps.push(Step {
+            number: call.number,
+            calls: 1,
+            function: Cow::Borrowed(call.function),
+            effect: call.effect,
+            arguments: call.arguments.clone(),
+            promise: promise_id,
+            admitted_at: now,
+            completion: None,
+            delivered: false,
+        });
+    }
+
+    /// Records how a call went; its result goes to the guest right after.
+    ///
+    /// # Errors
+    /// [`Fault::Limit`] when the result does not fit in the journal.
+    pub fn complete(
+        &mut self,
+        call: Open,
+        promise: Option<PromiseId>,
+        result: StepResult,
+        now: UnixMs,
+    ) -> Result<(), Fault> {
+        let length = match &result {
+            StepResult::Ok(bytes) | StepResult::Err(bytes) | StepResult::Denied(bytes) => bytes.len(),
+        };
+        self.charge(length)?;
+        if promise.is_some() {
+            self.pending = self.pending.saturating_sub(1);
+        }
+        let step = Step {
+            number: call.number,
+            calls: 1,
+            function: Cow::Borrowed(call.function),
+            effect: call.effect,
+            arguments: call.arguments,
+            admitted_at: call.admitted.map_or(now, |admitted| admitted.at),
+            promise,
+            completion: Some(Completion { at: now, result }),
+            delivered: true,
+        };
+        match self.unsaved.steps.last_mut() {
+            Some(last) if last.number == step.number => {
+                *last = Step { admitted_at: last.admitted_at, ..step };
+            }
+            _ => self.unsaved.steps.push(step),
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait to be made durable, roughly: a driver may take them early when they are many.
+    #[must_use]
+    pub fn unsaved_steps(&self) -> usize {
+        self.unsaved.steps.len() + usize::from(!self.run.is_empty())
+    }
+
+    /// Whether output waits to be made durable and shown.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.run.is_empty() || self.unsaved.steps.iter().any(|step| step.function == OUTPUT)
+    }
+
+    /// Takes what a barrier makes durable.
+    pub fn take_unsaved(&mut self) -> Unsaved {
+        self.close_run();
+        std::mem::take(&mut self.unsaved)
+    }
+
+    fn close_run(&mut self) {
+        if self.run.is_empty() {
+            return;
+        }
+        let arguments = std::mem::take(&mut self.run);
+        self.unsaved.steps.push(Step {
+            number: self.run_first,
+            calls: self.next - self.run_first,
+            function: Cow::Borrowed(OUTPUT),
+            effect: Effect::Send,
+            arguments,
+            promise: None,
+            admitted_at: 0,
+            completion: Some(Completion { at: 0, result: StepResult::Ok(Vec::new()) }),
+            delivered: true,
+        });
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
+        let size = self.size.saturating_add(bytes as u64);
+        if size > self.limits.journal {
+            return Err(Fault::Limit { name: "journal", limit: self.limits.journal });
+        }
+        self.size = size;
+        Ok(())
+    }
+
+    fn mismatch(&self, function: &str, arguments: &[u8]) -> Fault {
+        let recorded = match self.recorded.front() {
+            Some(step) => {
+                let from = if step.function == OUTPUT { self.frames_done + FRAME_HEAD } else { 0 };
+                describe(&step.function, step.arguments.get(from..).unwrap_or_default())
+            }
+            None => "nothing".into(),
+        };
+        Fault::Mismatch { step: self.next, recorded, asked: describe(function, arguments) }
+    }
+}
+
+/// The frames of an `output` step: channel and payload. A broken tail ends the iteration.
+pub fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&channel, rest) = bytes.split_first()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (payload, rest) = rest.split_at_checked(length)?;
+        bytes = rest;
+        Some((channel, payload))
+    })
+}
+
+fn describe(function: &str, arguments: &[u8]) -> String {
+    const SHOWN: usize = 120;
+    let text = String::from_utf8_lossy(&arguments[..arguments.len().min(SHOWN)]);
+    let more = if arguments.len() > SHOWN { "…" } else { "" };
+    format!("`{function}` {}{more}", text.escape_debug())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LIMITS: JournalLimits = JournalLimits { journal: 1000, output: 100, promises: 1 };
+
+    fn journal() -> Journal {
+        Journal::new(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS)
+    }
+
+    fn replaying(steps: &[Step]) -> Journal {
+        let mut journal = Journal::resume(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS);
+        journal.feed(steps.to_vec(), true).unwrap();
+        journal
+    }
+
+    fn open(next: Next) -> Open {
+        match next {
+            Next::Open(open) => open,
+            Next::Replayed(result) => panic!("replayed {result:?}"),
+        }
+    }
+
+    /// Two prints, a read, a print: the story that the other tests replay.
+    fn story() -> Vec<Step> {
+        let mut journal = journal();
+        journal.send(0, b"", b"one").unwrap();
+        journal.send(0, b"", b"two").unwrap();
+        let call = open(journal.call("read_file", Effect::Read, b"/a").unwrap());
+        assert_eq!(call.number, 2);
+        journal.complete(call, None, StepResult::Ok(b"data".to_vec()), 5).unwrap();
+        journal.send(1, b"w", b"arn").unwrap();
+        journal.take_unsaved().steps
+    }
+
+    #[test]
+    fn a_run_of_sends_is_one_step() {
+        let steps = story();
+        assert_eq!(steps.iter().map(|s| (s.number, s.calls)).collect::<Vec<_>>(), [(0, 2), (2, 1), (3, 1)]);
+        assert_eq!(frames(&steps[0].arguments).collect::<Vec<_>>(), [(0, &b"one"[..]), (0, b"two")]);
+        assert_eq!(frames(&steps[2].arguments).collect::<Vec<_>>(), [(1, &b"warn"[..])]);
+    }
+
+    #[test]
+    fn replay_answers_from_the_record_and_then_goes_live() {
+        let mut journal = replaying(&story());
+        journal.send(0, b"o", b"ne").unwrap();
+        journal.send(0, b"", b"two").unwrap();
+        let Next::Replayed(result) = journal.call("read_file", Effect::Read, b"/a").unwrap() else { panic!() };
+        assert_eq!(result, StepResult::Ok(b"data".to_vec()));
+        assert!(!journal.is_live());
+        journal.send(1, b"", b"warn").unwrap();
+        assert!(journal.is_live());
+        assert_eq!(journal.take_unsaved().steps, []);
+        assert_eq!(open(journal.call("sleep", Effect::Await, b"1").unwrap()).number, 4);
+    }
+
+    #[test]
+    fn a_flush_in_the_middle_of_a_run_changes_nothing_for_the_replay() {
+        let mut live = journal();
+        live.send(0, b"", b"a").unwrap();
+        let mut steps = live.take_unsaved().steps;
+        live.send(0, b"", b"b").unwrap();
+        steps.extend(live.take_unsaved().steps);
+        assert_eq!(steps.len(), 2);
+        let mut journal = replaying(&steps);
+        journal.send(0, b"", b"a").unwrap();
+        journal.send(0, b"", b"b").unwrap();
+        assert!(journal.is_live());
+    }
+
+    #[test]
+    fn another_order_is_a_mismatch_that_names_both() {
+        let check = |act: &dyn Fn(&mut Journal) -> Fault, step: u64| {
+            let Fault::Mismatch { step: at, recorded, asked } = act(&mut replaying(&story())) else { panic!() };
+            assert_eq!(at, step);
+            assert_ne!(recorded, asked);
+        };
+        check(&|j| j.send(0, b"", b"two").unwrap_err(), 0);
+        check(&|j| j.send(1, b"", b"one").unwrap_err(), 0);
+        check(&|j| j.send(0, b"", b"on").unwrap_err(), 0);
+        check(&|j| j.call("read_file", Effect::Read, b"/a").unwrap_err(), 0);
+        let past_output = |j: &mut Journal| {
+            j.send(0, b"", b"one").unwrap();
+            j.send(0, b"", b"two").unwrap();
+        };
+        check(&|j| { past_output(j); j.call("read_file", Effect::Read, b"/b").unwrap_err() }, 2);
+        check(&|j| { past_output(j); j.call("write_file", Effect::Read, b"/a").unwrap_err() }, 2);
+        check(&|j| { past_output(j); j.send(0, b"", b"three").unwrap_err() }, 2);
+        // One of two sends, then a call: the run is not over.
+        check(&|j| { j.send(0, b"", b"one").unwrap(); j.call("read_file", Effect::Read, b"/a").unwrap_err() }, 1);
+    }
+
+    #[test]
+    fn a_missing_step_is_noticed() {
+        let mut steps = story();
+        steps.remove(1);
+        let mut journal = Journal::resume(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS);
+        assert_eq!(journal.feed(steps, true), Err(Fault::Gap { expected: 2, found: 3 }));
+    }
+
+    #[test]
+    fn an_admitted_call_comes_back_open_with_the_same_promise() {
+        let mut live = journal();
+        let call = open(live.call("input", Effect::Await, b"name?").unwrap());
+        let id = live.promise_id(&call, "input");
+        let record = PromiseRecord {
+            id: id.clone(),
+            state: crate::PromiseState::Pending,
+            param: crate::Value::default(),
+            value: crate::Value::default(),
+            tags: std::collections::BTreeMap::new(),
+            timeout_at: 9,
+            created_at: 1,
+            settled_at: None,
+        };
+        assert_eq!(live.may_wait(), Ok(()));
+        live.admit(&call, Some(record), 1);
+        assert_eq!(live.may_wait(), Err(1));
+        let steps = live.take_unsaved().steps;
+        let mut journal = replaying(&steps);
+        let again = open(journal.call("input", Effect::Await, b"name?").unwrap());
+        assert_eq!(again.admitted.as_ref().unwrap().promise, Some(id.clone()));
+        assert_eq!(journal.promise_id(&again, "input"), id);
+        journal.complete(again, Some(id), StepResult::Ok(b"Ada".to_vec()), 3).unwrap();
+        let steps = journal.take_unsaved().steps;
+        assert_eq!((steps.len(), steps[0].admitted_at, steps[0].delivered), (1, 1, true));
+    }
+
+    #[test]
+    fn limits_hold_at_one_past_and_not_before() {
+        let mut journal = journal();
+        journal.send(0, b"", &[b'x'; 100]).unwrap();
+        assert_eq!(journal.send(0, b"", b"y"), Err(Fault::Limit { name: "output", limit: 100 }));
+        let call = open(journal.call("f", Effect::Read, &[0; 500]).unwrap());
+        journal.complete(call, None, StepResult::Ok(vec![0; 500]), 0).unwrap();
+        let Err(Fault::Limit { name: "journal", .. }) = journal.call("f", Effect::Read, b"1") else { panic!() };
+    }
+
+    #[test]
+    fn without_effects_the_head_is_the_end() {
+        let mut journal = replaying(&story()[..1]).without_effects();
+        journal.send(0, b"", b"one").unwrap();
+        journal.send(0, b"", b"two").unwrap();
+        assert_eq!(journal.call("read_file", Effect::Read, b"/a").unwrap_err(), Fault::Head(2));
+    }
+}

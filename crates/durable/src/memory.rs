@@ -1,0 +1,343 @@
+//! The model of a store: what each write means, said as plainly as possible.
+//!
+//! It is the oracle of the differential suite and serves tests that need no disk. Clarity
+//! goes before speed throughout: nothing is indexed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, UnixMs};
+use crate::promise::{PromiseRecord, PromiseState, Value};
+use crate::step::{Completion, Step, StepResult};
+use crate::store::{
+    Changes, Commit, ExecutionRecord, INLINE_LIMIT, Lease, PromiseFilter, Reader, Refusal, Store, StoreError, Write,
+    Written,
+};
+
+/// A store that lives in memory. Clones share what they hold.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    maps: Arc<Mutex<Maps>>,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    executions: BTreeMap<ExecutionId, Execution>,
+    steps: BTreeMap<(ExecutionId, u64), Step>,
+    promises: BTreeMap<PromiseId, Promise>,
+    payloads: BTreeMap<Digest, Arc<[u8]>>,
+    /// See [`Reader::cursor`].
+    cursor: u64,
+    /// See [`Reader::version`].
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Execution {
+    record: ExecutionRecord,
+    /// The cursor at which it ended.
+    ended: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Promise {
+    record: PromiseRecord,
+    execution: ExecutionId,
+    /// The cursor at which it was settled.
+    settled: Option<u64>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A panic in the middle of a write would be a bug of the model; its tests are better served by going on.
+    fn lock(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn write(&mut self, batch: &[Write]) -> Result<Vec<Result<Written, Refusal>>, StoreError> {
+        let mut maps = self.lock();
+        maps.version += 1;
+        Ok(batch.iter().map(|write| maps.apply(write)).collect())
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Maps {
+    fn apply(&mut self, write: &Write) -> Result<Written, Refusal> {
+        match write {
+            Write::Commit(commit) => self.commit(commit),
+            Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
+            Write::Settle { id, state, value, now } => self.settle(id, *state, value, *now),
+            Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
+            Write::Expire { now } => Ok(Written::Expired(self.expire(*now))),
+            Write::Collect { before } => Ok(Written::Collected(self.collect(*before))),
+        }
+    }
+
+    /// An execution that has not ended.
+    fn running(&mut self, id: ExecutionId) -> Result<&mut ExecutionRecord, Refusal> {
+        let execution = self.executions.get_mut(&id).ok_or(Refusal::NoExecution(id))?;
+        if execution.record.outcome.is_some() {
+            return Err(Refusal::Ended(id));
+        }
+        Ok(&mut execution.record)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Written, Refusal> {
+        let id = commit.execution;
+        let (found, owned) = match &commit.create {
+            Some(_) if self.executions.contains_key(&id) => return Err(Refusal::Exists(id)),
+            Some(_) => (Fence::FIRST, true),
+            None => {
+                let record = self.running(id)?;
+                (record.fence, record.owner.is_some())
+            }
+        };
+        if found != commit.fence || !owned {
+            return Err(Refusal::Fenced { execution: id, held: commit.fence, found });
+        }
+
+        if let Some(new) = &commit.create {
+            let record = ExecutionRecord {
+                id,
+                component: new.component,
+                setup: new.setup,
+                secret: new.secret.clone(),
+                fence: Fence::FIRST,
+                owner: Some(new.owner),
+                usage: commit.usage,
+                created_at: new.created_at,
+                updated_at: commit.now,
+                outcome: None,
+            };
+            self.executions.insert(id, Execution { record, ended: None });
+        }
+        for (digest, bytes) in &commit.payloads {
+            self.payloads.entry(*digest).or_insert_with(|| bytes.clone());
+        }
+        for step in &commit.steps {
+            for bytes in long_parts(step) {
+                self.payloads.entry(Digest::of(bytes)).or_insert_with(|| bytes.into());
+            }
+            self.steps.insert((id, step.number), step.clone());
+        }
+        for record in &commit.promises {
+            let settled = (record.state != PromiseState::Pending).then_some(self.cursor + 1);
+            if !self.promises.contains_key(&record.id) {
+                self.cursor = settled.unwrap_or(self.cursor);
+                self.promises.insert(record.id.clone(), Promise { record: record.clone(), execution: id, settled });
+            }
+        }
+        let record = self.running(id)?;
+        record.usage = commit.usage;
+        record.updated_at = commit.now;
+        match &commit.lease {
+            Lease::Keep => {}
+            Lease::Release => record.owner = None,
+            Lease::End(outcome) => self.end(id, outcome, commit.now)?,
+        }
+        Ok(Written::Committed)
+    }
+
+    fn acquire(&mut self, id: ExecutionId, owner: OwnerId, void: Option<OwnerId>) -> Result<Written, Refusal> {
+        let record = self.running(id)?;
+        if record.owner.is_some() && record.owner != void {
+            return Err(Refusal::Held(id));
+        }
+        record.owner = Some(owner);
+        record.fence.0 += 1;
+        Ok(Written::Acquired(record.fence))
+    }
+
+    fn settle(&mut self, id: &PromiseId, state: PromiseState, value: &Value, now: UnixMs) -> Result<Written, Refusal> {
+        if matches!(state, PromiseState::Pending | PromiseState::RejectedTimedout) {
+            return Err(Refusal::State(state));
+        }
+        let promise = self.promises.get_mut(id).ok_or_else(|| Refusal::NoPromise(id.clone()))?;
+        let pending = promise.record.state == PromiseState::Pending;
+        let timed_out = promise.record.apply_timeout(now);
+        let won = pending && !timed_out;
+        if won {
+            if promise.record.is_timer() {
+                return Err(Refusal::Timer(id.clone()));
+            }
+            promise.record.state = state;
+            promise.record.value = value.clone();
+            promise.record.settled_at = Some(now);
+        }
+        if pending {
+            self.cursor += 1;
+            promise.settled = Some(self.cursor);
+        }
+        Ok(Written::Settled { record: Box::new(promise.record.clone()), won })
+    }
+
+    fn cancel(&mut self, id: ExecutionId, outcome: &str, now: UnixMs) -> Result<Written, Refusal> {
+        let record = self.running(id)?;
+        record.fence.0 += 1;
+        record.updated_at = now;
+        self.end(id, outcome, now)?;
+        Ok(Written::Canceled)
+    }
+
+    fn end(&mut self, id: ExecutionId, outcome: &str, now: UnixMs) -> Result<(), Refusal> {
+        self.cursor += 1;
+        let cursor = self.cursor;
+        let record = self.running(id)?;
+        record.outcome = Some(outcome.to_owned());
+        record.owner = None;
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.ended = Some(cursor);
+        }
+        for promise in self.promises.values_mut() {
+            if promise.execution != id || promise.record.state != PromiseState::Pending {
+                continue;
+            }
+            if !promise.record.apply_timeout(now) {
+                promise.record.state = PromiseState::RejectedCanceled;
+                promise.record.settled_at = Some(now);
+            }
+            promise.settled = Some(cursor);
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: UnixMs) -> u64 {
+        let cursor = self.cursor + 1;
+        let mut expired = 0;
+        for promise in self.promises.values_mut() {
+            if promise.record.timeout_at < NEVER && promise.record.apply_timeout(now) {
+                promise.settled = Some(cursor);
+                self.cursor = cursor;
+                expired += 1;
+            }
+        }
+        expired
+    }
+
+    fn collect(&mut self, before: UnixMs) -> u64 {
+        let gone: BTreeSet<ExecutionId> = self
+            .executions
+            .values()
+            .filter(|e| e.record.outcome.is_some() && e.record.updated_at < before)
+            .map(|e| e.record.id)
+            .collect();
+        self.executions.retain(|id, _| !gone.contains(id));
+        self.steps.retain(|(id, _), _| !gone.contains(id));
+        self.promises.retain(|_, promise| !gone.contains(&promise.execution));
+        let mut named: BTreeSet<Digest> = BTreeSet::new();
+        for execution in self.executions.values() {
+            named.extend([execution.record.component, execution.record.setup]);
+        }
+        for step in self.steps.values() {
+            named.extend(long_parts(step).map(Digest::of));
+        }
+        self.payloads.retain(|digest, _| named.contains(digest));
+        gone.len() as u64
+    }
+}
+
+/// The arguments and the result of a step, as far as they are kept as payloads.
+fn long_parts(step: &Step) -> impl Iterator<Item = &[u8]> {
+    let result = match &step.completion {
+        None => None,
+        Some(Completion { result: StepResult::Ok(b) | StepResult::Err(b) | StepResult::Denied(b), .. }) => Some(b),
+    };
+    [Some(&step.arguments), result].into_iter().flatten().map(Vec::as_slice).filter(|b| b.len() > INLINE_LIMIT)
+}
+
+impl Reader for MemoryStore {
+    fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, StoreError> {
+        Ok(self.lock().executions.get(&id).map(|execution| execution.record.clone()))
+    }
+
+    fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError> {
+        let maps = self.lock();
+        let all = maps.executions.values().map(|execution| &execution.record);
+        Ok(all.filter(|record| with_ended || record.outcome.is_none()).cloned().collect())
+    }
+
+    fn steps(&self, id: ExecutionId, from: u64, limit: usize) -> Result<Vec<Step>, StoreError> {
+        let maps = self.lock();
+        Ok(maps.steps.range((id, from)..=(id, u64::MAX)).take(limit).map(|(_, step)| step.clone()).collect())
+    }
+
+    fn promise(&self, id: &PromiseId) -> Result<Option<PromiseRecord>, StoreError> {
+        Ok(self.lock().promises.get(id).map(|promise| promise.record.clone()))
+    }
+
+    fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+        let maps = self.lock();
+        let mut found: Vec<PromiseRecord> = maps
+            .promises
+            .values()
+            .filter(|p| !filter.pending || p.record.state == PromiseState::Pending)
+            .filter(|p| filter.execution.is_none_or(|id| p.execution == id))
+            .filter(|p| filter.capability.as_deref().is_none_or(|name| p.record.capability() == name))
+            .map(|p| p.record.clone())
+            .collect();
+        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(found)
+    }
+
+    fn payload(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.lock().payloads.get(digest).map(|bytes| bytes.to_vec()))
+    }
+
+    fn settled_since(&self, cursor: u64) -> Result<Changes, StoreError> {
+        let maps = self.lock();
+        let promises = maps.promises.iter().filter(|(_, p)| p.settled.is_some_and(|at| at > cursor));
+        let executions = maps.executions.iter().filter(|(_, e)| e.ended.is_some_and(|at| at > cursor));
+        Ok(Changes {
+            promises: promises.map(|(id, _)| id.clone()).collect(),
+            executions: executions.map(|(id, _)| *id).collect(),
+            cursor: maps.cursor.max(cursor),
+        })
+    }
+
+    fn cursor(&self) -> Result<u64, StoreError> {
+        Ok(self.lock().cursor)
+    }
+
+    fn next_deadline(&self) -> Result<Option<UnixMs>, StoreError> {
+        let maps = self.lock();
+        let pending = maps.promises.values().filter(|p| p.record.state == PromiseState::Pending);
+        Ok(pending.map(|p| p.record.timeout_at).filter(|at| *at < NEVER).min())
+    }
+
+    fn version(&self) -> Result<u64, StoreError> {
+        Ok(self.lock().version)
+    }
+
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        let maps = self.lock();
+        let mut faults = Vec::new();
+        let mut before: Option<(ExecutionId, u64)> = None;
+        for ((id, number), step) in &maps.steps {
+            let expected = before.filter(|(previous, _)| previous == id).map_or(0, |(_, next)| next);
+            if expected != *number {
+                faults.push(format!("steps row {number} of execution {id}: the step before it is missing"));
+            }
+            before = Some((*id, number + step.calls));
+            if step.promise.as_ref().is_some_and(|promise| !maps.promises.contains_key(promise)) {
+                faults.push(format!("steps row {number} of execution {id}: its promise is missing"));
+            }
+        }
+        for execution in maps.executions.values() {
+            if !maps.payloads.contains_key(&execution.record.setup) {
+                faults.push(format!("executions row {}: its setup is missing", execution.record.id));
+            }
+        }
+        Ok(faults)
+    }
+}

@@ -1,0 +1,166 @@
+//! What the host can offer: the words in which the crate above writes its table of capabilities.
+
+use crate::{Level, Timeout, name};
+
+/// The interface of the package that has no functions and no resources, so no authority: always linked.
+pub const TYPES_INTERFACE: &str = "parole:capabilities/types@0.1.0";
+/// The capability that `--allow-read` and [`Arguments::Read`](crate::Arguments::Read) are about.
+pub const READ_FILE: &str = "read_file";
+/// The capability that `--allow-write` and [`Arguments::Write`](crate::Arguments::Write) are about.
+pub const WRITE_FILE: &str = "write_file";
+
+/// How a capability is answered.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Not at all: no result, no promise. The only kind without an async twin interface.
+    SendOnly,
+    /// By a person, through a durable promise.
+    Person,
+    /// By the passing of time, through a durable promise.
+    Timer,
+    /// By the host itself.
+    Host,
+}
+
+/// A key that `[grant.NAME]` may have.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GrantKey {
+    /// Guest path = host path.
+    Dirs,
+    /// Bytes that one call may give the guest.
+    MaxBytes,
+    /// Bytes that one execution may write in all.
+    Quota,
+    /// Files that one execution may make.
+    MaxFiles,
+    /// Milliseconds until a promise expires, or `"never"`.
+    TimeoutMs,
+}
+
+impl GrantKey {
+    /// The key as a policy file spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GrantKey::Dirs => "dirs",
+            GrantKey::MaxBytes => "max_bytes",
+            GrantKey::Quota => "quota",
+            GrantKey::MaxFiles => "max_files",
+            GrantKey::TimeoutMs => "timeout_ms",
+        }
+    }
+}
+
+/// One entry of the table of capabilities; the table itself lives in the crate above and is handed in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// The name in policy, command line and records: `read_file`.
+    pub name: &'static str,
+    /// The versioned WIT interface: `parole:capabilities/read-file@0.1.0`.
+    pub interface: &'static str,
+    /// The lowest level that links it.
+    pub level: Level,
+    /// How it is answered.
+    pub kind: Kind,
+    /// The keys that its `[grant.NAME]` may have; none: it takes no grant.
+    pub grant_keys: &'static [GrantKey],
+    /// When its promises expire if no policy says so.
+    pub default_timeout: Timeout,
+    /// One line for listings.
+    pub summary: &'static str,
+}
+
+impl Capability {
+    /// Whether `[grant.NAME]` may have this key.
+    pub fn takes(&self, key: GrantKey) -> bool {
+        self.grant_keys.contains(&key)
+    }
+
+    /// Whether what it may reach is a list of directories, so that an empty list reaches nothing.
+    pub fn has_dirs(&self) -> bool {
+        self.takes(GrantKey::Dirs)
+    }
+}
+
+/// The table of capabilities that this host defines.
+#[derive(Copy, Clone, Debug)]
+pub struct Catalogue(&'static [Capability]);
+
+/// What an import name refers to.
+pub(crate) enum Found {
+    Types,
+    Capability {
+        capability: &'static Capability,
+        twin: bool,
+    },
+    OtherVersion {
+        offered: String,
+        capability: Option<&'static Capability>,
+    },
+    Unknown,
+}
+
+impl Catalogue {
+    /// A catalogue of these capabilities. Names and interfaces must differ.
+    pub const fn new(capabilities: &'static [Capability]) -> Self {
+        Catalogue(capabilities)
+    }
+
+    /// Every capability, in the order of the table.
+    pub fn iter(&self) -> std::slice::Iter<'static, Capability> {
+        self.0.iter()
+    }
+
+    /// Every name, in the order of the table.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.0.iter().map(|capability| capability.name)
+    }
+
+    /// The capability of that name (`read_file`).
+    pub fn by_name(&self, name: &str) -> Option<&'static Capability> {
+        self.0.iter().find(|capability| capability.name == name)
+    }
+
+    /// The capability that an import of this name gets, whatever a policy says, and whether the name is that
+    /// of its async twin (`…/read-file-async@0.1.0`). Versions are compared as [`Link`](crate::Link) says.
+    pub fn by_import(&self, import: &str) -> Option<(&'static Capability, bool)> {
+        match self.find(import) {
+            Found::Capability { capability, twin } => Some((capability, twin)),
+            _ => None,
+        }
+    }
+
+    /// Every interface that this host offers with the capability behind it, twins included.
+    pub(crate) fn offers(
+        &self,
+    ) -> impl Iterator<Item = (String, Option<(&'static Capability, bool)>)> + use<> {
+        let types = std::iter::once((TYPES_INTERFACE.to_owned(), None));
+        types.chain(self.0.iter().flat_map(|capability| {
+            let twin = (capability.kind != Kind::SendOnly)
+                .then(|| (name::twin(capability.interface), Some((capability, true))));
+            std::iter::once((capability.interface.to_owned(), Some((capability, false))))
+                .chain(twin)
+        }))
+    }
+
+    pub(crate) fn find(&self, import: &str) -> Found {
+        let mut other = Found::Unknown;
+        for (offered, what) in self.offers() {
+            match name::fit(&offered, import) {
+                name::Fit::Same => {
+                    return match what {
+                        None => Found::Types,
+                        Some((capability, twin)) => Found::Capability { capability, twin },
+                    };
+                }
+                name::Fit::OtherVersion if matches!(other, Found::Unknown) => {
+                    other = Found::OtherVersion {
+                        offered,
+                        capability: what.map(|(capability, _)| capability),
+                    };
+                }
+                name::Fit::OtherVersion | name::Fit::Other => {}
+            }
+        }
+        other
+    }
+}

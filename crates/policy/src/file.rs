@@ -1,0 +1,227 @@
+//! The policy file: one TOML file, read strictly. An unknown key, a wrong type, an entry that doesn't parse is
+//! an error with its place and the nearest valid spelling; all errors are reported at once.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::grants::{self, Setting};
+use crate::nearest::quoted;
+use crate::reader::{Reader, Value};
+use crate::{Catalogue, Level, LimitKey, Limits, SecurityPolicy};
+
+/// The longest policy file, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
+/// The most errors that are reported for one file.
+pub const MAX_ERRORS: usize = 100;
+
+/// Something wrong in a policy file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct PolicyError {
+    /// What is wrong. Names the key.
+    pub message: String,
+    /// The bytes of the file that it is about.
+    pub span: Range<usize>,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The character in that line, counted from 1.
+    pub column: usize,
+    /// The nearest valid spelling, or what is valid.
+    pub help: Option<String>,
+}
+
+/// One key of the file: its name and what reads it. They are read in this order, because limits start from
+/// those of the level.
+type TopKey = (
+    &'static str,
+    fn(&mut Reader, &Setting<'_>, &mut SecurityPolicy, &Value<'_>),
+);
+
+const KEYS: [TopKey; 5] = [
+    ("level", level),
+    ("block", block),
+    ("async", async_guests),
+    ("limits", limits),
+    ("grant", grants::grants),
+];
+
+/// Keys of later versions, so that a file for one of them gets a clear answer.
+const LATER: [&str; 3] = ["rule", "capability", "wasi"];
+
+impl SecurityPolicy {
+    /// Reads a policy file. `base` is the absolute directory of the file: host paths are relative to it.
+    ///
+    /// On failure there is at least one error; they stand in the order of the file, [`MAX_ERRORS`] at most.
+    pub fn parse(toml: &str, base: &Path, catalogue: &Catalogue) -> Result<Self, Vec<PolicyError>> {
+        if toml.len() > MAX_FILE {
+            let message = format!("the file is over {MAX_FILE} bytes");
+            return Err(vec![PolicyError {
+                message,
+                span: 0..0,
+                line: 1,
+                column: 1,
+                help: None,
+            }]);
+        }
+        let mut reader = Reader::new(toml);
+        let mut policy = SecurityPolicy::new(Level::default());
+        if let Some(root) = document(&mut reader, toml) {
+            walk(
+                &mut reader,
+                &Setting { base, catalogue },
+                &mut policy,
+                &root,
+            );
+        }
+        policy.source.lines = std::mem::take(&mut reader.lines);
+        let errors = reader.into_errors(toml, MAX_ERRORS);
+        if errors.is_empty() {
+            Ok(policy)
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// The tables of the file, unless its syntax is broken. A key that stands twice is no broken syntax.
+fn document<'t>(reader: &mut Reader, text: &'t str) -> Option<DeTable<'t>> {
+    if let Some(line) = too_deep(text) {
+        reader.fault(line, "the keys of this file have too many dots", None);
+        return None;
+    }
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut sound = true;
+    for error in errors {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        if error.message() == "duplicate key" {
+            let key = text.get(span.clone()).unwrap_or_default();
+            reader.fault(span, format!("key {} stands twice", quoted(key)), None);
+        } else {
+            sound = false;
+            reader.fault(span, error.message(), None);
+        }
+    }
+    sound.then(|| root.into_inner())
+}
+
+/// The line at which there are over [`MAX_KEY_DOTS`] dots in keys.
+///
+/// The parser bounds brackets and the dots of one key at 80 each, but 80 inline tables with 80 dots each make a
+/// tree that overflows the stack when it is dropped. The dots of a key have a `=` after them on their line, so
+/// the dots before the last `=` of each line, added up, are never fewer than the dots of nested keys.
+fn too_deep(text: &str) -> Option<Range<usize>> {
+    let (mut dots, mut start) = (0, 0);
+    for line in text.split('\n') {
+        dots += line
+            .rsplit_once('=')
+            .map_or(0, |(keys, _)| keys.matches('.').count());
+        if dots > MAX_KEY_DOTS {
+            return Some(start..start + line.len());
+        }
+        start += line.len() + 1;
+    }
+    None
+}
+
+/// See [`too_deep`].
+const MAX_KEY_DOTS: usize = 1_000;
+
+/// Reads every key.
+fn walk(
+    reader: &mut Reader,
+    setting: &Setting<'_>,
+    policy: &mut SecurityPolicy,
+    root: &DeTable<'_>,
+) {
+    for (name, read) in KEYS {
+        if let Some((key, value)) = root.get_key_value(name) {
+            let faults = reader.faults();
+            read(reader, setting, policy, value);
+            if reader.faults() == faults {
+                reader.mark(name.to_owned(), &key.span());
+            }
+        }
+    }
+    let level_is_known = !root.contains_key("level") || reader.lines.contains_key("level");
+    if let Some(value) = root.get("grant").filter(|_| level_is_known) {
+        grants::excluded(reader, setting, policy, value);
+    }
+    for key in root.keys() {
+        let name = key.get_ref().as_ref();
+        if LATER.contains(&name) {
+            let message = format!(
+                "key {} is not known to this version of Parole yet",
+                quoted(name)
+            );
+            reader.fault(key.span(), message, None);
+        } else if !KEYS.iter().any(|(known, _)| *known == name) {
+            reader.unknown_key("", key, &KEYS.map(|(known, _)| known));
+        }
+    }
+}
+
+fn level(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
+    let Some(word) = reader.text("level", value) else {
+        return;
+    };
+    match word.parse::<Level>() {
+        Ok(level) => {
+            policy.level = level;
+            policy.limits = Limits::of(level);
+        }
+        Err(unknown) => reader.fault(value.span(), unknown.to_string(), Some(unknown.help())),
+    }
+}
+
+fn block(
+    reader: &mut Reader,
+    setting: &Setting<'_>,
+    policy: &mut SecurityPolicy,
+    value: &Value<'_>,
+) {
+    let Some(list) = reader.list("block", value) else {
+        return;
+    };
+    for entry in list {
+        let Some(name) = reader.text("block", entry) else {
+            continue;
+        };
+        if let Some(capability) = grants::capability(reader, setting, name, entry.span()) {
+            reader.mark(format!("block.{name}"), &entry.span());
+            policy.block.insert(capability.name.to_owned());
+        }
+    }
+}
+
+fn async_guests(
+    reader: &mut Reader,
+    _: &Setting<'_>,
+    policy: &mut SecurityPolicy,
+    value: &Value<'_>,
+) {
+    policy.async_guests = reader.flag("async", value).unwrap_or(false);
+}
+
+fn limits(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
+    let Some(table) = reader.table("limits", value) else {
+        return;
+    };
+    for (key, value) in table.iter() {
+        let Some(known) = LimitKey::ALL
+            .iter()
+            .find(|known| known.name == key.get_ref())
+        else {
+            let valid: Vec<&str> = LimitKey::ALL.iter().map(|known| known.name).collect();
+            reader.unknown_key("limits", key, &valid);
+            continue;
+        };
+        let place = format!("limits.{}", known.name);
+        if let Some(number) = reader.number(&place, value, known.unit, &known.range) {
+            known.set(&mut policy.limits, number);
+            policy.source.own_limits.insert(known.name);
+        }
+        reader.mark(place, &key.span());
+    }
+}

@@ -1,0 +1,127 @@
+//! The question at link time: may this import be linked? Level and block list decide.
+
+use crate::capability::Found;
+use crate::nearest::{nearest, quoted};
+use crate::{Capability, Catalogue, SecurityPolicy};
+
+/// What linking one import comes to.
+///
+/// Import names are compared by package, interface and semver track as wasmtime's linker matches them: a host
+/// with 0.1.0 satisfies any guest 0.1.x; 1.0 satisfies 1.4 and the reverse; 0.1 and 0.2 never match; a name
+/// without a version never matches one that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The policy grants the capability behind this import, or behind its async twin.
+    Granted(&'static Capability),
+    /// `parole:capabilities/types`: it carries no authority and is always linked.
+    Types,
+    /// It may not be linked.
+    Denied(LinkDenial),
+}
+
+/// Why an import may not be linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkDenial {
+    /// The import as the guest names it.
+    pub import: String,
+    /// The capability behind it, if there is one.
+    pub capability: Option<String>,
+    /// Why not, for the operator.
+    pub reason: String,
+    /// The flag or policy line that would allow it, if there is one.
+    pub remedy: Option<String>,
+}
+
+impl SecurityPolicy {
+    /// Whether this import (`parole:capabilities/read-file@0.1.0`) may be linked.
+    pub fn link(&self, import: &str, catalogue: &Catalogue) -> Link {
+        let denied = |capability: Option<&Capability>, reason: String, remedy: Option<String>| {
+            let capability = capability.map(|capability| capability.name.to_owned());
+            Link::Denied(LinkDenial {
+                import: import.to_owned(),
+                capability,
+                reason,
+                remedy,
+            })
+        };
+        match catalogue.find(import) {
+            Found::Types => Link::Types,
+            Found::Capability { capability, twin } => match self.refusal(capability, twin) {
+                None => Link::Granted(capability),
+                Some((reason, remedy)) => denied(Some(capability), reason, Some(remedy)),
+            },
+            Found::OtherVersion {
+                offered,
+                capability,
+            } => {
+                let reason = format!(
+                    "{} does not match {}, the version that this host has",
+                    quoted(import),
+                    quoted(&offered)
+                );
+                denied(
+                    capability,
+                    reason,
+                    Some(format!("build the guest against {offered}")),
+                )
+            }
+            Found::Unknown => {
+                let offers: Vec<String> = catalogue.offers().map(|(offered, _)| offered).collect();
+                let near = nearest_interface(import, &offers);
+                let near = near
+                    .map(|near| format!(" (the nearest is {})", quoted(near)))
+                    .unwrap_or_default();
+                denied(
+                    None,
+                    format!("no capability is defined for {}{near}", quoted(import)),
+                    None,
+                )
+            }
+        }
+    }
+
+    /// Why level, block list or `async` refuse a capability, and what would allow it.
+    pub(crate) fn refusal(&self, capability: &Capability, twin: bool) -> Option<(String, String)> {
+        let name = capability.name;
+        if let Some(fault) = self.fault() {
+            Some((
+                format!("this policy is not valid: {fault}"),
+                "correct the policy".to_owned(),
+            ))
+        } else if self.block.contains(name) {
+            Some((
+                format!("`{name}` is in the block list"),
+                format!("remove `{name}` from `block` (or from --block)"),
+            ))
+        } else if capability.level > self.level {
+            let (needs, has) = (capability.level, self.level);
+            let reason =
+                format!("`{name}` needs level `{needs}` or higher; this policy has `{has}`");
+            Some((reason, format!("level = \"{needs}\"  (or --level {needs})")))
+        } else if twin && !self.async_guests {
+            Some((
+                format!("`{name}` is asked for by an async guest; this policy has `async = false`"),
+                "async = true".to_owned(),
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+/// The offered interface whose name is nearest, when its package is the same but for a typo.
+fn nearest_interface<'a>(import: &str, offers: &'a [String]) -> Option<&'a str> {
+    let (package, interface) = import.split_once('/')?;
+    let near = |offer: &&String| {
+        offer.split_once('/').is_some_and(|(offered, name)| {
+            nearest(package, [offered]).is_some()
+                && nearest(
+                    crate::name::split(interface).0,
+                    [crate::name::split(name).0],
+                )
+                .is_some()
+        })
+    };
+    let near: Vec<&str> = offers.iter().filter(near).map(String::as_str).collect();
+    nearest(import, near)
+}

@@ -1,0 +1,1 @@
+//! Load, link, run, suspend, park and resume guests under a policy.

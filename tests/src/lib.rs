@@ -1,0 +1,3 @@
+//! Whole-program tests of Parole.
+
+pub mod fixture;

@@ -1,0 +1,98 @@
+//! Escape fixtures: one test for each folder of `tests/fixtures`, and one for the rules that they follow.
+//!
+//! What deals with directories runs a second time under strace with an `openat2` that fails
+//! (`NAME@no-openat2`): the fault that a newer system call hides is there on older kernels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use parole_tests::ensure;
+use parole_tests::fixture::{self, Fixture, Outcome, Variant};
+
+/// Cases that fixtures stand for. Other tests name theirs in their own names.
+const CASES: &[&str] = &[];
+
+fn main() -> ExitCode {
+    match all() {
+        Ok(conclusion) => conclusion.exit_code(),
+        Err(failure) => {
+            drop(writeln!(std::io::stderr(), "{failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all() -> Result<Conclusion, fixture::Failure> {
+    let fixtures = fixture::load_all()?;
+    let traced = fixture::strace().is_some();
+    if !traced {
+        drop(writeln!(std::io::stderr(), "strace IS MISSING: nothing runs without openat2. Install strace."));
+    }
+    let mut trials = vec![];
+    for fixture in fixtures.clone() {
+        for variant in fixture.variants() {
+            let (name, ignored) = match variant {
+                Variant::Plain => (fixture.name.clone(), false),
+                Variant::NoOpenat2 => (format!("{}@no-openat2", fixture.name), !traced),
+            };
+            let fixture = fixture.clone();
+            let test = move || fixture::run(&fixture, variant).map_err(Failed::from);
+            trials.push(Trial::test(name, test).with_ignored_flag(ignored));
+        }
+    }
+    trials.push(Trial::test("rules", move || rules(&fixtures).map_err(Failed::from)));
+    Ok(libtest_mimic::run(&Arguments::from_args(), trials))
+}
+
+/// What every fixture keeps to, whatever it is about.
+fn rules(fixtures: &[Fixture]) -> Result<(), fixture::Failure> {
+    let by_name: BTreeMap<&str, &Fixture> = fixtures.iter().map(|fixture| (fixture.name.as_str(), fixture)).collect();
+    let mut guests = BTreeMap::new();
+    for fixture in fixtures {
+        let name = &fixture.name;
+        fixture.expect.validate().map_err(|failure| format!("{name}: {failure}"))?;
+        let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        ensure!(plain, "{name}: a name has lower-case letters, digits and dashes");
+        files(fixture)?;
+        let bytes = fs::read(&fixture.guest).map_err(|error| format!("{name}: {error}"))?;
+        if let Some(other) = guests.insert(bytes, &fixture.guest) {
+            ensure!(*other == fixture.guest, "{name}: its guest is a copy of {}; use `guest = …`", other.display());
+        }
+        if let Some(twin) = &fixture.expect.twin {
+            let twin = by_name.get(twin.as_str()).ok_or_else(|| format!("{name}: there is no twin {twin}"))?;
+            is_twin(fixture, twin)?;
+        }
+    }
+    let had: BTreeSet<&str> = fixtures.iter().flat_map(|fixture| fixture.expect.case.all()).map(String::as_str).collect();
+    let missing: Vec<_> = CASES.iter().filter(|case| !had.contains(*case)).collect();
+    ensure!(missing.is_empty(), "no fixture stands for {missing:?}");
+    Ok(())
+}
+
+fn files(fixture: &Fixture) -> Result<(), fixture::Failure> {
+    let entries = fs::read_dir(&fixture.dir).map_err(|error| format!("{}: {error}", fixture.name))?;
+    for entry in entries.filter_map(Result::ok) {
+        let file = entry.file_name();
+        let known = file == "expect.toml" || file == "policy.toml" || entry.path() == fixture.guest;
+        ensure!(known, "{}: nothing uses {}", fixture.name, file.display());
+    }
+    Ok(())
+}
+
+/// A refusal says something only if the same guest gets its way in another setting.
+fn is_twin(fixture: &Fixture, twin: &Fixture) -> Result<(), fixture::Failure> {
+    let (name, other) = (&fixture.name, &twin.name);
+    ensure!(twin.expect.outcome == Some(Outcome::Completed), "{name}: its twin {other} does not complete");
+    ensure!(!twin.expect.is_refusal(), "{name}: its twin {other} is a refusal itself");
+    ensure!(twin.guest == fixture.guest, "{name}: its twin {other} has another guest");
+    let policy = |fixture: &Fixture| fs::read(fixture.dir.join("policy.toml")).unwrap_or_default();
+    let setup = |fixture: &Fixture| {
+        let expect = &fixture.expect;
+        (policy(fixture), expect.invoke.clone(), expect.stdin.clone(), expect.answers.clone())
+    };
+    ensure!(setup(twin) != setup(fixture), "{name}: its twin {other} is the same in everything");
+    Ok(())
+}
