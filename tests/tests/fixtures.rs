@@ -12,8 +12,18 @@ use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use parole_tests::ensure;
 use parole_tests::fixture::{self, Fixture, Outcome, Variant};
 
+/// In how many lines a guest may differ from that of its twin.
+const FEW: usize = 4;
+
 /// Cases that fixtures stand for. Other tests name theirs in their own names.
-const CASES: &[&str] = &[];
+#[rustfmt::skip]
+const CASES: &[&str] = &[
+    "L01", "L02", "L03", "L04", "L05", "L06", "L08", "L09", "L10", "L11", "L12",
+    "A01", "A02", "A03", "A04", "A05", "A06", "A07", "A08", "A09", "A10", "A11", "A12", "A13",
+    "F01", "F02", "F03", "F04", "F05", "F06", "F07", "F08", "F09", "F10", "F11", "F12", "F14",
+    "R01", "R02", "R03", "R04", "R05", "R06", "R07", "R08", "R09", "R10", "R11", "R12", "R13", "R14", "R17", "R18",
+    "P01", "P02", "P03", "P04", "U01", "U04",
+];
 
 fn main() -> ExitCode {
     match all() {
@@ -76,18 +86,24 @@ fn files(fixture: &Fixture) -> Result<(), fixture::Failure> {
     let entries = fs::read_dir(&fixture.dir).map_err(|error| format!("{}: {error}", fixture.name))?;
     for entry in entries.filter_map(Result::ok) {
         let file = entry.file_name();
-        let known = file == "expect.toml" || file == "policy.toml" || entry.path() == fixture.guest;
+        let guest = fixture.expect.guest.is_none() && Some(file.as_os_str()) == fixture.guest.file_name();
+        let known = file == "expect.toml" || file == "policy.toml" || guest;
         ensure!(known, "{}: nothing uses {}", fixture.name, file.display());
     }
     Ok(())
 }
 
-/// A refusal says something only if the same guest gets its way in another setting.
+/// A refusal says something only if the same guest gets its way in another setting. Where no policy lets it
+/// through, its twin's guest is the same but for the few lines that are the attack.
 fn is_twin(fixture: &Fixture, twin: &Fixture) -> Result<(), fixture::Failure> {
     let (name, other) = (&fixture.name, &twin.name);
     ensure!(twin.expect.outcome == Some(Outcome::Completed), "{name}: its twin {other} does not complete");
     ensure!(!twin.expect.is_refusal(), "{name}: its twin {other} is a refusal itself");
-    ensure!(twin.guest == fixture.guest, "{name}: its twin {other} has another guest");
+    if twin.guest != fixture.guest {
+        let differ = different_lines(fixture, twin)?;
+        ensure!(differ <= FEW, "{name}: the guest of its twin {other} differs in {differ} lines");
+        return Ok(());
+    }
     let policy = |fixture: &Fixture| fs::read(fixture.dir.join("policy.toml")).unwrap_or_default();
     let setup = |fixture: &Fixture| {
         let expect = &fixture.expect;
@@ -95,4 +111,14 @@ fn is_twin(fixture: &Fixture, twin: &Fixture) -> Result<(), fixture::Failure> {
     };
     ensure!(setup(twin) != setup(fixture), "{name}: its twin {other} is the same in everything");
     Ok(())
+}
+
+fn different_lines(fixture: &Fixture, twin: &Fixture) -> Result<usize, fixture::Failure> {
+    let lines = |fixture: &Fixture| {
+        let text = fs::read_to_string(&fixture.guest).map_err(|error| format!("{}: {error}", fixture.name))?;
+        let code = text.lines().filter(|line| !line.trim_start().starts_with(";;"));
+        Ok::<BTreeSet<String>, fixture::Failure>(code.map(str::to_owned).collect())
+    };
+    let (hostile, harmless) = (lines(fixture)?, lines(twin)?);
+    Ok(hostile.difference(&harmless).count().max(harmless.difference(&hostile).count()))
 }

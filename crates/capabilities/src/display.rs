@@ -5,7 +5,7 @@ use parole_policy::{Capability, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, no_summary, sink};
+use crate::{Entry, Execution, Payload, no_summary, sink};
 
 /// The longest media type: what RFC 6838 allows a type and a subtype, with a slash between them.
 const MIME_MAX: usize = 127 + 1 + 127;
@@ -23,6 +23,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("display", Effect::Send)],
     wit: include_str!("../../../wit/display.wit"),
     link,
+    payload: Payload::Unit,
     summary: no_summary,
     answer: None,
 };

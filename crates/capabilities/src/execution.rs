@@ -99,6 +99,16 @@ pub struct Execution {
     output_since: Option<Instant>,
     /// What `write_file` has used of its quota.
     pub(crate) written: Written,
+    gathered: Gathered,
+}
+
+/// What a run reports beside its outcome: all of the execution, replayed calls too.
+#[derive(Default, Debug)]
+pub struct Gathered {
+    /// The text of its output.
+    pub output: String,
+    /// The calls that were refused.
+    pub denied: Vec<Refused>,
 }
 
 /// Bytes and files that this execution has written.
@@ -129,7 +139,7 @@ impl Execution {
     pub fn new(parts: Parts) -> Self {
         let live = parts.journal.is_live();
         let shown = parts.used.shown;
-        Self { parts, live, flights: VecDeque::new(), shown, output_since: None, written: Written::default() }
+        Self { parts, live, flights: VecDeque::new(), shown, output_since: None, written: Written::default(), gathered: Gathered::default() }
     }
 
     /// Its id.
@@ -144,8 +154,14 @@ impl Execution {
         &self.parts.journal
     }
 
+    /// What it has gathered, for a report.
+    #[must_use]
+    pub fn into_gathered(self) -> Gathered {
+        self.gathered
+    }
+
     /// The limiter, for the engine.
-    pub fn limiter(&mut self) -> &mut (dyn ResourceLimiter + 'static) {
+    pub fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         &mut *self.parts.limiter
     }
 
@@ -173,7 +189,8 @@ impl Execution {
 
     /// Output that had been made durable, but perhaps not shown, before a crash.
     fn show_again(&mut self, steps: &[parole_durable::Step]) {
-        for step in steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.shown) {
+        let shown = self.shown;
+        for step in steps.iter().filter(|step| step.function == OUTPUT && step.number >= shown) {
             show(&*self.parts.sink, self.parts.journal.execution(), &step.arguments);
             self.shown = step.number + step.calls;
         }
@@ -201,6 +218,11 @@ impl Execution {
         if self.output_since.is_none() {
             self.output_since = Some(Instant::now());
         }
+        if channel == crate::sink::PRINT {
+            Event::Print(refusable).append_to(&mut self.gathered.output);
+        } else if channel == crate::sink::DISPLAY {
+            Event::Display { mime: refusable, data: body }.append_to(&mut self.gathered.output);
+        }
         Ok(())
     }
 
@@ -214,11 +236,13 @@ impl Execution {
             if let Err(fault) = self.parts.journal.send(channel, b"", &body[..fits]) {
                 return fault.into();
             }
+            Event::Print(&text[..fits]).append_to(&mut self.gathered.output);
         }
         if let Err(fault) = self.parts.journal.send(crate::sink::CUT, b"", b"") {
             return fault.into();
         }
-        Stop::Limit { name, limit: parole_policy::limits::size_text(limit) }
+        Event::Cut.append_to(&mut self.gathered.output);
+        Stop::Limit { name, limit: parole_policy::size_text(limit) }
     }
 
     /// Takes any other call: from the journal, or open. `arguments` is canonical JSON.
@@ -228,6 +252,9 @@ impl Execution {
         match self.parts.journal.call(function, effect, arguments)? {
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed(result) => {
+                if let StepResult::Denied(bytes) = &result {
+                    self.gathered.denied.extend(serde_json::from_slice(bytes));
+                }
                 types::decode(result).map(Begin::Answered).ok_or(Stop::Unreadable(number))
             }
         }
@@ -296,7 +323,11 @@ impl Execution {
         };
         tracing::info!(execution = %self.id(), capability = refused.capability, "denied");
         self.parts.journal.complete(open, None, result, now())?;
-        Ok(refused.error)
+        let error = refused.error.clone();
+        if matches!(error, Error::Denied(_)) {
+            self.gathered.denied.push(refused);
+        }
+        Ok(error)
     }
 
     /// Ends an open call with its result.
@@ -371,10 +402,10 @@ impl Execution {
     }
 
     /// Waits for a promise, in memory or by parking, and gives the settled record.
-    pub(crate) async fn wait(&mut self, id: &PromiseId) -> Result<PromiseRecord, Stop> {
+    pub(crate) async fn wait(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
         let mut record = self.parts.hub.promise(id)?;
         if record.is_none() || self.parts.journal.unsaved_steps() > 0 {
-            record = self.barrier_before_wait(record, id).await?;
+            record = self.barrier_before_wait(record.is_none() && self.parts_at_once(timer), id).await?;
         }
         let Some(record) = record else { return Err(Stop::Fenced) };
         let record = if record.state == PromiseState::Pending { self.wait_for(record).await? } else { record };
@@ -390,13 +421,12 @@ impl Execution {
 
     async fn barrier_before_wait(
         &mut self,
-        known: Option<PromiseRecord>,
+        leaves: bool,
         id: &PromiseId,
     ) -> Result<Option<PromiseRecord>, Stop> {
-        // One commit does for a guest that is left alone: nobody can have answered yet.
-        let new = known.is_none();
+        // One commit does for a guest that is left alone, but for the note that its output was shown.
         let silent = !self.parts.journal.has_output() && self.flights.is_empty();
-        let lease = if new && silent && self.parting_at_once(id) { Lease::Release } else { Lease::Keep };
+        let lease = if silent && leaves { Lease::Release } else { Lease::Keep };
         let released = lease == Lease::Release;
         self.commit(lease).await?;
         let record = self.parts.hub.promise(id)?;
@@ -412,13 +442,13 @@ impl Execution {
         }
     }
 
-    fn parting_at_once(&self, id: &PromiseId) -> bool {
-        self.parts.parking.detach || (self.parts.parking.leave_persons && !id.as_str().starts_with("sleep:"))
+    fn parts_at_once(&self, timer: bool) -> bool {
+        self.parts.parking.detach || (self.parts.parking.leave_persons && !timer)
     }
 
     async fn wait_for(&mut self, record: PromiseRecord) -> Result<PromiseRecord, Stop> {
         let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
-        if self.parts.parking.detach || (self.parts.parking.leave_persons && !timer) {
+        if self.parts_at_once(timer) {
             self.commit(Lease::Release).await?;
             return Err(Stop::Parked { promise: id, deadline, timer, released: true });
         }

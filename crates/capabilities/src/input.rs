@@ -7,7 +7,7 @@ use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, person};
+use crate::{Entry, Execution, Payload, person};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -22,6 +22,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("input", Effect::Await)],
     wit: include_str!("../../../wit/input.wit"),
     link,
+    payload: Payload::Json,
     summary: |arguments| person::field(arguments, "prompt"),
     answer: Some(answer),
 };

@@ -81,11 +81,24 @@ pub struct Entry {
     pub wit: &'static str,
     /// Defines its functions in the instance of its interface.
     pub link: fn(&mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()>,
+    /// How the journal keeps its ok payload.
+    pub payload: Payload,
     /// One line on what a promise of it asks, from the arguments as they were recorded (JSON). Guest text: not inert.
     pub summary: fn(&serde_json::Value) -> String,
     /// Checks an answer (JSON) before a promise is settled with it; the error says what was expected.
     /// `None`: nobody settles its promises from outside.
     pub answer: Option<fn(&serde_json::Value) -> Result<(), String>>,
+}
+
+/// How the journal keeps an ok payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// There is none.
+    Unit,
+    /// As JSON.
+    Json,
+    /// As it is.
+    Bytes,
 }
 
 /// The entry of a capability.

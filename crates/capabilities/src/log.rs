@@ -5,7 +5,7 @@ use parole_policy::{Capability, Kind, Level as PolicyLevel, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::{Entry, Execution, no_summary, sink};
+use crate::{Entry, Execution, Payload, no_summary, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -20,6 +20,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("log", Effect::Send)],
     wit: include_str!("../../../wit/log.wit"),
     link,
+    payload: Payload::Unit,
     summary: no_summary,
     answer: None,
 };
@@ -28,6 +29,7 @@ pub(crate) const ENTRY: Entry = Entry {
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "the engine makes the values, from what the guest passes")]
 enum Level {
     #[component(name = "trace")]
     Trace,

@@ -29,7 +29,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
             let deadline = execution.deadline(entry);
             match execution.promise(&open, entry, arguments, deadline) {
                 Ok(id) => {
-                    let answer = answer_of(execution.wait(&id).await?);
+                    let answer = answer_of(execution.wait(&id, false).await?);
                     execution.finish(open, Some(id), &answer)?;
                     answer
                 }

@@ -5,7 +5,7 @@ use parole_policy::{Capability, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, no_summary, sink};
+use crate::{Entry, Execution, Payload, no_summary, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -20,6 +20,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("print", Effect::Send)],
     wit: include_str!("../../../wit/print.wit"),
     link,
+    payload: Payload::Unit,
     summary: no_summary,
     answer: None,
 };

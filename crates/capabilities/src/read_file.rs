@@ -13,7 +13,7 @@ use wasmtime::component::LinkerInstance;
 
 use crate::execution::Begin;
 use crate::types::json;
-use crate::{Entry, Error, Execution, person};
+use crate::{Entry, Error, Execution, Payload, person};
 
 /// The default of `max_bytes`, used where a policy has none.
 const MAX_BYTES: u64 = 8 << 20;
@@ -33,6 +33,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("read_file", Effect::Read)],
     wit: include_str!("../../../wit/read-file.wit"),
     link,
+    payload: Payload::Bytes,
     summary: |arguments| person::field(arguments, "path"),
     answer: None,
 };

@@ -1,5 +1,7 @@
 //! Where the output of executions goes: the embedder's side of `print`, `log` and `display`.
 
+use std::fmt::Write as _;
+
 use parole_durable::{ExecutionId, PromiseRecord};
 
 /// Something to show. All text in it is the guest's: not inert.
@@ -25,6 +27,18 @@ pub enum Event<'a> {
     Cut,
     /// The execution waits for a promise from now on.
     Waiting(&'a PromiseRecord),
+    /// A capability is linked, but nothing that it could reach is granted.
+    EmptyScope {
+        /// Which.
+        capability: &'static str,
+    },
+    /// A guest is being compiled for the first time.
+    Compiling {
+        /// Its size.
+        bytes: usize,
+    },
+    /// It has been.
+    Compiled,
 }
 
 /// Takes the events of all executions of a runtime. Each event is durable before it gets here.
@@ -35,6 +49,28 @@ pub trait Sink: Send + Sync {
     /// Shows one event.
     fn event(&self, execution: ExecutionId, event: Event<'_>);
 }
+
+impl Event<'_> {
+    /// Appends what this event adds to the output of an execution: lines, and what can be
+    /// shown of data. Logs and the host's own notices are not output.
+    pub fn append_to(&self, output: &mut String) {
+        match self {
+            Event::Print(text) => output.push_str(text),
+            Event::Display { mime, data } => match std::str::from_utf8(data) {
+                Ok(text) if SHOWN_AS_TEXT.contains(mime) => output.push_str(text),
+                _ => {
+                    let _ = write!(output, "[{mime}, {} bytes]", data.len());
+                }
+            },
+            Event::Cut => output.push_str("[cut: the output limit is reached]"),
+            _ => return,
+        }
+        output.push('\n');
+    }
+}
+
+/// The types of data that are text to read.
+const SHOWN_AS_TEXT: [&str; 3] = ["text/plain", "text/markdown", "application/json"];
 
 /// Shows nothing.
 pub struct Quiet;

@@ -10,7 +10,7 @@ use wasmtime::component::LinkerInstance;
 
 use crate::execution::Begin;
 use crate::types::json;
-use crate::{Entry, Error, Execution};
+use crate::{Entry, Error, Execution, Payload};
 
 /// The longest sleep: ten years. A longer one is an argument that cannot be right.
 pub const SLEEP_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
@@ -28,6 +28,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("sleep", Effect::Await)],
     wit: include_str!("../../../wit/sleep.wit"),
     link,
+    payload: Payload::Unit,
     summary: |arguments| format!("{} ms", arguments["duration-ms"].as_str().unwrap_or("?")),
     answer: None,
 };
@@ -63,7 +64,7 @@ async fn sleep(execution: &mut Execution, duration_ms: u64) -> wasmtime::Result<
     };
     match slept {
         Ok(id) => {
-            let record = execution.wait(&id).await?;
+            let record = execution.wait(&id, true).await?;
             let result = if record.state == PromiseState::Resolved { Ok(()) } else { Err(Error::Canceled) };
             execution.finish(open, Some(id), &result.clone().map(|()| Vec::new()))?;
             Ok(result)

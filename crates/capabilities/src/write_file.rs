@@ -14,7 +14,7 @@ use wasmtime::component::LinkerInstance;
 use crate::execution::Begin;
 use crate::read_file::{failed, not_plain};
 use crate::types::json;
-use crate::{Entry, Error, Execution, person};
+use crate::{Entry, Error, Execution, Payload, person};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -29,6 +29,7 @@ pub(crate) const ENTRY: Entry = Entry {
     functions: &[("write_file", Effect::Idempotent)],
     wit: include_str!("../../../wit/write-file.wit"),
     link,
+    payload: Payload::Unit,
     summary: |arguments| person::field(arguments, "path"),
     answer: None,
 };

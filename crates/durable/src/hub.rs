@@ -1,1 +1,451 @@
-//! Being written.
+//! The hub: commits the work of all executions of a process as a group, and wakes those that wait.
+//!
+//! [`writer`] is the queue and its thread, [`watch`] the register of waiters and its thread.
+//! Nothing here needs an async runtime, and everything works inside of one: receipts and
+//! waiters are plain futures, and can be waited for on any thread.
+
+mod future;
+mod watch;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use watch::{POLL, Waiter};
+pub use writer::{BATCH_LIMIT, Receipt};
+
+use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, UnixMs};
+use crate::memory::MemoryStore;
+use crate::owner::{Owner, Owners};
+use crate::promise::{PromiseRecord, PromiseState};
+use crate::sqlite::{self, SqliteStore};
+use crate::state_dir::StateDir;
+use crate::step::Step;
+use crate::store::{ExecutionRecord, PromiseFilter, Reader, Refusal, Store, StoreError, Write, Written};
+use watch::Watch;
+use writer::Queue;
+
+/// Readers that are kept open when nobody uses them.
+const IDLE_READERS: usize = 4;
+
+/// Unix milliseconds by some clock. It must not call the hub.
+pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
+
+/// Unix milliseconds by the wall clock of the operating system; 0 before 1970.
+#[must_use]
+pub fn now() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(UnixMs::MAX)
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The store works, and says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed: nothing may be taken to have happened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a hub is built upon: a store that several threads can open.
+pub trait Backend: Send + Sync + 'static {
+    /// Opens the writing side. Called again after a failure of the one before.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn open_store(&self) -> Result<Box<dyn Store>, StoreError>;
+
+    /// Opens a reader.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn open_reader(&self) -> Result<Box<dyn Reader>, StoreError>;
+
+    /// What makes the owner of this process, and knows whether others live.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn owners(&self) -> Result<Owners, StoreError>;
+}
+
+impl Backend for StateDir {
+    fn open_store(&self) -> Result<Box<dyn Store>, StoreError> {
+        Ok(Box::new(SqliteStore::open(self)?))
+    }
+
+    fn open_reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+        sqlite::open_reader(self)
+    }
+
+    fn owners(&self) -> Result<Owners, StoreError> {
+        Owners::in_directory(self)
+    }
+}
+
+impl Backend for MemoryStore {
+    fn open_store(&self) -> Result<Box<dyn Store>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn open_reader(&self) -> Result<Box<dyn Reader>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn owners(&self) -> Result<Owners, StoreError> {
+        Ok(Owners::in_memory())
+    }
+}
+
+/// The one door to the store of a process. Clones are the same hub; dropping the last one
+/// waits until everything queued is durable.
+#[derive(Clone)]
+pub struct Hub(Arc<Handle>);
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("queued", &self.queued()).field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// Owned by the clones of the hub and by nobody else: when it goes, the threads are told to end.
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// What the threads own as well.
+struct Shared {
+    backend: Box<dyn Backend>,
+    clock: Clock,
+    queue: Queue,
+    watch: Arc<Watch>,
+    readers: Mutex<Vec<Box<dyn Reader>>>,
+    owner: Mutex<Option<Owner>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub over the database in a state directory; both are made if they are missing.
+    ///
+    /// # Errors
+    /// As for [`StateDir::open`] and [`SqliteStore::open`].
+    pub fn sqlite(dir: &Path) -> Result<Self, StoreError> {
+        Self::over(StateDir::open(dir)?, Arc::new(now))
+    }
+
+    /// Like [`Hub::sqlite`], but the database is opened by the thread of the writer while the
+    /// caller does something else, such as loading a guest. What is wrong with the database is
+    /// said by the first write or read, or by [`Hub::ready`].
+    ///
+    /// # Errors
+    /// As for [`StateDir::open`].
+    pub fn sqlite_ahead(dir: &Path) -> Result<Self, StoreError> {
+        let hub = Self::build(None, Box::new(StateDir::open(dir)?), Arc::new(now));
+        hub.0.shared.queue.start(|| start_writer(&hub.0.shared, &hub.0.threads))?;
+        Ok(hub)
+    }
+
+    /// Resolves when the database is open and can be written.
+    ///
+    /// # Errors
+    /// As for [`SqliteStore::open`].
+    pub async fn ready(&self) -> Result<(), WriteError> {
+        // A batch of nothing that changes anything opens the store and writes nothing.
+        self.write(Write::Expire { now: 0 }).await.map(drop)
+    }
+
+    /// A hub over a store in memory, which goes with it.
+    #[must_use]
+    pub fn memory() -> Self {
+        let store = MemoryStore::new();
+        Self::build(Some(Box::new(store.clone())), Box::new(store), Arc::new(now))
+    }
+
+    /// A hub over any store, with any clock.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub fn over(backend: impl Backend, clock: Clock) -> Result<Self, StoreError> {
+        let store = backend.open_store()?;
+        Ok(Self::build(Some(store), Box::new(backend), clock))
+    }
+
+    fn build(store: Option<Box<dyn Store>>, backend: Box<dyn Backend>, clock: Clock) -> Self {
+        let shared = Shared {
+            backend,
+            clock,
+            queue: Queue::new(store),
+            watch: Arc::default(),
+            readers: Mutex::default(),
+            owner: Mutex::default(),
+        };
+        Self(Arc::new(Handle { shared: Arc::new(shared), threads: Arc::default() }))
+    }
+
+    /// The clock of the hub.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        (self.0.shared.clock)()
+    }
+
+    /// The owner that this process is; made when it is first asked for.
+    ///
+    /// # Errors
+    /// The lock file cannot be made.
+    pub fn owner(&self) -> Result<OwnerId, StoreError> {
+        let mut owner = lock(&self.0.shared.owner);
+        if let Some(owner) = &*owner {
+            return Ok(owner.id());
+        }
+        let made = self.0.shared.backend.owners()?.create()?;
+        Ok(owner.insert(made).id())
+    }
+
+    /// Enters the queue and returns at once. The receipt resolves when the write is durable;
+    /// writes become durable in the order in which they entered.
+    pub fn write(&self, write: Write) -> Receipt {
+        self.0.push(write)
+    }
+
+    /// How many writes wait to be taken up by the writer. See [`writer`] for what bounds it.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.0.shared.queue.len()
+    }
+
+    /// How many waiters are registered.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.shared.watch.len()
+    }
+
+    /// Resolves when a promise may have been settled: by this process, by another one
+    /// (noticed within 50 ms), or because `deadline` (its `timeoutAt`) has passed, which has
+    /// been made durable by then.
+    ///
+    /// A wake-up is a hint, the row is the truth. Register first, then look at the promise,
+    /// then wait: so nothing falls in between.
+    ///
+    /// The deadline is one of the wall clock: setting the clock past it ends the wait, setting
+    /// it back makes it longer.
+    pub fn settled(&self, id: &PromiseId, deadline: UnixMs) -> Waiter {
+        self.0.shared.watch.register(id, deadline, || self.0.start_watch())
+    }
+
+    /// Resolves when an execution may have ended or changed hands while it is held here: the
+    /// owner of a running guest learns by it that another process has canceled it (within 50 ms).
+    ///
+    /// A hint, like [`Hub::settled`]: look at the fence of the row after registering and after each wake-up.
+    pub fn fenced(&self, id: ExecutionId) -> Waiter {
+        self.0.shared.watch.register(&id, UnixMs::MAX, || self.0.start_watch())
+    }
+
+    /// Takes an execution for this process; leases of dead owners are void. Blocks for one commit.
+    ///
+    /// # Errors
+    /// [`Refusal::Held`] by a process that lives (also by this one), [`Refusal::Ended`],
+    /// [`Refusal::NoExecution`], or the store failed.
+    pub fn acquire(&self, id: ExecutionId) -> Result<Fence, WriteError> {
+        future::block_on(self.acquire_async(id))
+    }
+
+    /// [`Hub::acquire`] for async callers: many at once share a commit.
+    ///
+    /// # Errors
+    /// As for [`Hub::acquire`].
+    pub async fn acquire_async(&self, id: ExecutionId) -> Result<Fence, WriteError> {
+        let owner = self.owner()?;
+        let void = match self.execution(id)?.ok_or(Refusal::NoExecution(id))?.owner {
+            Some(holder) if self.0.shared.backend.owners()?.is_alive(holder)? => return Err(Refusal::Held(id).into()),
+            holder => holder,
+        };
+        match self.write(Write::Acquire { execution: id, owner, void }).await? {
+            Written::Acquired(fence) => Ok(fence),
+            _ => Err(StoreError::Closed.into()),
+        }
+    }
+
+    /// Whether a process that lives holds the execution of a record.
+    ///
+    /// # Errors
+    /// The lock files cannot be looked at.
+    pub fn is_held(&self, record: &ExecutionRecord) -> Result<bool, StoreError> {
+        record.owner.map_or(Ok(false), |holder| self.0.shared.backend.owners()?.is_alive(holder))
+    }
+
+    /// Removes executions that ended before a time, and the lock files of dead owners. Says
+    /// how many executions went.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn collect(&self, before: UnixMs) -> Result<u64, WriteError> {
+        let removed = match self.write(Write::Collect { before }).wait()? {
+            Written::Collected(removed) => removed,
+            _ => 0,
+        };
+        self.0.shared.backend.owners()?.sweep()?;
+        Ok(removed)
+    }
+
+    /// Resolves when everything that is queued now has been decided. Whether it was taken is
+    /// said by the receipts.
+    pub fn flush(&self) -> Receipt {
+        self.0.shared.queue.flush()
+    }
+
+    /// One execution.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, StoreError> {
+        self.0.shared.read(|reader| reader.execution(id))
+    }
+
+    /// Executions by id (that is by age), without the ended ones unless asked for.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError> {
+        self.0.shared.read(|reader| reader.executions(with_ended))
+    }
+
+    /// At most `limit` steps of an execution with a number of at least `from`, in order.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn steps(&self, id: ExecutionId, from: u64, limit: usize) -> Result<Vec<Step>, StoreError> {
+        self.0.shared.read(|reader| reader.steps(id, from, limit))
+    }
+
+    /// One promise. If its time has come that is made durable first, which blocks for a commit.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn promise(&self, id: &PromiseId) -> Result<Option<PromiseRecord>, StoreError> {
+        let record = self.0.shared.read(|reader| reader.promise(id))?;
+        match record {
+            Some(record) if record.state == PromiseState::Pending && record.timeout_at <= self.now() => {
+                self.expire()?;
+                self.0.shared.read(|reader| reader.promise(id))
+            }
+            record => Ok(record),
+        }
+    }
+
+    /// Promises by creation time, then id. If the time of any has come that is made durable
+    /// first, which blocks for a commit.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+        if self.0.shared.read(|reader| reader.next_deadline())?.is_some_and(|at| at <= self.now()) {
+            self.expire()?;
+        }
+        self.0.shared.read(|reader| reader.promises(filter))
+    }
+
+    /// A payload by its digest.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn payload(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.shared.read(|reader| reader.payload(digest))
+    }
+
+    /// Checks the whole store. Each text names one fault.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.0.shared.read(|reader| reader.check())
+    }
+
+    fn expire(&self) -> Result<(), StoreError> {
+        match self.write(Write::Expire { now: self.now() }).wait() {
+            Ok(_) | Err(WriteError::Refused(_)) => Ok(()),
+            Err(WriteError::Store(error)) => Err(error),
+        }
+    }
+}
+
+impl Shared {
+    /// Lends a reader. One that has failed is not kept.
+    fn read<T>(&self, ask: impl FnOnce(&dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = lock(&self.readers).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => self.backend.open_reader()?,
+        };
+        let answer = ask(reader.as_ref())?;
+        let mut readers = lock(&self.readers);
+        if readers.len() < IDLE_READERS {
+            readers.push(reader);
+        }
+        Ok(answer)
+    }
+}
+
+impl Handle {
+    fn push(&self, write: Write) -> Receipt {
+        push(&self.shared, &self.threads, write)
+    }
+
+    fn start_watch(&self) -> Result<(), StoreError> {
+        let (shared, threads) = (self.shared.clone(), self.threads.clone());
+        spawn(&self.threads, "parole-watch", move || {
+            let expire = |now| push(&shared, &threads, Write::Expire { now });
+            shared.watch.run(shared.backend.as_ref(), shared.clock.as_ref(), &expire);
+        })
+    }
+}
+
+fn push(shared: &Arc<Shared>, threads: &Arc<Mutex<Vec<JoinHandle<()>>>>, write: Write) -> Receipt {
+    shared.queue.push(write, || start_writer(shared, threads))
+}
+
+fn start_writer(shared: &Arc<Shared>, threads: &Mutex<Vec<JoinHandle<()>>>) -> Result<(), StoreError> {
+    let shared = shared.clone();
+    spawn(threads, "parole-writer", move || {
+        shared.queue.run(shared.backend.as_ref(), shared.watch.as_ref());
+    })
+}
+
+fn spawn(
+    threads: &Mutex<Vec<JoinHandle<()>>>,
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), StoreError> {
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| StoreError::Io(format!("cannot start the thread {name}: {error}").into()))?;
+    lock(threads).push(thread);
+    Ok(())
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        self.shared.watch.stop();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        let here = std::thread::current().id();
+        // Waking a task may drop it, and it may own the last hub: then we are on a thread of the
+        // hub, which ends by itself once it has done its work.
+        if threads.iter().any(|thread| thread.thread().id() == here) {
+            return;
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the hub panicked");
+            }
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub mod state_dir;
 pub mod step;
 pub mod store;
 
-// pub use hub::Hub;
+pub use hub::{Hub, WriteError};
 pub use ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, Secret, UnixMs};
 pub use journal::Journal;
 pub use promise::{PromiseRecord, PromiseState, Value};

@@ -28,6 +28,8 @@ struct Maps {
     payloads: BTreeMap<Digest, Arc<[u8]>>,
     /// See [`Reader::cursor`].
     cursor: u64,
+    /// Whether the write at hand has moved the cursor: it does so once, whatever it settles.
+    moved: bool,
     /// See [`Reader::version`].
     version: u64,
 }
@@ -74,6 +76,7 @@ impl Store for MemoryStore {
 
 impl Maps {
     fn apply(&mut self, write: &Write) -> Result<Written, Refusal> {
+        self.moved = false;
         match write {
             Write::Commit(commit) => self.commit(commit),
             Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
@@ -82,6 +85,13 @@ impl Maps {
             Write::Expire { now } => Ok(Written::Expired(self.expire(*now))),
             Write::Collect { before } => Ok(Written::Collected(self.collect(*before))),
         }
+    }
+
+    /// The cursor of what the write at hand settles.
+    fn next_cursor(&mut self) -> u64 {
+        self.cursor += u64::from(!self.moved);
+        self.moved = true;
+        self.cursor
     }
 
     /// An execution that has not ended.
@@ -132,9 +142,8 @@ impl Maps {
             self.steps.insert((id, step.number), step.clone());
         }
         for record in &commit.promises {
-            let settled = (record.state != PromiseState::Pending).then_some(self.cursor + 1);
             if !self.promises.contains_key(&record.id) {
-                self.cursor = settled.unwrap_or(self.cursor);
+                let settled = (record.state != PromiseState::Pending).then(|| self.next_cursor());
                 self.promises.insert(record.id.clone(), Promise { record: record.clone(), execution: id, settled });
             }
         }
@@ -163,6 +172,7 @@ impl Maps {
         if matches!(state, PromiseState::Pending | PromiseState::RejectedTimedout) {
             return Err(Refusal::State(state));
         }
+        let cursor = self.cursor + 1;
         let promise = self.promises.get_mut(id).ok_or_else(|| Refusal::NoPromise(id.clone()))?;
         let pending = promise.record.state == PromiseState::Pending;
         let timed_out = promise.record.apply_timeout(now);
@@ -176,8 +186,8 @@ impl Maps {
             promise.record.settled_at = Some(now);
         }
         if pending {
-            self.cursor += 1;
-            promise.settled = Some(self.cursor);
+            self.cursor = cursor;
+            promise.settled = Some(cursor);
         }
         Ok(Written::Settled { record: Box::new(promise.record.clone()), won })
     }
@@ -191,8 +201,7 @@ impl Maps {
     }
 
     fn end(&mut self, id: ExecutionId, outcome: &str, now: UnixMs) -> Result<(), Refusal> {
-        self.cursor += 1;
-        let cursor = self.cursor;
+        let cursor = self.next_cursor();
         let record = self.running(id)?;
         record.outcome = Some(outcome.to_owned());
         record.owner = None;

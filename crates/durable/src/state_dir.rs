@@ -16,8 +16,10 @@ use crate::store::StoreError;
 
 /// The name of the database file.
 const DATABASE: &str = "parole.db";
-/// The files that SQLite makes beside it.
-const COMPANIONS: [&str; 2] = ["parole.db-wal", "parole.db-shm"];
+/// The log beside it, which SQLite would make; see [`StateDir::database`].
+const LOG: &str = "parole.db-wal";
+/// The shared memory of its users, which SQLite makes.
+const SHARED: &str = "parole.db-shm";
 /// File systems whose locks do not hold between machines, or whose memory maps are not shared, by `f_type` of `statfs`.
 const NETWORK: [(u32, &str); 6] = [
     (0x6969, "NFS"),
@@ -78,26 +80,34 @@ impl StateDir {
         &self.path
     }
 
-    /// The path of the database, which exists (0600) and is checked, like the files beside it.
-    /// SQLite gives the files that it makes beside it the same mode.
+    /// The path of the database. It and its log exist (0600) and are checked, like the file
+    /// that SQLite makes beside them, to which it gives the same mode.
+    ///
+    /// Their names are durable when this returns, so a build of SQLite that does not sync the
+    /// directory itself (it would do so once in every process) loses nothing.
     ///
     /// # Errors
     /// [`StoreError::Unfit`]: a file is a link, of another user, or open to others.
     pub fn database(&self) -> Result<PathBuf, StoreError> {
-        let path = self.path.join(DATABASE);
-        if !self.check_file(DATABASE)? {
+        let mut made = false;
+        for name in [DATABASE, LOG] {
+            if self.check_file(name)? {
+                continue;
+            }
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            match rustix::fs::openat(&self.handle, DATABASE, flags, Mode::RUSR | Mode::WUSR) {
+            match rustix::fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(_) => {}
                 // Another process of ours was first.
-                Err(Errno::EXIST) => drop(self.check_file(DATABASE)?),
-                Err(errno) => return Err(cannot(&path, &errno.into())),
+                Err(Errno::EXIST) => drop(self.check_file(name)?),
+                Err(errno) => return Err(cannot(&self.path.join(name), &errno.into())),
             }
+            made = true;
         }
-        for name in COMPANIONS {
-            self.check_file(name)?;
+        self.check_file(SHARED)?;
+        if made {
+            rustix::fs::fsync(&self.handle).map_err(|errno| cannot(&self.path, &errno.into()))?;
         }
-        Ok(path)
+        Ok(self.path.join(DATABASE))
     }
 
     /// A directory inside, made (0700) if it is missing, and checked like the state directory.

@@ -326,7 +326,7 @@ pub enum Refusal {
 }
 
 /// What can go wrong with a store.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another process held the database for longer than we wait.
     #[error("the store is busy: another process held it for {0} ms")]

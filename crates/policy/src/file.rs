@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::grants::{self, Setting};
+use crate::file_grants::{self as grants, Setting};
 use crate::nearest::quoted;
 use crate::reader::{Reader, Value};
 use crate::{Catalogue, Level, LimitKey, Limits, SecurityPolicy};

@@ -37,7 +37,7 @@ fn fold(word: &str) -> String {
 }
 
 /// "did you mean `x`?", or the list of what is valid.
-pub(crate) fn help<'a>(given: &str, valid: &[&'a str]) -> String {
+pub(crate) fn help(given: &str, valid: &[&str]) -> String {
     match nearest(given, valid.iter().copied()) {
         Some(word) => format!("did you mean `{word}`?"),
         None => format!("valid: {}", valid.join(", ")),

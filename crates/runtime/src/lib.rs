@@ -1,1 +1,46 @@
 //! Load, link, run, suspend, park and resume guests under a policy.
+//!
+//! # How to read it
+//!
+//! [`builder`] puts a [`Runtime`] together, [`runtime`] has its entry points, [`drive`] takes an
+//! execution from its start to its end or its next wait, [`attempt`] is one instance of a guest
+//! from its first instruction to its last. [`link`] decides before the start, [`compiler`]
+//! and [`artefact`] turn bytes into machine code, [`view`] reads what is stored.
+//!
+//! # What it does not do
+//!
+//! It never touches a terminal, the environment or the home directory, and it never looks into
+//! guest code: what a guest may do is what it imports and the policy grants.
+
+mod artefact;
+mod attempt;
+pub mod blocking;
+pub mod builder;
+pub mod compiler;
+pub mod drive;
+pub mod engine;
+pub mod error;
+pub mod guest;
+pub mod invoke;
+mod limiter;
+pub mod link;
+pub mod promises;
+pub mod report;
+pub mod runtime;
+mod setup;
+pub mod view;
+
+pub use blocking::Blocking;
+pub use builder::Builder;
+pub use compiler::Compiler;
+pub use drive::Replayed;
+pub use error::Error;
+pub use guest::Guest;
+pub use promises::{Listed, Promises, Settled};
+pub use report::{At, Denied, Outcome, Pending, Report};
+pub use runtime::{Inspection, ResumeOptions, RunOptions, Runtime, Wait};
+
+pub use parole_capabilities::{ALL, CATALOGUE, Call, Event, Sink, Validator};
+pub use parole_durable::ExecutionId;
+pub use parole_durable::store::PromiseFilter;
+pub use parole_policy::{Level, SecurityPolicy};

@@ -13,6 +13,7 @@ CREATE TABLE executions (
     wall_us    INTEGER NOT NULL,
     output     INTEGER NOT NULL,
     journal    INTEGER NOT NULL,
+    shown      INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     outcome    TEXT,

@@ -74,7 +74,7 @@ pub(super) struct ExecutionRow {
 
 impl ExecutionRow {
     pub(super) const COLUMNS: &str = "id, component, setup, secret, fence, owner, cpu_us, wall_us, output, journal, \
-                                      created_at, updated_at, outcome, ended_seq, crc";
+                                      shown, created_at, updated_at, outcome, ended_seq, crc";
 
     pub(super) fn sum(&self) -> u32 {
         let r = &self.record;
@@ -84,7 +84,7 @@ impl ExecutionRow {
             .bytes(Some(&r.setup.0))
             .bytes(Some(&r.secret.0))
             .bytes(r.owner.as_ref().map(|owner| owner.0.as_bytes().as_slice()))
-            .numbers([r.fence.0, r.usage.cpu_us, r.usage.wall_us, r.usage.output, r.usage.journal])
+            .numbers([r.fence.0, r.usage.cpu_us, r.usage.wall_us, r.usage.output, r.usage.journal, r.usage.shown])
             .numbers([r.created_at, r.updated_at])
             .bytes(r.outcome.as_deref().map(str::as_bytes))
             .optional(self.ended)
@@ -118,12 +118,13 @@ impl ExecutionRow {
                 wall_us: number(row, 7)?,
                 output: number(row, 8)?,
                 journal: number(row, 9)?,
+                shown: number(row, 10)?,
             },
-            created_at: number(row, 10)?,
-            updated_at: number(row, 11)?,
-            outcome: row.get(12)?,
+            created_at: number(row, 11)?,
+            updated_at: number(row, 12)?,
+            outcome: row.get(13)?,
         };
-        Ok((Self { record, ended: optional(row, 13)? }, row.get(14)?))
+        Ok((Self { record, ended: optional(row, 14)? }, row.get(15)?))
     }
 }
 
@@ -149,7 +150,7 @@ pub(super) struct StepRow<'a> {
 }
 
 impl<'a> StepRow<'a> {
-    pub(super) const COLUMNS: &str = "execution, number, calls, function, effect, arguments, promise, admitted_at, \
+    pub(super) const COLUMNS: &'static str = "execution, number, calls, function, effect, arguments, promise, admitted_at, \
                                       completed_at, outcome, result, delivered, stored, crc";
 
     /// The row of a step, with all its parts in it.

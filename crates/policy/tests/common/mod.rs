@@ -1,5 +1,6 @@
 //! The table of capabilities that the tests use, and short hands.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 

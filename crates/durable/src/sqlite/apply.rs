@@ -1,0 +1,464 @@
+//! What each write does. Everything that may refuse a write is looked at before its first
+//! change, so a refusal needs no savepoint.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::failed;
+use super::promise_row::{PromiseRow, encode_id, named_execution, text_id};
+use super::rows::{ExecutionRow, STORED_ARGUMENTS, STORED_RESULT, StepRow, stored};
+use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, UnixMs};
+use crate::promise::{PromiseRecord, PromiseState, Value};
+use crate::step::Step;
+use crate::store::{Commit, ExecutionRecord, INLINE_LIMIT, Lease, Refusal, StoreError, Write, Written};
+
+/// Either this write is refused, or the whole batch has failed.
+enum Fail {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<Refusal> for Fail {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<rusqlite::Error> for Fail {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(failed(&error))
+    }
+}
+
+/// A damaged row refuses the writes that depend on it; the others of the batch go on.
+impl From<Arc<str>> for Fail {
+    fn from(damage: Arc<str>) -> Self {
+        Self::Refused(Refusal::Damaged(damage))
+    }
+}
+
+/// The writes of one transaction.
+pub(super) struct Apply<'c> {
+    connection: &'c Connection,
+    /// The cursor, once a write has needed it.
+    cursor: Option<u64>,
+    /// Whether the write at hand has moved the cursor: it does so once, whatever it settles.
+    moved: bool,
+}
+
+impl<'c> Apply<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection, cursor: None, moved: false }
+    }
+
+    pub(super) fn write(&mut self, write: &Write) -> Result<Result<Written, Refusal>, StoreError> {
+        self.moved = false;
+        let answer = match write {
+            Write::Commit(commit) => self.commit(commit),
+            Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
+            Write::Settle { id, state, value, now } => self.settle(id, *state, value, *now),
+            Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
+            Write::Expire { now } => self.expire(*now).map(Written::Expired),
+            Write::Collect { before } => self.collect(*before).map(Written::Collected),
+        };
+        match answer {
+            Ok(written) => Ok(Ok(written)),
+            Err(Fail::Refused(refusal)) => Ok(Err(refusal)),
+            Err(Fail::Store(error)) => Err(error),
+        }
+    }
+
+    /// Stores the cursor if it has moved. To be called before the transaction is committed.
+    pub(super) fn finish(self) -> Result<(), StoreError> {
+        let Some(cursor) = self.cursor else { return Ok(()) };
+        self.connection
+            .prepare_cached("UPDATE counters SET value = ? WHERE name = 'settled' AND value <> ?1")
+            .and_then(|mut s| s.execute([stored(cursor)]))
+            .map(drop)
+            .map_err(|e| failed(&e))
+    }
+
+    /// The cursor of what the write at hand settles.
+    fn next_cursor(&mut self) -> rusqlite::Result<u64> {
+        let cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => self
+                .connection
+                .prepare_cached("SELECT value FROM counters WHERE name = 'settled'")?
+                .query_row([], |row| row.get::<_, i64>(0))?
+                .cast_unsigned(),
+        };
+        let cursor = if self.moved { cursor } else { cursor + 1 };
+        self.cursor = Some(cursor);
+        self.moved = true;
+        Ok(cursor)
+    }
+
+    fn find_execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, Fail> {
+        let sql = format!("SELECT {} FROM executions WHERE id = ?", ExecutionRow::COLUMNS);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let found = statement.query_row([id.0.as_bytes()], |row| Ok(ExecutionRow::read(row))).optional()?;
+        Ok(found.transpose()?.map(|row| row.record))
+    }
+
+    /// An execution that has not ended.
+    fn running(&self, id: ExecutionId) -> Result<ExecutionRecord, Fail> {
+        let record = self.find_execution(id)?.ok_or(Refusal::NoExecution(id))?;
+        if record.outcome.is_some() {
+            return Err(Refusal::Ended(id).into());
+        }
+        Ok(record)
+    }
+
+    fn insert_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
+        let row = ExecutionRow { record, ended };
+        let (r, crc) = (&row.record, row.sum());
+        self.connection
+            .prepare_cached("INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+            .execute(params![
+                r.id.0.as_bytes(),
+                r.component.0,
+                r.setup.0,
+                r.secret.0,
+                stored(r.fence.0),
+                r.owner.as_ref().map(|owner| owner.0.as_bytes()),
+                stored(r.usage.cpu_us),
+                stored(r.usage.wall_us),
+                stored(r.usage.output),
+                stored(r.usage.journal),
+                stored(r.usage.shown),
+                stored(r.created_at),
+                stored(r.updated_at),
+                r.outcome,
+                row.ended.map(stored),
+                crc,
+            ])?;
+        Ok(())
+    }
+
+    /// Rewrites what may change of an execution.
+    fn update_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
+        let row = ExecutionRow { record, ended };
+        let (r, crc) = (&row.record, row.sum());
+        self.connection
+            .prepare_cached(
+                "UPDATE executions SET fence = ?, owner = ?, cpu_us = ?, wall_us = ?, output = ?, journal = ?, shown = ?, \
+                 updated_at = ?, outcome = ?, ended_seq = ?, crc = ? WHERE id = ?",
+            )?
+            .execute(params![
+                stored(r.fence.0),
+                r.owner.as_ref().map(|owner| owner.0.as_bytes()),
+                stored(r.usage.cpu_us),
+                stored(r.usage.wall_us),
+                stored(r.usage.output),
+                stored(r.usage.journal),
+                stored(r.usage.shown),
+                stored(r.updated_at),
+                r.outcome,
+                row.ended.map(stored),
+                crc,
+                r.id.0.as_bytes(),
+            ])?;
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Written, Fail> {
+        let id = commit.execution;
+        let mut record = match &commit.create {
+            None => self.running(id)?,
+            Some(_) if self.find_execution(id)?.is_some() => return Err(Refusal::Exists(id).into()),
+            Some(new) => ExecutionRecord {
+                id,
+                component: new.component,
+                setup: new.setup,
+                secret: new.secret.clone(),
+                fence: Fence::FIRST,
+                owner: Some(new.owner),
+                usage: commit.usage,
+                created_at: new.created_at,
+                updated_at: commit.now,
+                outcome: None,
+            },
+        };
+        if record.fence != commit.fence || record.owner.is_none() {
+            return Err(Refusal::Fenced { execution: id, held: commit.fence, found: record.fence }.into());
+        }
+
+        for (digest, bytes) in &commit.payloads {
+            self.insert_payload(digest, bytes)?;
+        }
+        for step in &commit.steps {
+            self.insert_step(id, step)?;
+        }
+        for promise in &commit.promises {
+            self.insert_promise(id, promise)?;
+        }
+        record.usage = commit.usage;
+        record.updated_at = commit.now;
+        let mut ended = None;
+        match &commit.lease {
+            Lease::Keep => {}
+            Lease::Release => record.owner = None,
+            Lease::End(outcome) => ended = Some(self.end(&mut record, outcome, commit.now)?),
+        }
+        if commit.create.is_some() {
+            self.insert_execution(record, ended)?;
+        } else {
+            self.update_execution(record, ended)?;
+        }
+        Ok(Written::Committed)
+    }
+
+    /// Looks first: a component may have 20 MB, which binding would copy.
+    fn insert_payload(&self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
+        let mut known = self.connection.prepare_cached("SELECT 1 FROM payloads WHERE digest = ?")?;
+        if !known.exists([digest.0])? {
+            self.connection.prepare_cached("INSERT INTO payloads VALUES (?, ?)")?.execute(params![digest.0, bytes])?;
+        }
+        Ok(())
+    }
+
+    /// Moves a long part of a step out of its row; says whether it did.
+    fn shorten(&self, part: &mut std::borrow::Cow<'_, [u8]>) -> rusqlite::Result<bool> {
+        if part.len() <= INLINE_LIMIT {
+            return Ok(false);
+        }
+        let digest = Digest::of(part);
+        self.insert_payload(&digest, part)?;
+        *part = digest.0.to_vec().into();
+        Ok(true)
+    }
+
+    fn insert_step(&self, id: ExecutionId, step: &Step) -> rusqlite::Result<()> {
+        let mut row = StepRow::of(id, step);
+        if self.shorten(&mut row.arguments)? {
+            row.stored |= STORED_ARGUMENTS;
+        }
+        if let Some(result) = &mut row.result
+            && self.shorten(result)?
+        {
+            row.stored |= STORED_RESULT;
+        }
+        let crc = row.sum(id);
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+            .execute(params![
+                id.0.as_bytes(),
+                stored(row.number),
+                stored(row.calls),
+                row.function,
+                stored(row.effect),
+                row.arguments,
+                row.promise,
+                stored(row.admitted_at),
+                row.completed_at.map(stored),
+                row.outcome.map(stored),
+                row.result,
+                row.delivered,
+                stored(row.stored),
+                crc,
+            ])?;
+        Ok(())
+    }
+
+    fn insert_promise(&mut self, execution: ExecutionId, record: &PromiseRecord) -> rusqlite::Result<()> {
+        if exists_promise(self.connection, execution, &record.id)? {
+            return Ok(());
+        }
+        let settled = match record.state {
+            PromiseState::Pending => None,
+            _ => Some(self.next_cursor()?),
+        };
+        let row = PromiseRow::of(execution, record, settled);
+        let crc = row.sum();
+        self.connection
+            .prepare_cached("INSERT INTO promises VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+            .execute(params![
+                row.execution.0.as_bytes(),
+                row.id,
+                stored(row.state),
+                stored(row.created_at),
+                stored(row.timeout_at),
+                row.settled_at.map(stored),
+                row.settled_seq.map(stored),
+                stored(row.flags),
+                row.step.map(stored),
+                row.component.map(|digest| digest.0),
+                row.tags,
+                row.param_headers,
+                row.param,
+                row.value_headers,
+                row.value,
+                crc,
+            ])?;
+        Ok(())
+    }
+
+    /// Stores that a promise is settled as its record says.
+    fn update_promise(&mut self, execution: ExecutionId, record: &PromiseRecord) -> rusqlite::Result<()> {
+        let row = PromiseRow::of(execution, record, Some(self.next_cursor()?));
+        let crc = row.sum();
+        self.connection
+            .prepare_cached(
+                "UPDATE promises SET state = ?, settled_at = ?, settled_seq = ?, value_headers = ?, value = ?, crc = ? \
+                 WHERE execution = ? AND id = ?",
+            )?
+            .execute(params![
+                stored(row.state),
+                row.settled_at.map(stored),
+                row.settled_seq.map(stored),
+                row.value_headers,
+                row.value,
+                crc,
+                row.execution.0.as_bytes(),
+                row.id,
+            ])?;
+        Ok(())
+    }
+
+    fn acquire(&mut self, id: ExecutionId, owner: OwnerId, void: Option<OwnerId>) -> Result<Written, Fail> {
+        let mut record = self.running(id)?;
+        if record.owner.is_some() && record.owner != void {
+            return Err(Refusal::Held(id).into());
+        }
+        record.owner = Some(owner);
+        record.fence.0 += 1;
+        let fence = record.fence;
+        self.update_execution(record, None)?;
+        Ok(Written::Acquired(fence))
+    }
+
+    fn settle(&mut self, id: &PromiseId, state: PromiseState, value: &Value, now: UnixMs) -> Result<Written, Fail> {
+        if matches!(state, PromiseState::Pending | PromiseState::RejectedTimedout) {
+            return Err(Refusal::State(state).into());
+        }
+        let found = find_promise(self.connection, id)?.transpose()?;
+        let (row, mut record) = found.ok_or_else(|| Refusal::NoPromise(id.clone()))?;
+        let pending = record.state == PromiseState::Pending;
+        let won = pending && !record.apply_timeout(now);
+        if won {
+            if record.is_timer() {
+                return Err(Refusal::Timer(id.clone()).into());
+            }
+            record.state = state;
+            record.value = value.clone();
+            record.settled_at = Some(now);
+        }
+        if pending {
+            self.update_promise(row.execution, &record)?;
+        }
+        Ok(Written::Settled { record: Box::new(record), won })
+    }
+
+    fn cancel(&mut self, id: ExecutionId, outcome: &str, now: UnixMs) -> Result<Written, Fail> {
+        let mut record = self.running(id)?;
+        record.fence.0 += 1;
+        record.updated_at = now;
+        let ended = self.end(&mut record, outcome, now)?;
+        self.update_execution(record, Some(ended))?;
+        Ok(Written::Canceled)
+    }
+
+    /// Ends an execution, whose row is the caller's to write: what is pending times out or is canceled.
+    fn end(&mut self, execution: &mut ExecutionRecord, outcome: &str, now: UnixMs) -> Result<u64, Fail> {
+        const SQL: &str = "WHERE execution = ? AND settled_seq IS NULL";
+        execution.outcome = Some(outcome.to_owned());
+        execution.owner = None;
+        for (row, mut record) in self.select_promises(SQL, params![execution.id.0.as_bytes()])? {
+            if !record.apply_timeout(now) {
+                record.state = PromiseState::RejectedCanceled;
+                record.settled_at = Some(now);
+            }
+            self.update_promise(row.execution, &record)?;
+        }
+        Ok(self.next_cursor()?)
+    }
+
+    fn expire(&mut self, now: UnixMs) -> Result<u64, Fail> {
+        const SQL: &str = "INDEXED BY promises_order WHERE settled_seq IS NULL AND timeout_at BETWEEN 0 AND ?";
+        let mut expired = 0;
+        for (row, mut record) in self.select_promises(SQL, params![stored(now.min(NEVER - 1))])? {
+            if record.apply_timeout(now) {
+                self.update_promise(row.execution, &record)?;
+                expired += 1;
+            }
+        }
+        Ok(expired)
+    }
+
+    /// Promises that are to be changed. A damaged one is left as it is, so that reading it goes
+    /// on to say so, and does not keep the others from being expired or canceled.
+    fn select_promises(
+        &self,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> rusqlite::Result<Vec<(PromiseRow, PromiseRecord)>> {
+        let sql = format!("SELECT {} FROM promises {condition}", PromiseRow::COLUMNS);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(values, |row| Ok(PromiseRow::read(row)))?;
+        let mut found = Vec::new();
+        for row in rows {
+            match row? {
+                Ok(row) => found.push(row),
+                Err(damage) => tracing::error!(%damage, "damaged: left as it is"),
+            }
+        }
+        Ok(found)
+    }
+
+    fn collect(&self, before: UnixMs) -> Result<u64, Fail> {
+        const ENDED: &str = "SELECT id FROM executions WHERE outcome IS NOT NULL AND updated_at < ?";
+        let before = stored(before.min(i64::MAX.cast_unsigned()));
+        for sql in [
+            format!("DELETE FROM steps WHERE execution IN ({ENDED})"),
+            format!("DELETE FROM promises WHERE execution IN ({ENDED})"),
+        ] {
+            self.connection.prepare_cached(&sql)?.execute([before])?;
+        }
+        let sql = "DELETE FROM executions WHERE outcome IS NOT NULL AND updated_at < ?";
+        let removed = self.connection.prepare_cached(sql)?.execute([before])?;
+        self.connection
+            .prepare_cached(
+                "DELETE FROM payloads WHERE digest NOT IN (SELECT component FROM executions UNION \
+                 SELECT setup FROM executions UNION SELECT arguments FROM steps WHERE stored & 1 UNION \
+                 SELECT result FROM steps WHERE stored & 2)",
+            )?
+            .execute([])?;
+        Ok(removed as u64)
+    }
+}
+
+type Found = Result<(PromiseRow, PromiseRecord), Arc<str>>;
+
+/// Whether there is a promise of this id, damaged or not.
+fn exists_promise(connection: &Connection, execution: ExecutionId, id: &PromiseId) -> rusqlite::Result<bool> {
+    let mut usual = connection.prepare_cached("SELECT 1 FROM promises WHERE execution = ? AND id = ?")?;
+    if usual.exists(params![execution.0.as_bytes(), encode_id(execution, id)])? {
+        return Ok(true);
+    }
+    // The id may name another execution, or none.
+    if let Some(named) = named_execution(id)
+        && named != execution
+        && usual.exists(params![named.0.as_bytes(), encode_id(named, id)])?
+    {
+        return Ok(true);
+    }
+    let mut odd = connection.prepare_cached("SELECT 1 FROM promises WHERE id = ? AND id < x'01'")?;
+    odd.exists(params![text_id(id)])
+}
+
+/// A promise, wherever it is.
+pub(super) fn find_promise(connection: &Connection, id: &PromiseId) -> rusqlite::Result<Option<Found>> {
+    if let Some(execution) = named_execution(id) {
+        let sql = format!("SELECT {} FROM promises WHERE execution = ? AND id = ?", PromiseRow::COLUMNS);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let values = params![execution.0.as_bytes(), encode_id(execution, id)];
+        let found = statement.query_row(values, |row| Ok(PromiseRow::read(row))).optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    let sql = format!("SELECT {} FROM promises WHERE id = ? AND id < x'01'", PromiseRow::COLUMNS);
+    connection.prepare_cached(&sql)?.query_row([text_id(id)], |row| Ok(PromiseRow::read(row))).optional()
+}

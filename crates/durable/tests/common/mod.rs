@@ -1,0 +1,138 @@
+//! What the tests of the stores share.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parole_durable::ids::NEVER;
+use parole_durable::promise::{
+    TAG_CAPABILITY, TAG_COMPONENT, TAG_EXECUTION, TAG_EXTERNAL, TAG_STEP, TAG_TIMER,
+};
+use parole_durable::store::{Lease, NewExecution, Usage};
+use parole_durable::{
+    Commit, Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseRecord, PromiseState, Secret,
+    Step, StepResult, UnixMs, Value, Write,
+};
+use uuid::Uuid;
+
+pub const SETUP: &[u8] = br#"{"guest":"agent","policy":"restricted"}"#;
+pub const COMPONENT: &[u8] = b"the bytes of a component";
+
+pub fn owner(n: u128) -> OwnerId {
+    OwnerId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n))
+}
+
+pub fn secret(n: u8) -> Secret {
+    Secret([n; 32])
+}
+
+/// A commit that changes nothing but the time.
+pub fn commit(execution: ExecutionId, fence: Fence, now: UnixMs) -> Commit {
+    Commit {
+        execution,
+        fence,
+        create: None,
+        payloads: Vec::new(),
+        steps: Vec::new(),
+        promises: Vec::new(),
+        usage: Usage::default(),
+        lease: Lease::Keep,
+        now,
+    }
+}
+
+/// The first commit of an execution.
+pub fn create(execution: ExecutionId, owner: OwnerId, now: UnixMs) -> Commit {
+    Commit {
+        create: Some(Box::new(NewExecution {
+            component: Digest::of(COMPONENT),
+            setup: Digest::of(SETUP),
+            secret: secret(7),
+            owner,
+            created_at: now,
+        })),
+        payloads: vec![(Digest::of(SETUP), Arc::from(SETUP))],
+        ..commit(execution, Fence::FIRST, now)
+    }
+}
+
+pub fn tags(capability: &str, execution: ExecutionId, step: u64, timer: bool) -> BTreeMap<String, String> {
+    let kind = if timer { TAG_TIMER } else { TAG_EXTERNAL };
+    let component = Digest::of(COMPONENT).to_string();
+    [
+        (TAG_CAPABILITY, capability),
+        (TAG_EXECUTION, &execution.to_string()),
+        (TAG_STEP, &step.to_string()),
+        (TAG_COMPONENT, &component),
+        (kind, "true"),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .collect()
+}
+
+pub fn promise(id: PromiseId, tags: BTreeMap<String, String>, timeout_at: UnixMs, now: UnixMs) -> PromiseRecord {
+    PromiseRecord {
+        id,
+        state: PromiseState::Pending,
+        param: Value::json(r#"{"prompt":"Name?"}"#),
+        value: Value::default(),
+        tags,
+        timeout_at,
+        created_at: now,
+        settled_at: None,
+    }
+}
+
+/// The step of a wait and its promise.
+pub fn wait(execution: ExecutionId, number: u64, timeout_at: UnixMs, now: UnixMs) -> (Step, PromiseRecord) {
+    let id = secret(7).promise_id("input", execution, number);
+    let step = Step {
+        number,
+        calls: 1,
+        function: "input".into(),
+        effect: Effect::Await,
+        arguments: br#"{"prompt":"Name?"}"#.to_vec(),
+        promise: Some(id.clone()),
+        admitted_at: now,
+        completion: None,
+        delivered: false,
+    };
+    (step, promise(id, tags("input", execution, number, false), timeout_at, now))
+}
+
+/// A step that has completed.
+pub fn read_step(number: u64, bytes: Vec<u8>, now: UnixMs) -> Step {
+    Step {
+        number,
+        calls: 1,
+        function: "read_file".into(),
+        effect: Effect::Read,
+        arguments: br#"{"path":"notes.txt"}"#.to_vec(),
+        promise: None,
+        admitted_at: now,
+        completion: Some(Completion { at: now, result: StepResult::Ok(bytes) }),
+        delivered: true,
+    }
+}
+
+/// An execution that is parked upon a promise: its first and only commit.
+pub fn parked(execution: ExecutionId, owner: OwnerId, timeout_at: UnixMs, now: UnixMs) -> (Commit, PromiseId) {
+    let (step, promise) = wait(execution, 0, timeout_at, now);
+    let id = promise.id.clone();
+    let mut first = create(execution, owner, now);
+    first.steps.push(step);
+    first.promises.push(promise);
+    first.lease = Lease::Release;
+    (first, id)
+}
+
+pub fn write(commit: Commit) -> Write {
+    Write::Commit(Box::new(commit))
+}
+
+pub fn resolve(id: &PromiseId, data: &str, now: UnixMs) -> Write {
+    Write::Settle { id: id.clone(), state: PromiseState::Resolved, value: Value::json(data), now }
+}
+
+pub const FOREVER: UnixMs = NEVER;

@@ -1,0 +1,199 @@
+//! One attempt at running a guest: a fresh instance, the replay of what is recorded, and on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parole_capabilities::{Execution, Meter, Stop};
+use parole_durable::journal::Fault;
+use parole_durable::store::Lease;
+use parole_policy::{Limits, size_text};
+use wasmtime::component::{InstancePre, Val};
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
+
+use crate::engine::Ticker;
+use crate::error::Error;
+use crate::invoke::{self, Given, Target};
+use crate::limiter::{HOST_OUT_OF_MEMORY, INSTANCES, Met};
+use crate::report::{Denied, Ending, Outcome};
+
+/// What an attempt came to.
+pub(crate) enum Ended {
+    /// The execution has ended, and that is durable.
+    Over(Ending),
+    /// It waits, and its memory has been given up.
+    Parked(Stop),
+    /// A replay without effects has come to the head of the journal.
+    Head(u64),
+    /// It could not go on; the execution is as it was at its last barrier.
+    Broken(Error),
+}
+
+/// What an attempt needs beside the execution itself.
+pub(crate) struct Machine {
+    pub pre: InstancePre<Execution>,
+    pub ticker: Arc<Ticker>,
+    pub limits: Limits,
+    pub meter: Arc<Meter>,
+    pub met: Arc<Met>,
+    /// Whether an end is recorded; not at a replay without effects.
+    pub record: bool,
+}
+
+/// Runs until the guest ends, parks or breaks. Gives the execution back for what it has gathered.
+pub(crate) async fn attempt(machine: &Machine, target: &Target, execution: Execution) -> (Ended, Execution) {
+    let mut store = Store::new(machine.pre.engine(), execution);
+    store.limiter(|execution| execution.limiter());
+    store.set_hostcall_fuel(usize::try_from(machine.limits.arguments).unwrap_or(usize::MAX));
+    store.set_max_component_handles(usize::try_from(machine.limits.handles).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(1);
+    let (meter, limits) = (Arc::clone(&machine.meter), machine.limits);
+    store.epoch_deadline_callback(move |store| look(store, &meter, &limits));
+    let result = Metered {
+        guest: Box::pin(call(&machine.pre, &mut store, target)),
+        meter: &machine.meter,
+        ticker: &machine.ticker,
+    }
+    .await;
+    let mut execution = store.into_data();
+    let ended = match result {
+        Ok(Ok(Given::Value(result))) => Ended::Over(Ending { result, ..Ending::of(Outcome::Completed) }),
+        Ok(Ok(Given::Failure(error))) => Ended::Over(Ending::error(Outcome::Failed, error)),
+        Ok(Err(error)) => classify(&error, &machine.met),
+        Err(Panicked) => Ended::Broken(Error::Internal("a host function failed; the execution can be resumed".into())),
+    };
+    let ended = match ended {
+        Ended::Over(ending) if machine.record => record(&mut execution, ending).await,
+        ended => ended,
+    };
+    (ended, execution)
+}
+
+async fn call(pre: &InstancePre<Execution>, store: &mut Store<Execution>, target: &Target) -> wasmtime::Result<Given> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    let Some(function) = instance.get_func(&mut *store, target.index) else {
+        wasmtime::bail!("the function to call is gone");
+    };
+    let mut results = vec![Val::Bool(false); target.results];
+    function.call_async(&mut *store, &target.params, &mut results).await?;
+    invoke::given(results)
+}
+
+/// Called at each tick while the guest runs.
+fn look(mut store: StoreContextMut<'_, Execution>, meter: &Meter, limits: &Limits) -> wasmtime::Result<UpdateDeadline> {
+    let (cpu_us, wall_us) = meter.used_us();
+    for (name, used, limit) in [("cpu_ms", cpu_us, limits.cpu_ms), ("wall_ms", wall_us, limits.wall_ms)] {
+        if used / 1000 >= limit {
+            return Err(Stop::Limit { name, limit: format!("{limit} ms") }.into());
+        }
+    }
+    store.data_mut().pump()?;
+    Ok(UpdateDeadline::Yield(1))
+}
+
+async fn record(execution: &mut Execution, ending: Ending) -> Ended {
+    let text = match serde_json::to_string(&ending) {
+        Ok(text) => text,
+        Err(error) => return Ended::Broken(Error::Internal(error.to_string())),
+    };
+    match execution.commit(Lease::End(text)).await {
+        Ok(()) => Ended::Over(ending),
+        Err(stop) => broken(stop),
+    }
+}
+
+fn classify(error: &wasmtime::Error, met: &Met) -> Ended {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop.clone() {
+            stop @ Stop::Parked { .. } => Ended::Parked(stop),
+            Stop::Fault(Fault::Head(step)) => Ended::Head(step),
+            Stop::Fault(Fault::Limit { name, limit }) => {
+                Ended::Over(Ending::limit(name, format!("the {name} limit of {} is reached", size_text(limit))))
+            }
+            Stop::Limit { name, limit } => {
+                Ended::Over(Ending::limit(name, format!("the {name} limit of {limit} is reached")))
+            }
+            Stop::Denied(refused) => Ended::Over(Ending {
+                denied: vec![Denied::at_call(&refused)],
+                ..Ending::error(Outcome::Denied, refused.error.to_string())
+            }),
+            stop => broken(stop),
+        };
+    }
+    let text = format!("{:#}", Plain(error));
+    // The engine has no types for these; the texts are held by tests.
+    if text.contains(HOST_OUT_OF_MEMORY) {
+        return Ended::Broken(Error::Internal(HOST_OUT_OF_MEMORY.into()));
+    }
+    for (part, name) in [
+        ("fuel allocated for hostcalls has been exhausted", "arguments"),
+        ("store handle limit exceeded", "handles"),
+    ] {
+        if text.contains(part) {
+            return Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}")));
+        }
+    }
+    if text.contains("resource limit exceeded") {
+        let error = format!("a guest may have {INSTANCES} core instances, memories and tables of each kind: {text}");
+        return Ended::Over(Ending::limit("instances", error));
+    }
+    match (met.name(), error.downcast_ref::<Trap>()) {
+        (Some(name), None) => Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}"))),
+        (_, Some(Trap::StackOverflow)) => {
+            Ended::Over(Ending { limit: Some("stack".into()), ..Ending::error(Outcome::Trapped, text) })
+        }
+        _ => Ended::Over(Ending::error(Outcome::Trapped, text)),
+    }
+}
+
+/// The causes of an error without the guest's backtrace, which says nothing to a person who did not build it.
+struct Plain<'e>(&'e wasmtime::Error);
+
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut first = true;
+        for cause in self.0.chain() {
+            let text = cause.to_string();
+            if text.starts_with("error while executing at wasm backtrace") {
+                continue;
+            }
+            write!(f, "{}{text}", if first { "" } else { ": " })?;
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+fn broken(stop: Stop) -> Ended {
+    Ended::Broken(match stop {
+        Stop::Store(error) => Error::Store(error),
+        stop => Error::NotResumed(stop.to_string()),
+    })
+}
+
+struct Panicked;
+
+/// Brackets each poll of the guest for the meter and the ticker, and keeps a panic of a host
+/// function from the thread that drives it.
+struct Metered<'m, F> {
+    guest: Pin<Box<F>>,
+    meter: &'m Meter,
+    ticker: &'m Ticker,
+}
+
+impl<F: Future> Future for Metered<'_, F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let running = self.ticker.running();
+        self.meter.enter();
+        let polled = catch_unwind(AssertUnwindSafe(|| self.guest.as_mut().poll(context)));
+        self.meter.leave();
+        drop(running);
+        match polled {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The entry points of [`Runtime`] for callers without an async context: callable from anywhere.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+use parole_durable::ExecutionId;
+use parole_policy::SecurityPolicy;
+
+use crate::drive::Replayed;
+use crate::error::Error;
+use crate::guest::Guest;
+use crate::promises::Settled;
+use crate::report::Report;
+use crate::runtime::{Inspection, ResumeOptions, RunOptions, Runtime};
+
+/// See [`Runtime::blocking`]. Each method blocks the calling thread until it is done, on a plain
+/// thread, inside `spawn_blocking` and (though it then holds up a worker) inside an async function.
+#[derive(Clone, Copy)]
+pub struct Blocking<'r>(pub(crate) &'r Runtime);
+
+impl Blocking<'_> {
+    /// See [`Runtime::run`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn run(&self, guest: Guest, policy: SecurityPolicy, options: RunOptions) -> Result<Report, Error> {
+        block_on(self.0.run(guest, policy, options))
+    }
+
+    /// See [`Runtime::resume`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
+        block_on(self.0.resume(id, options))
+    }
+
+    /// See [`Runtime::replay`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn replay(&self, id: ExecutionId) -> Result<Replayed, Error> {
+        block_on(self.0.replay(id))
+    }
+
+    /// See [`Runtime::cancel`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn cancel(&self, id: ExecutionId) -> Result<(), Error> {
+        block_on(self.0.cancel(id))
+    }
+
+    /// See [`Runtime::collect`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn collect(&self, before: u64) -> Result<u64, Error> {
+        block_on(self.0.collect(before))
+    }
+
+    /// See [`Runtime::inspect`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn inspect(&self, guest: Guest, policy: SecurityPolicy) -> Result<Inspection, Error> {
+        block_on(self.0.inspect(guest, policy))
+    }
+
+    /// See [`Promises::resolve`](crate::Promises::resolve).
+    ///
+    /// # Errors
+    /// The same.
+    pub fn resolve(&self, id: &str, value: &serde_json::Value, by: &str) -> Result<Settled, Error> {
+        block_on(self.0.promises().resolve(id, value, by))
+    }
+
+    /// See [`Promises::reject`](crate::Promises::reject).
+    ///
+    /// # Errors
+    /// The same.
+    pub fn reject(&self, id: &str, reason: Option<&str>, by: &str) -> Result<Settled, Error> {
+        block_on(self.0.promises().reject(id, reason, by))
+    }
+
+    /// See [`Promises::cancel`](crate::Promises::cancel).
+    ///
+    /// # Errors
+    /// The same.
+    pub fn cancel_promise(&self, id: &str, by: &str) -> Result<Settled, Error> {
+        block_on(self.0.promises().cancel(id, by))
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Parks the thread until the future is done. No runtime is entered, so none can object.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

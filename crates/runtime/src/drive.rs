@@ -1,0 +1,381 @@
+//! The way of an execution from its start, or from where it stands, to its end or its next wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parole_capabilities::execution::{Birth, Gathered, Parking, Parts};
+use parole_capabilities::sink::Quiet;
+use parole_capabilities::{Execution, Meter, Sink, Stop, Validator};
+use parole_durable::hub::now;
+use parole_durable::journal::JournalLimits;
+use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter, Refusal, Usage};
+use parole_durable::{Commit, Digest, ExecutionId, Fence, Journal, PromiseId, PromiseState, Secret, Write};
+use parole_policy::{Limits, SecurityPolicy};
+
+use crate::attempt::{Ended, Machine, attempt};
+use crate::error::Error;
+use crate::guest::Guest;
+use crate::invoke;
+use crate::limiter::Limiter;
+use crate::promises::pending_of;
+use crate::report::{Denied, Ending, Outcome, Pending, Report};
+use crate::runtime::{Prepared, ResumeOptions, RunOptions, Runtime, Wait};
+use crate::setup::{DETERMINISM, Setup};
+
+/// Everything about an execution that stays the same from attempt to attempt.
+struct Drive {
+    runtime: Runtime,
+    id: ExecutionId,
+    fence: Fence,
+    secret: Secret,
+    component: Digest,
+    prepared: Arc<Prepared>,
+    scope: Arc<parole_capabilities::Scope>,
+    invoke: Option<String>,
+    wait: Wait,
+}
+
+/// Starts an execution.
+pub(crate) async fn start(
+    runtime: Runtime,
+    guest: Guest,
+    policy: SecurityPolicy,
+    options: RunOptions,
+) -> Result<Report, Error> {
+    let id = ExecutionId::generate();
+    let scope = runtime.scope(policy, runtime.0.validators.clone())?;
+    let prepared = runtime.prepare(&guest, &scope.policy, id).await?;
+    let setup = Setup {
+        determinism: DETERMINISM,
+        guest: guest.name.clone(),
+        path: guest.path.clone(),
+        invoke: options.invoke.clone(),
+        validators: runtime.0.validators.iter().map(|validator| validator.name.to_string()).collect(),
+        policy: scope.policy.clone(),
+    }
+    .to_bytes()?;
+    let secret = Secret::generate().map_err(|error| Error::Internal(format!("no random bytes: {error}")))?;
+    let birth = Birth {
+        new: NewExecution {
+            component: guest.digest,
+            setup: Digest::of(&setup),
+            secret: secret.clone(),
+            owner: runtime.hub().owner()?,
+            created_at: now(),
+        },
+        setup: setup.into(),
+        component: guest.bytes,
+    };
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(denied) => return refuse(&runtime, id, birth, denied).await,
+    };
+    let drive = Drive {
+        runtime,
+        id,
+        fence: Fence(1),
+        secret,
+        component: guest.digest,
+        prepared,
+        scope: Arc::new(scope),
+        invoke: options.invoke,
+        wait: options.wait,
+    };
+    drive.run(Some(Box::new(birth)), Usage::default()).await
+}
+
+/// Records an execution that the policy refused before its start.
+async fn refuse(runtime: &Runtime, id: ExecutionId, birth: Birth, denied: Vec<Denied>) -> Result<Report, Error> {
+    let names: Vec<&str> = denied.iter().filter_map(|denied| denied.import.as_deref()).collect();
+    let error = format!("the policy does not grant {}", names.join(", "));
+    let ending = Ending { denied, ..Ending::error(Outcome::Denied, error) };
+    let text = serde_json::to_string(&ending).map_err(|error| Error::Internal(error.to_string()))?;
+    let commit = Commit {
+        execution: id,
+        fence: Fence(1),
+        payloads: vec![(birth.new.setup, birth.setup)],
+        create: Some(Box::new(birth.new)),
+        steps: Vec::new(),
+        promises: Vec::new(),
+        usage: Usage::default(),
+        lease: Lease::End(text),
+        now: now(),
+    };
+    runtime.hub().write(Write::Commit(Box::new(commit))).await?;
+    Ok(report(id, ending, Gathered::default()))
+}
+
+/// Goes on with an execution.
+pub(crate) async fn resume(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
+    let Some(record) = runtime.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
+    if record.outcome.is_some() {
+        return runtime.show(id);
+    }
+    let opened = Opened::open(&runtime, &record, options.pinned).await?;
+    let fence = match runtime.hub().acquire_async(id).await {
+        Ok(fence) => fence,
+        Err(parole_durable::hub::WriteError::Refused(Refusal::Ended(_))) => return runtime.show(id),
+        Err(parole_durable::hub::WriteError::Refused(Refusal::Held(_))) => {
+            return Err(Error::NotResumed(format!("{id} is run by another process at this moment")));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let drive = Drive {
+        runtime,
+        id,
+        fence,
+        secret: record.secret,
+        component: record.component,
+        prepared: opened.prepared,
+        scope: Arc::new(opened.scope),
+        invoke: opened.invoke,
+        wait: options.wait,
+    };
+    drive.run(None, record.usage).await
+}
+
+/// What a replay without effects came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// How many host calls were answered from the journal.
+    pub calls: u64,
+    /// How it ended, where the journal reaches that far; it is what was recorded.
+    pub outcome: Option<Outcome>,
+    /// The output of the replay.
+    pub output: String,
+}
+
+/// Runs an execution from its journal alone.
+pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed, Error> {
+    let Some(record) = runtime.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
+    let opened = Opened::open(&runtime, &record, true).await?;
+    let recorded = record.outcome.as_deref().map(serde_json::from_str::<Ending>).transpose();
+    let recorded = recorded.map_err(|error| Error::NotResumed(format!("damaged: the outcome of {id}: {error}")))?;
+    if let Some(ending) = &recorded
+        && ending.denied.iter().any(|denied| denied.at == crate::report::At::Link)
+    {
+        return Err(Error::NotResumed(format!("{id} was refused before its start: there is nothing to replay")));
+    }
+    let drive = Drive {
+        runtime,
+        id,
+        fence: record.fence,
+        secret: record.secret,
+        component: record.component,
+        prepared: opened.prepared,
+        scope: Arc::new(opened.scope),
+        invoke: opened.invoke,
+        wait: Wait::Detach,
+    };
+    let (ended, calls, gathered) = drive.attempt(None, Usage::default(), false).await?;
+    let outcome = match ended {
+        Ended::Over(ending) => Some(ending.outcome),
+        Ended::Head(_) | Ended::Parked(_) => None,
+        Ended::Broken(error) => return Err(error),
+    };
+    if let (Some(recorded), Some(outcome)) = (&recorded, outcome)
+        && recorded.outcome != outcome
+    {
+        return Err(Error::NotResumed(format!(
+            "the replay ends {}, the execution had ended {}",
+            outcome.as_str(),
+            recorded.outcome.as_str()
+        )));
+    }
+    Ok(Replayed { calls, outcome, output: gathered.output })
+}
+
+/// A stored execution with everything it pinned found again, checked and opened.
+struct Opened {
+    prepared: Arc<Prepared>,
+    scope: parole_capabilities::Scope,
+    invoke: Option<String>,
+}
+
+impl Opened {
+    async fn open(runtime: &Runtime, record: &ExecutionRecord, pinned: bool) -> Result<Self, Error> {
+        let setup = runtime.hub().payload(&record.setup)?;
+        let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {} is gone", record.id)))?;
+        let setup = Setup::from_bytes(&setup)?;
+        let guest = component_of(runtime, record, &setup, pinned)?;
+        let validators = validators(runtime, &setup)?;
+        let scope = runtime.scope(setup.policy, validators)?;
+        match runtime.prepare(&guest, &scope.policy, record.id).await? {
+            Ok(prepared) => Ok(Self { prepared, scope, invoke: setup.invoke }),
+            Err(_) => Err(Error::NotResumed("its pinned policy does not grant its imports in this program".into())),
+        }
+    }
+}
+
+/// The pinned component: from where it was read if it is still the same, else the stored one.
+fn component_of(runtime: &Runtime, record: &ExecutionRecord, setup: &Setup, pinned: bool) -> Result<Guest, Error> {
+    if let (Some(path), false) = (&setup.path, pinned)
+        && let Ok(guest) = Guest::from_file(path)
+    {
+        if guest.digest == record.component {
+            return Ok(guest);
+        }
+        return Err(Error::NotResumed(format!(
+            "{} now holds another component: the execution was started with {}, the file has {}. \
+             Run the stored one with --pinned, or put the file back",
+            path.display(),
+            record.component,
+            guest.digest
+        )));
+    }
+    match runtime.hub().payload(&record.component)? {
+        Some(bytes) => Guest::from_bytes(setup.guest.clone(), bytes),
+        None => match &setup.path {
+            Some(path) => {
+                let guest = Guest::from_file(path)?;
+                if guest.digest == record.component {
+                    Ok(guest)
+                } else {
+                    Err(Error::NotResumed(format!("the component {} is not stored", record.component)))
+                }
+            }
+            None => Err(Error::NotResumed(format!("the component {} is not stored", record.component))),
+        },
+    }
+}
+
+fn validators(runtime: &Runtime, setup: &Setup) -> Result<Vec<Validator>, Error> {
+    setup
+        .validators
+        .iter()
+        .map(|name| {
+            let found = runtime.0.validators.iter().find(|validator| &*validator.name == name.as_str());
+            found.cloned().ok_or_else(|| {
+                Error::NotResumed(format!("it was started under the validator `{name}`, which this process lacks"))
+            })
+        })
+        .collect()
+}
+
+impl Drive {
+    async fn run(self, mut birth: Option<Box<Birth>>, mut used: Usage) -> Result<Report, Error> {
+        loop {
+            let (ended, _, gathered) = self.attempt(birth.take(), used, true).await?;
+            match ended {
+                Ended::Over(ending) => return Ok(report(self.id, ending, gathered)),
+                Ended::Parked(Stop::Parked { released: false, promise, deadline, .. }) => {
+                    self.settled(&promise, deadline).await?;
+                }
+                Ended::Parked(_) => return self.suspended(gathered),
+                Ended::Broken(error) => return self.broken(error).await,
+                Ended::Head(step) => return Err(Error::Internal(format!("step {step} has no effects"))),
+            }
+            let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
+            if record.fence != self.fence || record.outcome.is_some() {
+                return self.runtime.show(self.id);
+            }
+            used = record.usage;
+        }
+    }
+
+    /// An attempt that could not go on. If the execution was canceled meanwhile that is its outcome;
+    /// else the lease is given back, so that it can be resumed, here too.
+    async fn broken(&self, error: Error) -> Result<Report, Error> {
+        let Ok(Some(record)) = self.runtime.hub().execution(self.id) else { return Err(error) };
+        if record.outcome.is_some() {
+            return self.runtime.show(self.id);
+        }
+        let release = Commit {
+            execution: self.id,
+            fence: self.fence,
+            create: None,
+            payloads: Vec::new(),
+            steps: Vec::new(),
+            promises: Vec::new(),
+            usage: record.usage,
+            lease: Lease::Release,
+            now: now(),
+        };
+        // It fails where the fence has gone up, and then there is nothing to give back.
+        let _ = self.runtime.hub().write(Write::Commit(Box::new(release))).await;
+        Err(error)
+    }
+
+    /// Waits with nothing in memory but this.
+    async fn settled(&self, promise: &PromiseId, deadline: u64) -> Result<(), Error> {
+        loop {
+            let waiter = self.runtime.hub().settled(promise, deadline);
+            match self.runtime.hub().promise(promise)? {
+                Some(record) if record.state == PromiseState::Pending => waiter.await,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn suspended(&self, gathered: Gathered) -> Result<Report, Error> {
+        let filter = PromiseFilter { pending: true, execution: Some(self.id), capability: None };
+        let pending = self.runtime.hub().promises(&filter)?.iter().map(pending_of).collect();
+        Ok(Report { pending, ..report(self.id, Ending::of(Outcome::Suspended), gathered) })
+    }
+
+    async fn attempt(
+        &self,
+        birth: Option<Box<Birth>>,
+        used: Usage,
+        effects: bool,
+    ) -> Result<(Ended, u64, Gathered), Error> {
+        let inner = &self.runtime.0;
+        let limits: Limits = self.scope.policy.limits;
+        let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
+        let of_journal =
+            JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
+        let journal = match (birth.is_some(), effects) {
+            (true, _) => Journal::new(self.id, self.secret.clone(), of_journal),
+            (false, true) => Journal::resume(self.id, self.secret.clone(), of_journal),
+            (false, false) => Journal::resume(self.id, self.secret.clone(), of_journal).without_effects(),
+        };
+        let limiter = Limiter::new(&limits);
+        let machine = Machine {
+            pre: self.prepared.pre.clone(),
+            ticker: Arc::clone(&inner.ticker),
+            limits,
+            meter: Arc::new(Meter::new(used)),
+            met: Arc::clone(&limiter.met),
+            record: effects,
+        };
+        let sink: Arc<dyn Sink> = if effects { Arc::clone(&inner.sink) } else { Arc::new(Quiet) };
+        let execution = Execution::new(Parts {
+            journal,
+            hub: inner.hub.clone(),
+            fence: self.fence,
+            birth,
+            component: self.component,
+            scope: Arc::clone(&self.scope),
+            sink,
+            meter: Arc::clone(&machine.meter),
+            used,
+            parking: Parking {
+                detach: self.wait == Wait::Detach,
+                leave_persons: self.wait == Wait::Work,
+                after: Duration::from_millis(limits.park_after_ms),
+                room: Arc::clone(&inner.room),
+            },
+            limiter: Box::new(limiter),
+        });
+        let (ended, execution) = attempt(&machine, &target, execution).await;
+        let calls = execution.journal().calls();
+        Ok((ended, calls, execution.into_gathered()))
+    }
+}
+
+pub(crate) fn report(id: ExecutionId, ending: Ending, gathered: Gathered) -> Report {
+    let calls = gathered.denied.iter().map(Denied::at_call);
+    let mut denied: Vec<Denied> = calls.collect();
+    denied.extend(ending.denied);
+    Report {
+        execution: id,
+        outcome: ending.outcome,
+        result: ending.result,
+        output: gathered.output,
+        pending: Vec::<Pending>::new(),
+        denied,
+        guest_code: None,
+        error: ending.error,
+        limit: ending.limit,
+    }
+}

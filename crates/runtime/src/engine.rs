@@ -1,0 +1,102 @@
+//! The one engine, and the thread that ticks it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::Thread;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, ModuleVersionStrategy, OptLevel};
+
+/// How often a running guest is looked at: its limits are checked and its output is sent on.
+pub const TICK: Duration = Duration::from_millis(10);
+/// The stack that a guest may use, in bytes.
+pub const STACK: usize = 512 << 10;
+/// The stack with what host functions need on top of it.
+const ASYNC_STACK: usize = STACK + (512 << 10);
+
+/// What is switched on for guests, and what is not. Everything that is off here is refused
+/// when a guest is validated. The reasons are in `docs/engine.md`.
+///
+/// # Errors
+/// The engine does not know a setting.
+pub fn config() -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+    // Proposals in which most faults of recent engines sit, and that today's plain guests do not need.
+    config.gc_support(false).wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
+    config.wasm_threads(false).shared_memory(false).wasm_shared_everything_threads(false);
+    config.wasm_memory64(false).wasm_stack_switching(false).wasm_custom_page_sizes(false);
+    config.wasm_wide_arithmetic(false);
+    // Sync guests need none of the machinery of async ones: calls are cheaper without.
+    config.concurrency_support(false);
+    // Determinism: the same guest computes the same on replay, on this machine and on the next.
+    config.cranelift_nan_canonicalization(true).wasm_relaxed_simd(true).relaxed_simd_deterministic(true);
+    config.cranelift_opt_level(OptLevel::Speed);
+    // Time limits.
+    config.epoch_interruption(true);
+    config.max_wasm_stack(STACK).async_stack_size(ASYNC_STACK);
+    // An artefact of another patch release may have been made by a compiler with a known fault.
+    config.module_version(ModuleVersionStrategy::Custom(VERSION.into()))?;
+    Ok(config)
+}
+
+/// Names the engine in cached artefacts.
+pub(crate) const VERSION: &str = concat!("parole-", env!("CARGO_PKG_VERSION"), "+wasmtime-48.0.8");
+
+/// Ticks the engine's epoch while at least one guest runs, and sleeps while none does.
+pub(crate) struct Ticker {
+    running: AtomicUsize,
+    thread: Thread,
+}
+
+impl Ticker {
+    /// Starts the thread; it ends when the ticker is gone.
+    pub(crate) fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
+        let engine = engine.weak();
+        let (hand, handed) = std::sync::mpsc::sync_channel::<Weak<Ticker>>(1);
+        let thread = std::thread::Builder::new().name("parole-ticker".into()).spawn(move || {
+            let Ok(ticker) = handed.recv() else { return };
+            loop {
+                match ticker.upgrade() {
+                    None => return,
+                    Some(ticker) if ticker.running.load(Ordering::SeqCst) == 0 => {
+                        drop(ticker);
+                        std::thread::park();
+                    }
+                    Some(_) => {
+                        std::thread::sleep(TICK);
+                        match engine.upgrade() {
+                            Some(engine) => engine.increment_epoch(),
+                            None => return,
+                        }
+                    }
+                }
+            }
+        })?;
+        let ticker = Arc::new(Self { running: AtomicUsize::new(0), thread: thread.thread().clone() });
+        let _ = hand.send(Arc::downgrade(&ticker));
+        Ok(ticker)
+    }
+
+    /// A guest runs on this thread until the guard is dropped.
+    pub(crate) fn running(&self) -> Running<'_> {
+        if self.running.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.thread.unpark();
+        }
+        Running(self)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.thread.unpark();
+    }
+}
+
+/// See [`Ticker::running`].
+pub(crate) struct Running<'t>(&'t Ticker);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,61 @@
+//! A guest as it is handed in: a file or some bytes.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parole_durable::Digest;
+
+use crate::compiler::GUEST_MAX;
+use crate::error::Error;
+
+/// The bytes of a component or its text form, not yet looked at.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// A name for people: the file name without its directories.
+    pub name: String,
+    /// Where it was read, made absolute.
+    pub path: Option<PathBuf>,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+    /// Their digest.
+    pub digest: Digest,
+}
+
+impl Guest {
+    /// A guest that does not come from a file.
+    ///
+    /// # Errors
+    /// It is larger than [`GUEST_MAX`].
+    pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Result<Self, Error> {
+        let bytes = bytes.into();
+        if bytes.len() as u64 > GUEST_MAX {
+            return Err(too_large());
+        }
+        Ok(Self { name: name.into(), path: None, digest: Digest::of(&bytes), bytes })
+    }
+
+    /// Reads a guest.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not a plain file, or is larger than [`GUEST_MAX`].
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let cannot = |error: std::io::Error| Error::Usage(format!("{}: {error}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(Error::Usage(format!("{} is not a file", path.display())));
+        }
+        if metadata.len() > GUEST_MAX {
+            return Err(too_large());
+        }
+        let file = std::fs::File::open(path).map_err(cannot)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+        file.take(GUEST_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        let name = path.file_name().map_or_else(|| "guest".into(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { path: Some(std::path::absolute(path).map_err(cannot)?), ..Self::from_bytes(name, bytes)? })
+    }
+}
+
+fn too_large() -> Error {
+    Error::NotAGuest(format!("it is larger than {} MiB", GUEST_MAX >> 20))
+}

@@ -1,0 +1,78 @@
+//! Before the start: which imports a guest has, which of them the policy grants, and a
+//! linker that holds those and nothing else.
+
+use parole_capabilities::{ALL, CATALOGUE, Entry, Execution};
+use parole_policy::{Link, SecurityPolicy};
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::error::Error;
+use crate::report::{At, Denied};
+
+/// An import of a guest, and what the policy says of it.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// Its name, as the guest has it.
+    pub name: String,
+    /// What the policy says.
+    pub link: Link,
+}
+
+/// Every import of a component, in its order.
+#[must_use]
+pub fn imports(engine: &Engine, component: &Component, policy: &SecurityPolicy) -> Vec<Import> {
+    let component_type = component.component_type();
+    component_type
+        .imports(engine)
+        // A type has no authority; one that is named at the top comes with an interface.
+        .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
+        .map(|(name, _)| Import { name: name.into(), link: policy.link(name, &CATALOGUE) })
+        .collect()
+}
+
+/// All refusals at once.
+#[must_use]
+pub fn refusals(imports: &[Import]) -> Vec<Denied> {
+    imports
+        .iter()
+        .filter_map(|import| match &import.link {
+            Link::Denied(denial) => Some(Denied {
+                at: At::Link,
+                import: Some(import.name.clone()),
+                capability: denial.capability.clone().unwrap_or_default(),
+                argument: None,
+                reason: denial.reason.clone(),
+                remedy: denial.remedy.clone().unwrap_or_default(),
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Which capabilities a set of imports needs: a bit for each line of the table.
+pub(crate) fn wanted(imports: &[Import]) -> u64 {
+    imports
+        .iter()
+        .filter_map(|import| match &import.link {
+            Link::Granted(capability) => ALL.iter().position(|entry| entry.capability.name == capability.name),
+            _ => None,
+        })
+        .fold(0, |mask, index| mask | 1 << index)
+}
+
+/// Links the wanted capabilities, and checks every type.
+///
+/// # Errors
+/// An import has another type than the capability of that name.
+pub(crate) fn link(engine: &Engine, component: &Component, wanted: u64) -> Result<InstancePre<Execution>, Error> {
+    let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
+    let mut linker = Linker::new(engine);
+    linker.instance(parole_policy::TYPES_INTERFACE).map_err(internal)?;
+    for (_, entry) in ALL.iter().enumerate().filter(|(index, _)| wanted & 1 << index != 0) {
+        let entry: &Entry = entry;
+        let mut instance = linker.instance(entry.capability.interface).map_err(internal)?;
+        (entry.link)(&mut instance).map_err(internal)?;
+    }
+    linker.instantiate_pre(component).map_err(|error| Error::NotAGuest(format!("{error:#}")))
+}

@@ -1,0 +1,140 @@
+//! The promises that executions wait for: listed, answered, refused, canceled.
+
+use parole_durable::store::PromiseFilter;
+use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::report::Pending;
+use crate::runtime::Runtime;
+
+/// The longest answer, in bytes of JSON: it is kept in the store and handed to the guest in one piece.
+pub const ANSWER_MAX: usize = 8 << 20;
+
+/// See [`Runtime::promises`].
+#[derive(Clone, Copy)]
+pub struct Promises<'r>(pub(crate) &'r Runtime);
+
+/// A promise as it is listed: its record, and what its tags say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// The record.
+    #[serde(flatten)]
+    pub record: PromiseRecord,
+    /// Its capability.
+    pub capability: String,
+    /// Its execution.
+    pub execution: String,
+}
+
+impl Listed {
+    fn of(record: PromiseRecord) -> Self {
+        let capability = record.capability().to_owned();
+        let execution = record.execution().map(|id| id.to_string()).unwrap_or_default();
+        Self { record, capability, execution }
+    }
+
+    /// What it asks, in one line. Guest text: not inert.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        summary(&self.record)
+    }
+}
+
+/// What a settlement came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The promise as it stands now.
+    pub promise: Listed,
+    /// Whether it was this settlement that settled it.
+    pub won: bool,
+}
+
+impl Promises<'_> {
+    /// Promises in the order in which they were made.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn list(&self, filter: &PromiseFilter) -> Result<Vec<Listed>, Error> {
+        Ok(self.0.hub().promises(filter)?.into_iter().map(Listed::of).collect())
+    }
+
+    /// One promise.
+    ///
+    /// # Errors
+    /// [`Error::NoPromise`], [`Error::Store`].
+    pub fn get(&self, id: &str) -> Result<Listed, Error> {
+        let record = self.0.hub().promise(&PromiseId::from(id))?;
+        record.map(Listed::of).ok_or_else(|| Error::NoPromise(id.into()))
+    }
+
+    /// Settles a promise with a value: the JSON of the ok payload of its call. `by` says who did.
+    ///
+    /// # Errors
+    /// [`Error::BadAnswer`] when the call cannot have such a value: the promise is still pending then.
+    /// [`Error::NoPromise`], [`Error::Usage`] for one that nobody settles from outside, [`Error::Store`].
+    pub async fn resolve(&self, id: &str, value: &serde_json::Value, by: &str) -> Result<Settled, Error> {
+        let promise = self.get(id)?;
+        let data = value.to_string();
+        if data.len() > ANSWER_MAX {
+            let expected = format!("at most {ANSWER_MAX} bytes of JSON");
+            return Err(Error::BadAnswer { id: promise.record.id, expected });
+        }
+        let entry = parole_capabilities::by_name(&promise.capability);
+        match entry.and_then(|entry| entry.answer) {
+            Some(check) => {
+                check(value).map_err(|expected| Error::BadAnswer { id: promise.record.id.clone(), expected })?;
+            }
+            None if promise.record.is_timer() => {
+                return Err(Error::Usage(format!("{id} is a timer: nothing but its time settles it")));
+            }
+            None => return Err(Error::Usage(format!("{id} is not settled from outside"))),
+        }
+        self.settle(id, PromiseState::Resolved, Some(data), by).await
+    }
+
+    /// Says no: the guest gets `denied` with the reason.
+    ///
+    /// # Errors
+    /// As [`Promises::resolve`].
+    pub async fn reject(&self, id: &str, reason: Option<&str>, by: &str) -> Result<Settled, Error> {
+        let data = reason.map(|reason| serde_json::Value::from(reason).to_string());
+        self.settle(id, PromiseState::Rejected, data, by).await
+    }
+
+    /// Takes the question back: the guest gets `canceled`.
+    ///
+    /// # Errors
+    /// As [`Promises::resolve`].
+    pub async fn cancel(&self, id: &str, by: &str) -> Result<Settled, Error> {
+        self.settle(id, PromiseState::RejectedCanceled, None, by).await
+    }
+
+    async fn settle(&self, id: &str, state: PromiseState, data: Option<String>, by: &str) -> Result<Settled, Error> {
+        if data.as_ref().is_some_and(|data| data.len() > ANSWER_MAX) {
+            return Err(Error::Usage(format!("an answer has at most {ANSWER_MAX} bytes")));
+        }
+        let headers = [("parole:by".to_owned(), by.to_owned())].into();
+        let write =
+            Write::Settle { id: id.into(), state, value: Value { headers, data }, now: parole_durable::hub::now() };
+        match self.0.hub().write(write).await? {
+            Written::Settled { record, won } => Ok(Settled { promise: Listed::of(*record), won }),
+            other => Err(Error::Internal(format!("{other:?}"))),
+        }
+    }
+}
+
+/// What a promise asks, in one line.
+fn summary(record: &PromiseRecord) -> String {
+    let arguments = record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+    parole_capabilities::by_name(record.capability()).map_or_else(String::new, |entry| (entry.summary)(&arguments))
+}
+
+pub(crate) fn pending_of(record: &PromiseRecord) -> Pending {
+    Pending {
+        id: record.id.as_str().into(),
+        capability: record.capability().into(),
+        summary: summary(record),
+        timeout_at: record.timeout_at,
+    }
+}

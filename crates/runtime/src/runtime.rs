@@ -1,0 +1,375 @@
+//! The runtime: starts, resumes and cancels executions, from any context.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use parole_capabilities::{CATALOGUE, Event, Execution, Scope, Sink, Validator, waiting_room::WaitingRoom};
+use parole_durable::{Digest, ExecutionId, Hub, PromiseState, Write};
+use parole_policy::SecurityPolicy;
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::artefact::Artefacts;
+use crate::blocking::Blocking;
+use crate::builder::Builder;
+use crate::compiler::Compiler;
+use crate::drive;
+use crate::engine::Ticker;
+use crate::error::Error;
+use crate::guest::Guest;
+use crate::link::{self, Import};
+use crate::promises::Promises;
+use crate::report::{At, Denied, Ending, Outcome, Report};
+
+/// Runs guests. Cheap to clone; the last clone that goes stops its threads.
+///
+/// Its `async` methods need no particular executor: the work is done on the runtime's own
+/// threads, so they can be awaited anywhere, and [`Runtime::blocking`] mirrors them for
+/// callers without an async context.
+#[derive(Clone)]
+pub struct Runtime(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub engine: Engine,
+    pub ticker: Arc<Ticker>,
+    pub hub: Hub,
+    pub artefacts: Option<Artefacts>,
+    pub compiler: Compiler,
+    pub sink: Arc<dyn Sink>,
+    pub validators: Vec<Validator>,
+    pub protected: Vec<(String, std::path::PathBuf)>,
+    pub room: Arc<WaitingRoom>,
+    pub prepared: Mutex<HashMap<(Digest, u64), Arc<Prepared>>>,
+    pub tokio: Option<tokio::runtime::Runtime>,
+}
+
+/// Guests of which the machine code is kept in memory.
+const PREPARED_MAX: usize = 64;
+
+/// A guest that is compiled and linked.
+pub(crate) struct Prepared {
+    pub pre: InstancePre<Execution>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Dropping it in the ordinary way waits for its threads, which panics inside an async context.
+        if let Some(tokio) = self.tokio.take() {
+            tokio.shutdown_background();
+        }
+    }
+}
+
+/// How far a run goes by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Wait {
+    /// It ends `suspended` at the first wait of any kind.
+    Detach,
+    /// It waits for timers, and ends `suspended` when only a person can help.
+    #[default]
+    Work,
+    /// It waits for everything.
+    All,
+}
+
+/// What is said about a run beside guest and policy.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// `name(arguments)` in WAVE; without it `run` is called.
+    pub invoke: Option<String>,
+    /// How far it goes.
+    pub wait: Wait,
+}
+
+/// What is said about a resume.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResumeOptions {
+    /// How far it goes.
+    pub wait: Wait,
+    /// Runs the stored component though the recorded path holds another one by now.
+    pub pinned: bool,
+}
+
+impl Runtime {
+    /// Settings for a new runtime.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// The same entry points for callers without an async context.
+    #[must_use]
+    pub fn blocking(&self) -> Blocking<'_> {
+        Blocking(self)
+    }
+
+    /// The promises that executions wait for.
+    #[must_use]
+    pub fn promises(&self) -> Promises<'_> {
+        Promises(self)
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Does work on the runtime's own threads and waits for it on the caller's, whatever that is.
+    pub(crate) async fn on_workers<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let gone = || Error::Internal("the runtime has stopped".into());
+        let Some(tokio) = &self.0.tokio else { return Err(gone()) };
+        let (send, receive) = tokio::sync::oneshot::channel();
+        tokio.spawn(async move {
+            let _ = send.send(work.await);
+        });
+        receive.await.map_err(|_| gone())?
+    }
+
+    /// Runs a guest under a policy, until it ends, or waits for what it does not wait for by itself.
+    ///
+    /// A guest that is refused at link is an outcome, not an error. Dropping the future does not
+    /// stop the execution: [`Runtime::cancel`] does.
+    ///
+    /// # Errors
+    /// [`Error::NotAGuest`], [`Error::Usage`] for a policy or call that does not fit, [`Error::Store`].
+    pub async fn run(&self, guest: Guest, policy: SecurityPolicy, options: RunOptions) -> Result<Report, Error> {
+        let this = self.clone();
+        self.on_workers(async move { drive::start(this, guest, policy, options).await }).await
+    }
+
+    /// Goes on with a suspended execution. One that has ended repeats its outcome.
+    ///
+    /// # Errors
+    /// [`Error::NotResumed`] with the reason, [`Error::NoExecution`], [`Error::Store`].
+    pub async fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
+        let this = self.clone();
+        self.on_workers(async move { drive::resume(this, id, options).await }).await
+    }
+
+    /// Runs an execution again from its journal, without effects and without changing anything, and
+    /// says how far that went.
+    ///
+    /// # Errors
+    /// [`Error::NotResumed`] for a mismatch, with the step; else as [`Runtime::resume`].
+    pub async fn replay(&self, id: ExecutionId) -> Result<drive::Replayed, Error> {
+        let this = self.clone();
+        self.on_workers(async move { drive::replay(this, id).await }).await
+    }
+
+    /// Ends an execution as canceled, and cancels what it waits for, whoever runs it.
+    ///
+    /// # Errors
+    /// [`Error::NoExecution`]; [`Error::NotResumed`] when it has ended already.
+    pub async fn cancel(&self, id: ExecutionId) -> Result<(), Error> {
+        let outcome = serde_json::to_string(&Ending::error(Outcome::Canceled, "canceled"))
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        let write = Write::Cancel { execution: id, outcome, now: parole_durable::hub::now() };
+        self.hub().write(write).await?;
+        Ok(())
+    }
+
+    /// Executions that can go on: not ended, nobody runs them, and nothing they wait for is pending.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn ready(&self) -> Result<Vec<ExecutionId>, Error> {
+        let mut ready = Vec::new();
+        let pending = self.hub().promises(&parole_durable::store::PromiseFilter { pending: true, ..Default::default() })?;
+        for record in self.hub().executions(false)? {
+            let waits = pending
+                .iter()
+                .any(|promise| promise.execution() == Some(record.id) && promise.state == PromiseState::Pending);
+            if !waits {
+                ready.push(record.id);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Removes executions that ended before a time (Unix milliseconds), and gives how many.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn collect(&self, before: u64) -> Result<u64, Error> {
+        match self.hub().write(Write::Collect { before }).await? {
+            parole_durable::Written::Collected(count) => Ok(count),
+            other => Err(Error::Internal(format!("{other:?}"))),
+        }
+    }
+
+    /// Removes every compiled guest from the cache, and gives how many bytes that freed.
+    ///
+    /// # Errors
+    /// The cache cannot be read or written.
+    pub fn clear_cache(&self) -> Result<u64, Error> {
+        let Some(artefacts) = &self.0.artefacts else { return Ok(0) };
+        artefacts.clear().map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    /// Checks the store, and gives a line for each fault.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn check(&self) -> Result<Vec<String>, Error> {
+        Ok(self.hub().check()?)
+    }
+
+    /// Loads and looks at a guest without running it.
+    ///
+    /// # Errors
+    /// [`Error::NotAGuest`].
+    pub async fn inspect(&self, guest: Guest, policy: SecurityPolicy) -> Result<Inspection, Error> {
+        let this = self.clone();
+        self.on_workers(async move {
+            let id = ExecutionId::generate();
+            let component = this.component(&guest, id).await?;
+            let imports = link::imports(&this.0.engine, &component, &policy);
+            let exports = component.component_type().exports(&this.0.engine).map(|(name, _)| name.to_owned()).collect();
+            let level = parole_policy::Level::ALL.into_iter().find(|level| {
+                let policy = SecurityPolicy::new(*level);
+                link::refusals(&link::imports(&this.0.engine, &component, &policy)).is_empty()
+            });
+            let denied = link::refusals(&imports);
+            Ok(Inspection { digest: guest.digest, imports, exports, level, denied })
+        })
+        .await
+    }
+
+    /// The compiled component of a guest.
+    pub(crate) async fn component(&self, guest: &Guest, id: ExecutionId) -> Result<Component, Error> {
+        let this = self.clone();
+        let guest = guest.clone();
+        let work = move || {
+            let compiling = || this.0.sink.event(id, Event::Compiling { bytes: guest.bytes.len() });
+            match &this.0.artefacts {
+                Some(artefacts) => {
+                    let loaded =
+                        artefacts.load(&this.0.engine, &this.0.compiler, &guest.bytes, &guest.digest, compiling)?;
+                    if loaded.compiled {
+                        this.0.sink.event(id, Event::Compiled);
+                    }
+                    Ok(loaded.component)
+                }
+                None => {
+                    compiling();
+                    let code = this.0.compiler.compile(&this.0.engine, &guest.bytes)?;
+                    let component = crate::artefact::load_own(&this.0.engine, &code)?;
+                    this.0.sink.event(id, Event::Compiled);
+                    Ok(component)
+                }
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::NotAGuest("it breaks the compiler".into()))?
+    }
+
+    /// Compiles and links a guest, or finds it done. The refusals of the policy come with it.
+    pub(crate) async fn prepare(
+        &self,
+        guest: &Guest,
+        policy: &SecurityPolicy,
+        id: ExecutionId,
+    ) -> Result<Result<Arc<Prepared>, Vec<Denied>>, Error> {
+        // All guests that import the same capabilities under any policy share one linked form.
+        let known = self.lock_prepared().iter().find(|((digest, _), _)| *digest == guest.digest).map(|(_, p)| Arc::clone(p));
+        let component = match known {
+            Some(prepared) => prepared.pre.component().clone(),
+            None => self.component(guest, id).await?,
+        };
+        let imports = link::imports(&self.0.engine, &component, policy);
+        let denied = link::refusals(&imports);
+        if !denied.is_empty() {
+            return Ok(Err(denied));
+        }
+        self.announce(&imports, policy, id);
+        let wanted = link::wanted(&imports);
+        if let Some(prepared) = self.lock_prepared().get(&(guest.digest, wanted)) {
+            return Ok(Ok(Arc::clone(prepared)));
+        }
+        let pre = match link::link(&self.0.engine, &component, wanted) {
+            Ok(pre) => pre,
+            Err(error) => return Ok(Err(vec![mistyped(&imports, &error)])),
+        };
+        let prepared = Arc::new(Prepared { pre });
+        let mut all = self.lock_prepared();
+        if all.len() >= PREPARED_MAX {
+            all.clear();
+        }
+        all.insert((guest.digest, wanted), Arc::clone(&prepared));
+        Ok(Ok(prepared))
+    }
+
+    fn lock_prepared(&self) -> std::sync::MutexGuard<'_, HashMap<(Digest, u64), Arc<Prepared>>> {
+        self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A capability that is linked but can reach nothing is said before the start.
+    fn announce(&self, imports: &[Import], policy: &SecurityPolicy, id: ExecutionId) {
+        for name in policy.empty_scopes(&CATALOGUE) {
+            let imported = imports
+                .iter()
+                .any(|import| matches!(&import.link, parole_policy::Link::Granted(capability) if capability.name == name));
+            if imported {
+                self.0.sink.event(id, Event::EmptyScope { capability: name });
+            }
+        }
+    }
+
+    /// Pins the directories of a policy: made absolute and real, opened, and held against what they may not cover.
+    pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+        for (name, grant) in &mut policy.grants {
+            for dir in &mut grant.dirs {
+                dir.host = dir.host.canonicalize().map_err(|error| {
+                    Error::Usage(format!("the directory {} granted to `{name}` cannot be opened: {error}", dir.host.display()))
+                })?;
+            }
+        }
+        let protected: Vec<(&str, &std::path::Path)> =
+            self.0.protected.iter().map(|(label, path)| (label.as_str(), path.as_path())).collect();
+        if let Some(overlap) = policy.overlap(&protected) {
+            return Err(Error::Usage(format!(
+                "the directory {} granted to `{}` covers {} ({}): a guest could steer its host through it",
+                overlap.dir.host.display(),
+                overlap.capability,
+                overlap.label,
+                overlap.path.display()
+            )));
+        }
+        Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
+    }
+}
+
+fn mistyped(imports: &[Import], error: &Error) -> Denied {
+    let text = error.to_string();
+    let import = imports.iter().find(|import| text.contains(&import.name));
+    let capability = match import.map(|import| &import.link) {
+        Some(parole_policy::Link::Granted(capability)) => capability.name.to_owned(),
+        _ => String::new(),
+    };
+    Denied {
+        at: At::Link,
+        import: import.map(|import| import.name.clone()),
+        capability,
+        argument: None,
+        reason: format!("its type is not the one that is defined: {text}"),
+        remedy: String::new(),
+    }
+}
+
+/// What [`Runtime::inspect`] finds.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The digest of the guest.
+    pub digest: Digest,
+    /// Its imports, each with what the policy says.
+    pub imports: Vec<Import>,
+    /// The names of its exports.
+    pub exports: Vec<String>,
+    /// The lowest level that links it, if any does.
+    pub level: Option<parole_policy::Level>,
+    /// What the policy would refuse.
+    pub denied: Vec<Denied>,
+}
+
