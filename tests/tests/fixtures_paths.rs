@@ -67,8 +67,20 @@ fn try_all(world: &World, rows: &[&Row]) -> Result<Vec<String>, Failure> {
     let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/read-granted/guest.wat");
     let paths: Vec<String> = rows.iter().map(|row| wave(&row.path)).collect();
     let paths = paths.join(", ");
-    let invoke = if rows.iter().all(|row| row.reads) { format!("read-all([{paths}])") } else { format!("write-all([{paths}], \"new\")") };
-    let arguments = [PathBuf::from("run"), guest, "--policy".into(), "policy.toml".into(), "--json".into(), "--invoke".into(), invoke.into()];
+    let invoke = if rows.iter().all(|row| row.reads) {
+        format!("read-all([{paths}])")
+    } else {
+        format!("write-all([{paths}], \"new\")")
+    };
+    let arguments = [
+        PathBuf::from("run"),
+        guest,
+        "--policy".into(),
+        "policy.toml".into(),
+        "--json".into(),
+        "--invoke".into(),
+        invoke.into(),
+    ];
     let ran = world.run(&arguments)?;
     let json = ran.exits(0)?.json()?;
     let output = json["output"].as_str().unwrap_or_default();
@@ -86,12 +98,17 @@ fn rows(world: &World) -> Result<Vec<Row>, Failure> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/paths.tsv");
     let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|(number, line)| row(number + 1, line, world).map_err(|failure| format!("line {}: {failure}", number + 1).into())).collect()
+    lines
+        .map(|(number, line)| {
+            row(number + 1, line, world).map_err(|failure| format!("line {}: {failure}", number + 1).into())
+        })
+        .collect()
 }
 
 fn row(line: usize, text: &str, world: &World) -> Result<Row, Failure> {
     let mut columns = text.split('\t');
-    let (Some(does), Some(wanted), Some(path), None) = (columns.next(), columns.next(), columns.next(), columns.next()) else {
+    let (Some(does), Some(wanted), Some(path), None) = (columns.next(), columns.next(), columns.next(), columns.next())
+    else {
         return Err("a row has three columns".into());
     };
     ensure!(matches!(does, "read" | "write"), "{does} is neither read nor write");

@@ -6,22 +6,18 @@
 //! ([`Execution::finish`] or [`Execution::refuse`]). A call that waits does so in
 //! [`Execution::wait`].
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::Future as _;
-use std::pin::Pin;
+mod barrier;
+mod wait;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parole_durable::hub::{Receipt, now};
-use parole_durable::ids::NEVER;
+use parole_durable::hub::{Waiter, now};
 use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
-use parole_durable::{
-    Commit, Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, PromiseState, StepResult,
-    UnixMs, Value, Write, promise,
-};
-use parole_policy::{Arguments, DenialKind, Permit, Timeout, Verdict, decide};
+use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, StepResult};
+use parole_policy::{Arguments, DenialKind, Permit, Verdict, decide};
 use wasmtime::ResourceLimiter;
 
 use crate::meter::Meter;
@@ -32,11 +28,8 @@ use crate::types::{self, Error, Refused, json};
 use crate::validator::Call;
 use crate::waiting_room::WaitingRoom;
 use crate::{ALL, Entry};
+use barrier::Flight;
 
-/// Output is made durable and shown at the latest this long after it was sent, while the guest runs.
-const OUTPUT_DELAY: Duration = Duration::from_millis(25);
-/// Steps of a guest that runs without a wait are made durable in lots of this many.
-const STEPS_A_COMMIT: usize = 1024;
 /// Recorded steps are read in pages of this many.
 const STEPS_A_PAGE: usize = 1024;
 
@@ -96,7 +89,11 @@ pub struct Execution {
     live: bool,
     flights: VecDeque<Flight>,
     shown: u64,
+    shown_saved: u64,
     output_since: Option<Instant>,
+    started: Instant,
+    /// Tells that the execution may have been canceled; asked for once the guest has run for a while.
+    fenced: Option<Waiter>,
     /// What `write_file` has used of its quota.
     pub(crate) written: Written,
     gathered: Gathered,
@@ -118,13 +115,6 @@ pub(crate) struct Written {
     pub(crate) files: u64,
 }
 
-/// A commit under way, and the output to show when it is durable.
-struct Flight {
-    receipt: Receipt,
-    output: Vec<Vec<u8>>,
-    upto: u64,
-}
-
 /// What a call comes to at first.
 pub(crate) enum Begin {
     /// The journal knows the answer.
@@ -139,7 +129,18 @@ impl Execution {
     pub fn new(parts: Parts) -> Self {
         let live = parts.journal.is_live();
         let shown = parts.used.shown;
-        Self { parts, live, flights: VecDeque::new(), shown, output_since: None, written: Written::default(), gathered: Gathered::default() }
+        Self {
+            parts,
+            live,
+            flights: VecDeque::new(),
+            shown,
+            shown_saved: shown,
+            output_since: None,
+            started: Instant::now(),
+            fenced: None,
+            written: Written::default(),
+            gathered: Gathered::default(),
+        }
     }
 
     /// Its id.
@@ -210,11 +211,11 @@ impl Execution {
         if self.live && self.refusal(entry, &Arguments::None, refusable.as_bytes()).is_some() {
             channel |= DROPPED;
         }
-        match self.parts.journal.send(channel, head, body) {
-            Ok(()) => {}
+        let channel = match self.parts.journal.send(channel, head, body) {
+            Ok(channel) => channel,
             Err(parole_durable::journal::Fault::Limit { name, limit }) => return Err(self.cut(channel, body, name, limit)),
             Err(fault) => return Err(fault.into()),
-        }
+        };
         if self.output_since.is_none() {
             self.output_since = Some(Instant::now());
         }
@@ -349,229 +350,6 @@ impl Execution {
     pub(crate) async fn admit(&mut self, open: &Open) -> Result<(), Stop> {
         self.parts.journal.admit(open, None, now());
         self.commit(Lease::Keep).await
-    }
-
-    /// Makes the promise of an open call, or finds the one that it made before a crash.
-    pub(crate) fn promise(
-        &mut self,
-        open: &Open,
-        entry: &'static Entry,
-        arguments: Vec<u8>,
-        deadline: UnixMs,
-    ) -> Result<PromiseId, Error> {
-        if let Some(id) = open.admitted.as_ref().and_then(|admitted| admitted.promise.clone()) {
-            return Ok(id);
-        }
-        if let Err(limit) = self.parts.journal.may_wait() {
-            return Err(Error::Exhausted(format!("promises: {limit} may be pending at once")));
-        }
-        let name = entry.capability.name;
-        let id = self.key(open, name);
-        let timer = entry.capability.kind == parole_policy::Kind::Timer;
-        let mut tags = BTreeMap::from([
-            (promise::TAG_CAPABILITY.into(), name.into()),
-            (promise::TAG_EXECUTION.into(), self.id().to_string()),
-            (promise::TAG_STEP.into(), open.number.to_string()),
-            (promise::TAG_COMPONENT.into(), self.parts.component.to_string()),
-            (promise::TAG_EXTERNAL.into(), "true".into()),
-        ]);
-        if timer {
-            tags.insert(promise::TAG_TIMER.into(), "true".into());
-        }
-        let now = now();
-        let record = PromiseRecord {
-            id: id.clone(),
-            state: PromiseState::Pending,
-            param: Value::json(String::from_utf8(arguments).unwrap_or_default()),
-            value: Value::default(),
-            tags,
-            timeout_at: deadline,
-            created_at: now,
-            settled_at: None,
-        };
-        self.parts.journal.admit(open, Some(record), now);
-        Ok(id)
-    }
-
-    /// When a promise made now would expire.
-    pub(crate) fn deadline(&self, entry: &'static Entry) -> UnixMs {
-        match self.parts.scope.policy.timeout_of(&entry.capability) {
-            Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
-            Timeout::Never => NEVER,
-        }
-    }
-
-    /// Waits for a promise, in memory or by parking, and gives the settled record.
-    pub(crate) async fn wait(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
-        let mut record = self.parts.hub.promise(id)?;
-        if record.is_none() || self.parts.journal.unsaved_steps() > 0 {
-            record = self.barrier_before_wait(record.is_none() && self.parts_at_once(timer), id).await?;
-        }
-        let Some(record) = record else { return Err(Stop::Fenced) };
-        let record = if record.state == PromiseState::Pending { self.wait_for(record).await? } else { record };
-        if record.state == PromiseState::RejectedCanceled {
-            // Either the promise was canceled, or with it the execution.
-            let held = self.parts.hub.execution(self.id())?;
-            if held.is_none_or(|held| held.fence != self.parts.fence || held.outcome.is_some()) {
-                return Err(Stop::Fenced);
-            }
-        }
-        Ok(record)
-    }
-
-    async fn barrier_before_wait(
-        &mut self,
-        leaves: bool,
-        id: &PromiseId,
-    ) -> Result<Option<PromiseRecord>, Stop> {
-        // One commit does for a guest that is left alone, but for the note that its output was shown.
-        let silent = !self.parts.journal.has_output() && self.flights.is_empty();
-        let lease = if silent && leaves { Lease::Release } else { Lease::Keep };
-        let released = lease == Lease::Release;
-        self.commit(lease).await?;
-        let record = self.parts.hub.promise(id)?;
-        match record {
-            Some(record) if released && record.state == PromiseState::Pending => Err(Stop::Parked {
-                promise: id.clone(),
-                deadline: record.timeout_at,
-                timer: record.is_timer(),
-                released,
-            }),
-            Some(_) if released => Err(Stop::Parked { promise: id.clone(), deadline: 0, timer: true, released }),
-            record => Ok(record),
-        }
-    }
-
-    fn parts_at_once(&self, timer: bool) -> bool {
-        self.parts.parking.detach || (self.parts.parking.leave_persons && !timer)
-    }
-
-    async fn wait_for(&mut self, record: PromiseRecord) -> Result<PromiseRecord, Stop> {
-        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
-        if self.parts_at_once(timer) {
-            self.commit(Lease::Release).await?;
-            return Err(Stop::Parked { promise: id, deadline, timer, released: true });
-        }
-        self.parts.sink.event(self.id(), Event::Waiting(&record));
-        self.parts.meter.pause();
-        let settled = self.settled_in_memory(&id, deadline).await;
-        self.parts.meter.resume();
-        match settled? {
-            Some(record) => Ok(record),
-            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
-        }
-    }
-
-    /// The settled record, or `None` when the guest is to give its memory up.
-    async fn settled_in_memory(&self, id: &PromiseId, deadline: UnixMs) -> Result<Option<PromiseRecord>, Stop> {
-        let mut seat = self.parts.parking.room.enter();
-        let park = tokio::time::sleep(self.parts.parking.after);
-        tokio::pin!(park);
-        loop {
-            let waiter = self.parts.hub.settled(id, deadline);
-            match self.parts.hub.promise(id)? {
-                Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
-                Some(_) => {}
-                None => return Err(Stop::Fenced),
-            }
-            tokio::select! {
-                () = waiter => {}
-                () = &mut park => return Ok(None),
-                () = seat.evicted() => return Ok(None),
-            }
-        }
-    }
-
-    /// Makes everything so far durable, then shows the output in it.
-    ///
-    /// # Errors
-    /// [`Stop::Fenced`] when the execution is not this process's any more, [`Stop::Store`] when
-    /// the store failed: then nothing of it is shown or may be acted on.
-    pub async fn commit(&mut self, lease: Lease) -> Result<(), Stop> {
-        self.submit(lease);
-        while let Some(mut flight) = self.flights.pop_front() {
-            (&mut flight.receipt).await?;
-            self.land(&flight);
-        }
-        Ok(())
-    }
-
-    /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
-    ///
-    /// # Errors
-    /// As [`Execution::commit`].
-    pub fn pump(&mut self) -> Result<(), Stop> {
-        let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
-        if self.live && (old_output || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT) {
-            self.submit(Lease::Keep);
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        while let Some(flight) = self.flights.front_mut() {
-            match Pin::new(&mut flight.receipt).poll(&mut context) {
-                Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Err(error.into()),
-                Poll::Ready(Ok(_)) => {
-                    if let Some(flight) = self.flights.pop_front() {
-                        self.land(&flight);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn land(&mut self, flight: &Flight) {
-        for output in &flight.output {
-            show(&*self.parts.sink, self.parts.journal.execution(), output);
-        }
-        self.shown = self.shown.max(flight.upto);
-    }
-
-    fn submit(&mut self, lease: Lease) {
-        let unsaved = self.parts.journal.take_unsaved();
-        self.output_since = None;
-        let shown_is_saved = self.shown == self.parts.used.shown;
-        let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();
-        if nothing_new && lease == Lease::Keep && shown_is_saved {
-            return;
-        }
-        let output: Vec<Vec<u8>> =
-            unsaved.steps.iter().filter(|step| step.function == OUTPUT).map(|step| step.arguments.clone()).collect();
-        let upto = self.parts.journal.calls();
-        let mut payloads = Vec::new();
-        let create = self.parts.birth.take().map(|birth| {
-            payloads.push((birth.new.setup, birth.setup));
-            if !matches!(lease, Lease::End(_)) {
-                payloads.push((birth.new.component, birth.component));
-            }
-            Box::new(birth.new)
-        });
-        let commit = Commit {
-            execution: self.id(),
-            fence: self.parts.fence,
-            create,
-            payloads,
-            steps: unsaved.steps,
-            promises: unsaved.promises,
-            usage: self.usage(),
-            lease,
-            now: now(),
-        };
-        let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
-        self.flights.push_back(Flight { receipt, output, upto });
-    }
-
-    /// What the execution has used so far.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let (cpu_us, wall_us) = if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
-        Usage {
-            cpu_us,
-            wall_us,
-            output: self.parts.journal.output(),
-            journal: self.parts.journal.size(),
-            shown: self.shown,
-        }
     }
 }
 

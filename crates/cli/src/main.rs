@@ -1,2 +1,35 @@
-//! The parole program.
-fn main() {}
+//! The `parole` program: everything that touches a terminal, the environment or the home directory.
+//!
+//! # How to read it
+//!
+//! [`commands`] has one file per word: an `Args` struct whose doc comment is the help, and a
+//! function. What they share: [`state`] finds the state directory and opens the runtime,
+//! [`console`] shows what guests put out, [`session`] drives a run while it listens for
+//! signals and answers, [`ask`] and [`terminal`] put questions to a person, [`output`] is the
+//! only file that writes to stdout or stderr, [`fail`] maps every failure to an exit code.
+//!
+//! # What it does not do
+//!
+//! It decides nothing about guests: that is the policy's, and it keeps nothing itself.
+
+mod ask;
+mod commands;
+mod console;
+mod diagnostics;
+mod fail;
+mod lines;
+mod output;
+mod policy_flags;
+mod report;
+mod session;
+mod start;
+mod state;
+mod table;
+mod terminal;
+mod times;
+mod watch;
+mod who;
+
+fn main() -> std::process::ExitCode {
+    start::main()
+}

@@ -17,13 +17,18 @@ use parole_durable::state_dir::StateDir;
 use parole_durable::store::{Lease, Store as _};
 use parole_durable::{ExecutionId, Fence, Hub, PromiseState, Write, Written};
 
-const ROUND: Duration = Duration::from_millis(1500);
+/// Every measurement is made once in each round, so that what else the machine does meets all of them alike.
+const ROUNDS: usize = 600;
+/// Executions at once, and cycles of each in a burst.
+const AT_ONCE: u32 = 64;
+const BURST: u32 = 4;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["cold", dir] => cold(Path::new(dir)),
+        ["cold", dir] => cold(Path::new(dir), Duration::ZERO),
+        ["ahead", dir] => cold(Path::new(dir), Duration::from_millis(3)),
         ["idle", count] => idle(count.parse().unwrap()),
         ["steps"] => steps(),
         [dir] => all(Path::new(dir)),
@@ -31,66 +36,93 @@ fn main() {
     }
 }
 
-/// Runs `work` for a while; microseconds each.
-fn measure(mut work: impl FnMut()) -> f64 {
-    for _ in 0..20 {
-        work();
-    }
-    let (start, mut count) = (Instant::now(), 0_u32);
-    while start.elapsed() < ROUND {
-        work();
-        count += 1;
-    }
-    start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+/// The median of what `work` takes, in microseconds, over the same rounds as all others.
+struct Measure<'a> {
+    name: &'static str,
+    work: Box<dyn FnMut() -> Duration + 'a>,
+    samples: Vec<Duration>,
 }
 
-/// One row a commit in a table of its own, with the settings of the store.
-fn raw(dir: &Path) -> f64 {
-    let connection = rusqlite::Connection::open(dir.join("raw.db")).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
-             CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v BLOB);",
-        )
-        .unwrap();
-    measure(|| {
-        connection.prepare_cached("INSERT INTO t(v) VALUES (?)").unwrap().execute([[7_u8; 256]]).unwrap();
-    })
+impl<'a> Measure<'a> {
+    fn new(name: &'static str, work: impl FnMut() -> Duration + 'a) -> Self {
+        Self { name, work: Box::new(work), samples: Vec::new() }
+    }
+
+    fn median(&mut self) -> f64 {
+        self.samples.sort_unstable();
+        self.samples[self.samples.len() / 2].as_secs_f64() * 1e6
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
 }
 
 fn all(dir: &Path) {
-    let state = dir.join("state");
-    println!("raw SQLite, one row a commit          {:8.1} us", raw(dir));
-    let mut store = SqliteStore::open(&StateDir::open(&state).unwrap()).unwrap();
-    let own = owner(1);
-    let one = measure(|| {
-        let (first, _) = parked(ExecutionId::generate(), own, FOREVER, parole_durable::hub::now());
-        store.write(&[write(first)]).unwrap()[0].as_ref().unwrap();
-    });
-    println!("the store, one park a commit          {one:8.1} us");
-    drop(store);
-    let hub = Hub::sqlite(&state).unwrap();
-    let owner = hub.owner().unwrap();
-    let lone = measure(|| {
-        let (first, _) = parked(ExecutionId::generate(), owner, FOREVER, hub.now());
-        hub.write(write(first)).wait().unwrap();
-    });
-    println!("the hub, one park at a time           {lone:8.1} us   {:.2} x", lone / one);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let cycle = measure(|| runtime.block_on(async { tokio::spawn(cycle(hub.clone())).await.unwrap() }));
-    println!("suspend, resolve, resume, one at once {cycle:8.1} us   {:.2} x a commit (limit 2.5)", cycle / one);
-    let many = measure(|| {
-        runtime.block_on(async {
-            let tasks: Vec<_> = (0..64).map(|_| tokio::spawn(cycles(hub.clone(), 8))).collect();
-            for task in tasks {
-                task.await.unwrap();
-            }
-        });
-    }) / (64.0 * 8.0);
-    println!("the same, 64 at once, each            {many:8.1} us   {:.1} x the rate (limit 15)", cycle / many);
+    let raw = rusqlite::Connection::open(dir.join("raw.db")).unwrap();
+    raw.execute_batch(
+        "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
+         CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v BLOB);",
+    )
+    .unwrap();
+    let store = SqliteStore::open(&StateDir::open(&dir.join("store")).unwrap()).unwrap();
+    let store = std::cell::RefCell::new(store);
+    let park = || {
+        let (first, id) = parked(ExecutionId::generate(), owner(1), FOREVER, parole_durable::hub::now());
+        let time = timed(|| drop(store.borrow_mut().write(&[write(first)]).unwrap()[0].as_ref().unwrap().clone()));
+        (time, id)
+    };
+    let hub = Hub::sqlite(&dir.join("hub")).unwrap();
+    let own = hub.owner().unwrap();
+    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let single = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut measures = [
+        Measure::new("raw SQLite, one row a commit", || {
+            timed(|| {
+                raw.prepare_cached("INSERT INTO t(v) VALUES (?)").unwrap().execute([[7_u8; 256]]).unwrap();
+            })
+        }),
+        Measure::new("the store, one park a commit", || park().0),
+        Measure::new("the store, one settlement a commit", || {
+            let settle = resolve(&park().1, "1", parole_durable::hub::now());
+            timed(|| drop(store.borrow_mut().write(&[settle]).unwrap()))
+        }),
+        Measure::new("the hub, one park at a time", || {
+            let (first, _) = parked(ExecutionId::generate(), own, FOREVER, hub.now());
+            timed(|| drop(hub.write(write(first)).wait().unwrap()))
+        }),
+        Measure::new("suspend, resolve, resume, one at once", || {
+            timed(|| many.block_on(async { tokio::spawn(cycle(hub.clone())).await.unwrap() }))
+        }),
+        Measure::new("the same on a runtime of one thread", || timed(|| single.block_on(cycle(hub.clone())))),
+        Measure::new("the same, 64 at once, each", || {
+            timed(|| {
+                many.block_on(async {
+                    let tasks: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(cycles(hub.clone(), BURST))).collect();
+                    for task in tasks {
+                        task.await.unwrap();
+                    }
+                });
+            }) / (AT_ONCE * BURST)
+        }),
+    ];
+    for _ in 0..ROUNDS {
+        for measure in &mut measures {
+            let sample = (measure.work)();
+            measure.samples.push(sample);
+        }
+    }
+    let medians: Vec<f64> = measures.iter_mut().map(Measure::median).collect();
+    let commit = medians[1];
+    for (measure, median) in measures.iter().zip(&medians) {
+        println!("{:38} {median:8.1} us   {:5.2} x a commit of the store", measure.name, median / commit);
+    }
+    println!("64 at once: {:.1} x the rate of one at a time", medians[4] / medians[6]);
 }
 
-async fn cycles(hub: Hub, count: usize) {
+async fn cycles(hub: Hub, count: u32) {
     for _ in 0..count {
         cycle(hub.clone()).await;
     }
@@ -100,6 +132,8 @@ async fn cycles(hub: Hub, count: usize) {
 async fn cycle(hub: Hub) {
     let (mut first, id) = parked(ExecutionId::generate(), hub.owner().unwrap(), FOREVER, hub.now());
     first.lease = Lease::Keep;
+    // Registered before there is anything to settle, so it need not look before it waits.
+    let mut waiter = hub.settled(&id, FOREVER);
     hub.write(write(first)).await.unwrap();
     let resolver = hub.clone();
     let answer = tokio::spawn({
@@ -112,20 +146,22 @@ async fn cycle(hub: Hub) {
     });
     // A wake-up is a hint.
     loop {
-        let waiter = hub.settled(&id, FOREVER);
+        waiter.await;
+        waiter = hub.settled(&id, FOREVER);
         if hub.promise(&id).unwrap().unwrap().state == PromiseState::Resolved {
             break;
         }
-        waiter.await;
     }
     answer.await.unwrap();
 }
 
-/// What a cold run does with the store.
-fn cold(dir: &Path) {
+/// What a cold run does with the store. With other work to do first, the database is opened meanwhile.
+fn cold(dir: &Path, other_work: Duration) {
     let start = Instant::now();
-    let hub = Hub::sqlite(dir).unwrap();
+    let hub = if other_work.is_zero() { Hub::sqlite(dir) } else { Hub::sqlite_ahead(dir) }.unwrap();
     let opened = start.elapsed();
+    std::thread::sleep(other_work);
+    let start = start + other_work;
     let id = ExecutionId::generate();
     let mut first = create(id, hub.owner().unwrap(), hub.now());
     first.lease = Lease::End("0".to_owned());

@@ -234,12 +234,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes a send-only call with the payload `head` followed by `body`.
+    /// Takes a send-only call with the payload `head` followed by `body`, and gives the channel as
+    /// it is recorded: on replay that says whether the call had been [`DROPPED`].
     ///
     /// # Errors
     /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the payload does not fit in the output limit
     /// (nothing of it is recorded then).
-    pub fn send(&mut self, channel: u8, head: &[u8], body: &[u8]) -> Result<(), Fault> {
+    pub fn send(&mut self, channel: u8, head: &[u8], body: &[u8]) -> Result<u8, Fault> {
+        let mut channel = channel;
         let length = head.len() + body.len();
         let output = self.output.saturating_add(length as u64);
         let length = match u32::try_from(length) {
@@ -250,13 +252,14 @@ impl Journal {
             let rest = step.arguments.get(self.frames_done..).unwrap_or_default();
             let same = step.function == OUTPUT
                 && rest.len() >= FRAME_HEAD + head.len() + body.len()
-                && rest[0] == channel
+                && rest[0] & !DROPPED == channel
                 && rest[1..FRAME_HEAD] == length
                 && rest[FRAME_HEAD..].starts_with(head)
                 && rest[FRAME_HEAD + head.len()..].starts_with(body);
             if !same {
                 return Err(self.mismatch(OUTPUT, &[head, body].concat()));
             }
+            channel = rest[0];
             self.frames_done += FRAME_HEAD + head.len() + body.len();
             if self.frames_done == step.arguments.len() {
                 self.recorded.pop_front();
@@ -275,7 +278,7 @@ impl Journal {
         }
         self.output = output;
         self.next += 1;
-        Ok(())
+        Ok(channel)
     }
 
     /// Takes any other call. On replay `arguments` must be what was recorded, byte for byte.

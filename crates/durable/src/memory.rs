@@ -258,10 +258,9 @@ impl Maps {
 
 /// The arguments and the result of a step, as far as they are kept as payloads.
 fn long_parts(step: &Step) -> impl Iterator<Item = &[u8]> {
-    let result = match &step.completion {
-        None => None,
-        Some(Completion { result: StepResult::Ok(b) | StepResult::Err(b) | StepResult::Denied(b), .. }) => Some(b),
-    };
+    let result = step.completion.as_ref().map(|Completion { result, .. }| match result {
+        StepResult::Ok(bytes) | StepResult::Err(bytes) | StepResult::Denied(bytes) => bytes,
+    });
     [Some(&step.arguments), result].into_iter().flatten().map(Vec::as_slice).filter(|b| b.len() > INLINE_LIMIT)
 }
 

@@ -48,7 +48,7 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let handle = match open_directory(path) {
             Err(Errno::NOENT) => {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| cannot(path, &e.into()))?;
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| cannot(path, &e))?;
                 open_directory(path)
             }
             other => other,
@@ -70,7 +70,7 @@ impl StateDir {
                 path.display()
             )));
         }
-        let path = std::fs::canonicalize(path).map_err(|e| cannot(path, &e.into()))?;
+        let path = std::fs::canonicalize(path).map_err(|e| cannot(path, &e))?;
         Ok(Self { path: path.into(), handle: Arc::new(handle) })
     }
 

@@ -30,6 +30,9 @@ pub trait Store: Send {
     /// # Errors
     /// The store cannot be opened once more.
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;
+
+    /// Does in advance what the first write would otherwise have to do. Called where there is time; may do nothing.
+    fn warm(&mut self) {}
 }
 
 /// The reading side. Reads never apply timeouts: the [`crate::Hub`] does, before it asks.

@@ -1,6 +1,16 @@
 //! The same random operations over the model and over SQLite: every answer is compared, and
 //! from time to time everything that can be seen. `PAROLE_SEED` repeats a run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -328,7 +338,7 @@ fn sqlite_does_what_the_model_does() {
     while done < OPERATIONS || !ANSWERS.iter().all(|answer| seen.contains(*answer)) {
         let missing: Vec<_> = ANSWERS.iter().filter(|answer| !seen.contains(**answer)).collect();
         assert!(started.elapsed() < LIMIT, "after {done} operations never seen: {missing:?}");
-        let batch: Vec<Write> = (0..world.random.random_range(1..40)).map(|_| world.operation()).collect();
+        let batch: Vec<Write> = (0..world.random.random_range(1..100)).map(|_| world.operation()).collect();
         let expected = model.write(&batch).unwrap();
         let found = sqlite.write(&batch).unwrap();
         for (write, (expected, found)) in batch.iter().zip(expected.iter().zip(&found)) {
@@ -336,7 +346,7 @@ fn sqlite_does_what_the_model_does() {
             seen.insert(world.learn(write, expected));
         }
         done += batch.len();
-        if world.chance(3) {
+        if world.chance(4) {
             compare_all(&mut world, model.reader().unwrap().as_ref(), sqlite.reader().unwrap().as_ref());
         }
         if world.chance(5) {

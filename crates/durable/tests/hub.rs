@@ -1,5 +1,15 @@
 //! The hub: from every kind of thread, between processes, under failures, and at its end.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::path::PathBuf;

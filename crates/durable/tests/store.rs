@@ -1,5 +1,15 @@
 //! What SQLite is trusted with: damage, versions, permissions, locks, full disks, size.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "tests"
+)]
+
 mod common;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -37,9 +37,9 @@ const MANY: u64 = 10_000;
 #[must_use = "a waiter does nothing unless it is waited for"]
 pub struct Waiter {
     watch: Arc<Watch>,
-    key: (u64, u64),
+    key: Key,
     deadline: UnixMs,
-    slot: Arc<Slot<()>>,
+    slot: Bell,
     done: bool,
 }
 
@@ -70,6 +70,11 @@ impl Drop for Waiter {
     }
 }
 
+/// The hash of what somebody waits for, and a number of their own.
+type Key = (u64, u64);
+/// What wakes one waiter.
+type Bell = Arc<Slot<()>>;
+
 /// The register of waiters.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -80,8 +85,7 @@ pub(super) struct Watch {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the hash of what they wait for and a number of their own.
-    waiting: BTreeMap<(u64, u64), (UnixMs, Arc<Slot<()>>)>,
+    waiting: BTreeMap<Key, (UnixMs, Bell)>,
     /// By deadline and that number, to the hash.
     deadlines: BTreeMap<(UnixMs, u64), u64>,
     last: u64,
@@ -94,29 +98,29 @@ struct State {
 }
 
 impl State {
-    fn remove(&mut self, key: (u64, u64), deadline: UnixMs) -> Option<Arc<Slot<()>>> {
+    fn remove(&mut self, key: Key, deadline: UnixMs) -> Option<Bell> {
         self.deadlines.remove(&(deadline, key.1));
         self.waiting.remove(&key).map(|(_, slot)| slot)
     }
 
-    fn take(&mut self, hash: u64, woken: &mut Vec<Arc<Slot<()>>>) {
+    fn take(&mut self, hash: u64, woken: &mut Vec<Bell>) {
         let keys: Vec<_> = self.waiting.range((hash, 0)..=(hash, u64::MAX)).map(|(key, (at, _))| (*key, *at)).collect();
         woken.extend(keys.into_iter().filter_map(|(key, at)| self.remove(key, at)));
     }
 
-    fn take_all(&mut self) -> Vec<Arc<Slot<()>>> {
+    fn take_all(&mut self) -> Vec<Bell> {
         self.deadlines.clear();
         std::mem::take(&mut self.waiting).into_values().map(|(_, slot)| slot).collect()
     }
 
-    fn take_due(&mut self, now: UnixMs) -> Vec<Arc<Slot<()>>> {
+    fn take_due(&mut self, now: UnixMs) -> Vec<Bell> {
         let later = self.deadlines.split_off(&(now.saturating_add(1), 0));
         let due = std::mem::replace(&mut self.deadlines, later);
         due.into_iter().filter_map(|((_, n), hash)| self.waiting.remove(&(hash, n))).map(|(_, slot)| slot).collect()
     }
 }
 
-fn wake(woken: Vec<Arc<Slot<()>>>) {
+fn wake(woken: Vec<Bell>) {
     woken.iter().for_each(|slot| slot.fill(()));
 }
 

@@ -199,7 +199,6 @@ impl Queue {
     }
 
     /// Waits for work; None when the queue is closed and empty.
-    #[expect(clippy::type_complexity, reason = "taken apart by its only caller")]
     fn next(&self) -> Option<(Vec<Write>, Vec<Ticket>, Vec<Ticket>)> {
         let since = Instant::now();
         let mut state = self.lock();
@@ -229,7 +228,11 @@ impl Queue {
         let mut store = self.lock().store.take();
         if store.is_none() {
             // Should this fail, the first write tries again and is told.
-            let open = || backend.open_store();
+            let open = || -> Result<Box<dyn Store>, StoreError> {
+                let mut store = backend.open_store()?;
+                store.warm();
+                Ok(store)
+            };
             store = catch_unwind(AssertUnwindSafe(open)).ok().and_then(Result::ok);
         }
         while let Some((writes, tickets, flushes)) = self.next() {

@@ -75,6 +75,7 @@ CREATE TABLE payloads (
     bytes  BLOB NOT NULL
 ) STRICT;
 
+-- The cursor of what Collect has removed: the numbers in the rows go on from there.
 CREATE TABLE counters (
     name  TEXT NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL

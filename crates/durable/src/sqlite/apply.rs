@@ -13,6 +13,19 @@ use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::step::Step;
 use crate::store::{Commit, ExecutionRecord, INLINE_LIMIT, Lease, Refusal, StoreError, Write, Written};
 
+const INSERT_EXECUTION: &str = "INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const UPDATE_EXECUTION: &str = "UPDATE executions SET fence = ?, owner = ?, cpu_us = ?, wall_us = ?, output = ?, \
+    journal = ?, shown = ?, updated_at = ?, outcome = ?, ended_seq = ?, crc = ? WHERE id = ?";
+const INSERT_STEP: &str = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const KNOWN_PAYLOAD: &str = "SELECT 1 FROM payloads WHERE digest = ?";
+const INSERT_PAYLOAD: &str = "INSERT INTO payloads VALUES (?, ?)";
+
+/// The cursor: the highest number of a row, or of one that is gone. Three looks at the end of
+/// an index cost less than a counter, whose page every settlement would write.
+pub(super) const CURSOR: &str = "SELECT max((SELECT value FROM counters WHERE name = 'settled'), \
+    ifnull((SELECT max(settled_seq) FROM promises INDEXED BY promises_order), 0), \
+    ifnull((SELECT max(ended_seq) FROM executions INDEXED BY executions_ended WHERE ended_seq IS NOT NULL), 0))";
+
 /// Either this write is refused, or the whole batch has failed.
 enum Fail {
     Refused(Refusal),
@@ -69,26 +82,28 @@ impl<'c> Apply<'c> {
         }
     }
 
-    /// Stores the cursor if it has moved. To be called before the transaction is committed.
-    pub(super) fn finish(self) -> Result<(), StoreError> {
-        let Some(cursor) = self.cursor else { return Ok(()) };
-        self.connection
-            .prepare_cached("UPDATE counters SET value = ? WHERE name = 'settled' AND value <> ?1")
-            .and_then(|mut s| s.execute([stored(cursor)]))
-            .map(drop)
-            .map_err(|e| failed(&e))
+    /// Prepares what the commits of a short run need.
+    pub(super) fn warm(&self) -> rusqlite::Result<()> {
+        let known = format!("SELECT {} FROM executions WHERE id = ?", ExecutionRow::COLUMNS);
+        for sql in [&known, INSERT_EXECUTION, UPDATE_EXECUTION, INSERT_STEP, KNOWN_PAYLOAD, INSERT_PAYLOAD, CURSOR] {
+            self.connection.prepare_cached(sql)?;
+        }
+        Ok(())
+    }
+
+    /// The cursor as it is at this point of the transaction.
+    fn cursor(&mut self) -> rusqlite::Result<u64> {
+        let cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => self.connection.prepare_cached(CURSOR)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned(),
+        };
+        self.cursor = Some(cursor);
+        Ok(cursor)
     }
 
     /// The cursor of what the write at hand settles.
     fn next_cursor(&mut self) -> rusqlite::Result<u64> {
-        let cursor = match self.cursor {
-            Some(cursor) => cursor,
-            None => self
-                .connection
-                .prepare_cached("SELECT value FROM counters WHERE name = 'settled'")?
-                .query_row([], |row| row.get::<_, i64>(0))?
-                .cast_unsigned(),
-        };
+        let cursor = self.cursor()?;
         let cursor = if self.moved { cursor } else { cursor + 1 };
         self.cursor = Some(cursor);
         self.moved = true;
@@ -115,7 +130,7 @@ impl<'c> Apply<'c> {
         let row = ExecutionRow { record, ended };
         let (r, crc) = (&row.record, row.sum());
         self.connection
-            .prepare_cached("INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+            .prepare_cached(INSERT_EXECUTION)?
             .execute(params![
                 r.id.0.as_bytes(),
                 r.component.0,
@@ -142,10 +157,7 @@ impl<'c> Apply<'c> {
         let row = ExecutionRow { record, ended };
         let (r, crc) = (&row.record, row.sum());
         self.connection
-            .prepare_cached(
-                "UPDATE executions SET fence = ?, owner = ?, cpu_us = ?, wall_us = ?, output = ?, journal = ?, shown = ?, \
-                 updated_at = ?, outcome = ?, ended_seq = ?, crc = ? WHERE id = ?",
-            )?
+            .prepare_cached(UPDATE_EXECUTION)?
             .execute(params![
                 stored(r.fence.0),
                 r.owner.as_ref().map(|owner| owner.0.as_bytes()),
@@ -212,9 +224,9 @@ impl<'c> Apply<'c> {
 
     /// Looks first: a component may have 20 MB, which binding would copy.
     fn insert_payload(&self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
-        let mut known = self.connection.prepare_cached("SELECT 1 FROM payloads WHERE digest = ?")?;
+        let mut known = self.connection.prepare_cached(KNOWN_PAYLOAD)?;
         if !known.exists([digest.0])? {
-            self.connection.prepare_cached("INSERT INTO payloads VALUES (?, ?)")?.execute(params![digest.0, bytes])?;
+            self.connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![digest.0, bytes])?;
         }
         Ok(())
     }
@@ -242,7 +254,7 @@ impl<'c> Apply<'c> {
         }
         let crc = row.sum(id);
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
+            .prepare_cached(INSERT_STEP)?
             .execute(params![
                 id.0.as_bytes(),
                 stored(row.number),
@@ -407,7 +419,11 @@ impl<'c> Apply<'c> {
         Ok(found)
     }
 
-    fn collect(&self, before: UnixMs) -> Result<u64, Fail> {
+    fn collect(&mut self, before: UnixMs) -> Result<u64, Fail> {
+        let cursor = self.cursor()?;
+        self.connection
+            .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'settled' AND value <> ?1")?
+            .execute([stored(cursor)])?;
         const ENDED: &str = "SELECT id FROM executions WHERE outcome IS NOT NULL AND updated_at < ?";
         let before = stored(before.min(i64::MAX.cast_unsigned()));
         for sql in [

@@ -107,7 +107,6 @@ impl SqliteStore {
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| failed(&e))?;
         let mut apply = apply::Apply::new(&transaction);
         let answers = batch.iter().map(|write| apply.write(write)).collect::<Result<Vec<_>, _>>()?;
-        apply.finish()?;
         transaction.commit().map_err(|e| failed(&e))?;
         self.log = log_pages(connection).ok();
         self.fold_at = self.fold_at.max(LOG_LIMIT);
@@ -132,6 +131,14 @@ impl Store for SqliteStore {
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         open_reader(&self.dir)
+    }
+
+    fn warm(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        if let Err(error) = apply::Apply::new(connection).warm() {
+            tracing::debug!(%error, "not prepared");
+        }
+        self.log = log_pages(connection).ok();
     }
 }
 
@@ -178,7 +185,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         connection.file_control(None::<&str>, FileControl::PersistWal(&mut 1))?;
         // None of these writes anything.
         connection.execute_batch(&format!(
-            "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA foreign_keys=OFF; PRAGMA wal_autocheckpoint=0; \
+            "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=0; \
              PRAGMA cache_size=-{CACHE_KIB}; PRAGMA journal_size_limit={LOG_BYTES_KEPT}; PRAGMA page_size={PAGE_SIZE};"
         ))
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
-use super::apply::find_promise;
+use super::apply::{CURSOR, find_promise};
 use super::failed;
 use super::promise_row::{PromiseRow, decode_id};
 use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_RESULT, StepRow, stored, uuid};
@@ -153,7 +153,7 @@ impl Reader for SqliteReader {
             while let Some(row) = rows.next()? {
                 changes.executions.push(ExecutionId(uuid(row, 0)?));
             }
-            let mut statement = transaction.prepare_cached("SELECT value FROM counters WHERE name = 'settled'")?;
+            let mut statement = transaction.prepare_cached(CURSOR)?;
             changes.cursor = statement.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned().max(cursor);
             Ok(changes)
         };
@@ -164,7 +164,7 @@ impl Reader for SqliteReader {
     }
 
     fn cursor(&self) -> Result<u64, StoreError> {
-        Ok(self.number("SELECT value FROM counters WHERE name = 'settled'", &[])?.unwrap_or(0))
+        Ok(self.number(CURSOR, &[])?.unwrap_or(0))
     }
 
     fn next_deadline(&self) -> Result<Option<UnixMs>, StoreError> {

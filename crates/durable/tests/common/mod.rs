@@ -1,5 +1,5 @@
 //! What the tests of the stores share.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, missing_docs, reason = "each test file uses its own part")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,147 @@
+//! Barriers: what has been recorded is made durable, and only then shown or acted on.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parole_durable::hub::{Receipt, now};
+use parole_durable::journal::OUTPUT;
+use parole_durable::store::{Lease, Usage};
+use parole_durable::{Commit, Write};
+
+use super::{Execution, show};
+use crate::Stop;
+
+/// Output is made durable and shown at the latest this long after it was sent, while the guest runs.
+const OUTPUT_DELAY: Duration = Duration::from_millis(25);
+/// A guest that has run this long is told when its execution is canceled.
+const CANCEL_DELAY: Duration = Duration::from_millis(100);
+/// Steps of a guest that runs without a wait are made durable in lots of this many.
+const STEPS_A_COMMIT: usize = 1024;
+
+/// A commit under way, and the output to show when it is durable.
+pub(super) struct Flight {
+    receipt: Receipt,
+    output: Vec<Vec<u8>>,
+    upto: u64,
+}
+
+impl Execution {
+    /// Makes everything so far durable, then shows the output in it.
+    ///
+    /// # Errors
+    /// [`Stop::Fenced`] when the execution is not this process's any more, [`Stop::Store`] when
+    /// the store failed: then nothing of it is shown or may be acted on.
+    pub async fn commit(&mut self, lease: Lease) -> Result<(), Stop> {
+        self.submit(lease);
+        while let Some(mut flight) = self.flights.pop_front() {
+            (&mut flight.receipt).await?;
+            self.land(&flight);
+        }
+        Ok(())
+    }
+
+    /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
+    ///
+    /// # Errors
+    /// As [`Execution::commit`].
+    pub fn pump(&mut self) -> Result<(), Stop> {
+        let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
+        // A guest that runs for long is to be seen, and canceled, by others.
+        let unknown = self.parts.birth.is_some() && self.started.elapsed() >= CANCEL_DELAY;
+        if self.live && (old_output || unknown || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT) {
+            self.submit(Lease::Keep);
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        self.look_for_cancel(&mut context)?;
+        while let Some(flight) = self.flights.front_mut() {
+            match Pin::new(&mut flight.receipt).poll(&mut context) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Ready(Ok(_)) => {
+                    if let Some(flight) = self.flights.pop_front() {
+                        self.land(&flight);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A guest that waits is woken by the cancel of its promise; one that computes looks here.
+    fn look_for_cancel(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
+        if self.parts.birth.is_some() || !self.flights.is_empty() || self.started.elapsed() < CANCEL_DELAY {
+            return Ok(());
+        }
+        let id = self.id();
+        let quiet = self.fenced.as_mut().is_some_and(|fenced| Pin::new(fenced).poll(context).is_pending());
+        if quiet {
+            return Ok(());
+        }
+        self.fenced = Some(self.parts.hub.fenced(id));
+        self.still_held()
+    }
+
+    pub(super) fn still_held(&self) -> Result<(), Stop> {
+        match self.parts.hub.execution(self.id())? {
+            Some(held) if held.fence == self.parts.fence && held.outcome.is_none() => Ok(()),
+            _ => Err(Stop::Fenced),
+        }
+    }
+
+    fn land(&mut self, flight: &Flight) {
+        for output in &flight.output {
+            show(&*self.parts.sink, self.parts.journal.execution(), output);
+        }
+        self.shown = self.shown.max(flight.upto);
+    }
+
+    pub(super) fn submit(&mut self, lease: Lease) {
+        let unsaved = self.parts.journal.take_unsaved();
+        self.output_since = None;
+        let shown_is_saved = self.shown == self.shown_saved;
+        self.shown_saved = self.shown;
+        let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();
+        if nothing_new && lease == Lease::Keep && shown_is_saved {
+            return;
+        }
+        let output: Vec<Vec<u8>> =
+            unsaved.steps.iter().filter(|step| step.function == OUTPUT).map(|step| step.arguments.clone()).collect();
+        let upto = self.parts.journal.calls();
+        let mut payloads = Vec::new();
+        let create = self.parts.birth.take().map(|birth| {
+            payloads.push((birth.new.setup, birth.setup));
+            if !matches!(lease, Lease::End(_)) {
+                payloads.push((birth.new.component, birth.component));
+            }
+            Box::new(birth.new)
+        });
+        let commit = Commit {
+            execution: self.id(),
+            fence: self.parts.fence,
+            create,
+            payloads,
+            steps: unsaved.steps,
+            promises: unsaved.promises,
+            usage: self.usage(),
+            lease,
+            now: now(),
+        };
+        let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
+        self.flights.push_back(Flight { receipt, output, upto });
+    }
+
+    /// What the execution has used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (cpu_us, wall_us) = if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
+        Usage {
+            cpu_us,
+            wall_us,
+            output: self.parts.journal.output(),
+            journal: self.parts.journal.size(),
+            shown: self.shown,
+        }
+    }
+}

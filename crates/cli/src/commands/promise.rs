@@ -1,0 +1,192 @@
+//! `parole promise get|resolve|reject|cancel`
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use parole_durable::hub::now;
+use parole_runtime::{Listed, Runtime, Settled};
+use serde_json::Value;
+
+use crate::commands::promises;
+use crate::fail::{Failure, Result};
+use crate::state::StateArgs;
+use crate::{output, times, who};
+
+/// The longest answer that is read, in bytes of JSON.
+const ANSWER_MAX: usize = parole_runtime::promises::ANSWER_MAX;
+/// Another settlement stands.
+const STANDS: u8 = 1;
+
+/// Look at one promise, or settle it
+///
+/// The first settlement counts. A later one changes nothing: it prints the record that stands
+/// and exits with 1.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  parole promise resolve input:0192…:7f3c… --data Ada
+  parole promise resolve approve:0192…:1b22… --value true
+  parole promise reject approve:0192…:1b22… --data 'not on a Friday'")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Show a promise
+    Get(Which),
+    /// Answer it: the guest's call returns the value
+    ///
+    /// The value must be one that the call can return, else nothing is settled.
+    Resolve(Resolve),
+    /// Say no: the guest gets `denied` with the reason
+    Reject(Reject),
+    /// Take the question back: the guest gets `canceled`
+    Cancel(Which),
+}
+
+#[derive(clap::Args, Debug)]
+struct Which {
+    /// The id, as `parole promises` lists it
+    id: String,
+
+    #[command(flatten)]
+    state: StateArgs,
+
+    /// Print the record as one object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+struct Resolve {
+    #[command(flatten)]
+    which: Which,
+
+    #[command(flatten)]
+    answer: Answer,
+}
+
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Answer {
+    /// A text: short for --value '"TEXT"'
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    data: Option<String>,
+
+    /// A value in JSON
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    value: Option<String>,
+
+    /// A file that holds a value in JSON
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+struct Reject {
+    #[command(flatten)]
+    which: Which,
+
+    /// Why, for the guest
+    #[arg(long, value_name = "REASON", allow_hyphen_values = true)]
+    data: Option<String>,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    match &args.verb {
+        Verb::Get(which) => {
+            say(&open(which)?.promises().get(&which.id)?, which.json);
+            Ok(0)
+        }
+        Verb::Resolve(Resolve { which, answer }) => {
+            let value = answer.read()?;
+            Ok(settled(&open(which)?.blocking().resolve(&which.id, &value, &who::who())?, which))
+        }
+        Verb::Reject(Reject { which, data }) => {
+            Ok(settled(&open(which)?.blocking().reject(&which.id, data.as_deref(), &who::who())?, which))
+        }
+        Verb::Cancel(which) => Ok(settled(&open(which)?.blocking().cancel_promise(&which.id, &who::who())?, which)),
+    }
+}
+
+fn open(which: &Which) -> Result<Runtime> {
+    which.state.look()
+}
+
+impl Answer {
+    fn read(&self) -> Result<Value> {
+        if let Some(text) = &self.data {
+            return Ok(Value::from(text.as_str()));
+        }
+        let (from, text) = match (&self.value, &self.file) {
+            (Some(text), _) => ("--value".to_owned(), text.clone()),
+            (None, Some(file)) => (format!("--file {}", file.display()), read(file)?),
+            (None, None) => return Err(Failure::usage("expected --data TEXT, --value JSON or --file FILE")),
+        };
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::usage(format!("{from} is not JSON: {error}"))
+                .hint("a text needs quotes in JSON: --value '\"Ada\"', or use --data Ada")
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let name = path.display();
+    let cannot = |error: std::io::Error| Failure::usage(format!("--file {name}: {error}; expected a file with JSON"));
+    if path.metadata().map_err(cannot)?.is_dir() {
+        return Err(Failure::usage(format!("--file {name} is a directory; expected a file with JSON")));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(ANSWER_MAX as u64 + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if bytes.len() > ANSWER_MAX {
+        return Err(Failure::usage(format!("--file {name} is longer than {ANSWER_MAX} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("--file {name} is not UTF-8 text; expected JSON")))
+}
+
+/// Says what a settlement came to.
+fn settled(settled: &Settled, which: &Which) -> u8 {
+    if settled.won && !which.json {
+        output::err(&format!("parole: {} is {}", which.id, promises::state(&settled.promise)));
+        if let Some(execution) = settled.promise.record.execution() {
+            output::err(&format!("  go on: parole resume {execution}  (unless a process waits for it)"));
+        }
+        return 0;
+    }
+    say(&settled.promise, which.json);
+    if settled.won {
+        return 0;
+    }
+    output::err(&format!("parole: {} was settled before: what is shown stands", which.id));
+    STANDS
+}
+
+fn say(promise: &Listed, json: bool) {
+    if json {
+        output::json(promise);
+        return;
+    }
+    let record = &promise.record;
+    let line = |name: &str, text: &str| output::out(&format!("{name:<10} {text}"));
+    line("promise", &output::cell(record.id.as_str()));
+    line("state", &promises::state(promise));
+    line("capability", &output::cell(&promise.capability));
+    line("execution", &promise.execution);
+    line("created", &times::point(record.created_at));
+    line("expires", &times::deadline(record.timeout_at, now()));
+    if let Some(at) = record.settled_at {
+        line("settled", &times::point(at));
+    }
+    if let Some(by) = record.value.headers.get("parole:by") {
+        line("by", &output::cell(by));
+    }
+    for (name, data) in [("asks", &record.param.data), ("value", &record.value.data)] {
+        if let Some(data) = data {
+            line(name, &output::cell(data));
+        }
+    }
+}

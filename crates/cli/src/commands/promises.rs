@@ -1,0 +1,67 @@
+//! `parole promises`
+
+use parole_durable::PromiseState;
+use parole_durable::hub::now;
+use parole_runtime::{ExecutionId, Listed, PromiseFilter};
+
+use crate::commands::run::execution;
+use crate::fail::Result;
+use crate::policy_flags::capability;
+use crate::state::StateArgs;
+use crate::{output, table, times};
+
+/// List promises: what executions wait for, or have waited for
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  parole promises --pending
+  parole promises --pending --capability approve --json")]
+pub struct Args {
+    /// Only those that nobody has settled
+    #[arg(long)]
+    pending: bool,
+
+    /// Only those of one capability
+    #[arg(long, value_name = "CAP", value_parser = capability())]
+    capability: Option<String>,
+
+    /// Only those of one execution
+    #[arg(long, value_name = "EXECUTION", value_parser = execution)]
+    execution: Option<ExecutionId>,
+
+    #[command(flatten)]
+    state: StateArgs,
+
+    /// Print an array of promise records
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let filter =
+        PromiseFilter { pending: args.pending, execution: args.execution, capability: args.capability.clone() };
+    let promises = args.state.look()?.promises().list(&filter)?;
+    if args.json {
+        output::json(&promises);
+        return Ok(0);
+    }
+    let now = now();
+    let rows: Vec<[String; 5]> = promises
+        .iter()
+        .map(|promise| {
+            let record = &promise.record;
+            let when = match record.state {
+                PromiseState::Pending => times::deadline(record.timeout_at, now),
+                _ => record.settled_at.map(|at| format!("settled {}", times::deadline(at, now))).unwrap_or_default(),
+            };
+            [record.id.to_string(), promise.capability.clone(), state(promise), when, promise.summary()]
+        })
+        .collect();
+    table::print(["PROMISE", "CAPABILITY", "STATE", "EXPIRES", "ASKS"], &rows);
+    Ok(0)
+}
+
+/// The word for where a promise stands.
+pub fn state(promise: &Listed) -> String {
+    serde_json::to_string(&promise.record.state).unwrap_or_default().trim_matches('"').to_owned()
+}

@@ -1,0 +1,60 @@
+//! `parole replay`
+
+use parole_runtime::ExecutionId;
+use serde_json::json;
+
+use crate::commands::run::execution;
+use crate::console::{Console, Show};
+use crate::fail::{Failure, Kind, Result};
+use crate::output;
+use crate::session::{Signals, block_on};
+use crate::state::StateArgs;
+
+/// Run an execution again from its journal, without effects
+///
+/// Every host call is answered from the journal, nothing is done, asked or recorded. It prints
+/// the output that the guest made, and says how far the journal reaches. A guest that asks for
+/// something else than what is recorded is a mismatch (exit 73).
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[arg(value_name = "EXECUTION", value_parser = execution)]
+    execution: ExecutionId,
+
+    #[command(flatten)]
+    state: StateArgs,
+
+    /// Print one object: calls, outcome, output
+    #[arg(long)]
+    json: bool,
+
+    /// Print the output only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let (console, _notes) = Console::new(Show { json: args.json, quiet: args.quiet });
+    let runtime = args.state.open(console.sink(), None)?;
+    let replayed = block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            replayed = runtime.replay(args.execution) => Ok(replayed?),
+            () = signals.next() => Err(Failure::new(Kind::Interrupted, "interrupted; nothing was changed")),
+        }
+    });
+    console.compiled();
+    let replayed = replayed?;
+    let outcome = replayed.outcome.map_or("suspended", |outcome| outcome.as_str());
+    if args.json {
+        output::json(&json!({
+            "execution": args.execution,
+            "calls": replayed.calls,
+            "outcome": outcome,
+            "output": replayed.output,
+        }));
+    } else {
+        output::guest(&replayed.output);
+        console.notice(&format!("parole: replayed {} calls as recorded: {outcome}", replayed.calls));
+    }
+    Ok(0)
+}

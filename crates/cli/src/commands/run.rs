@@ -1,0 +1,112 @@
+//! `parole run`
+
+use std::path::PathBuf;
+
+use parole_runtime::{Guest, RunOptions, Wait};
+
+use crate::ask::Asker;
+use crate::console::{Console, Show};
+use crate::fail::Result;
+use crate::lines::Lines;
+use crate::policy_flags::PolicyFlags;
+use crate::session::{Answers, Session, Signals, Went, block_on};
+use crate::state::StateArgs;
+use crate::watch::Changes;
+use crate::{output, report};
+
+/// Run a guest under a policy
+///
+/// The guest's output goes to stdout; questions, logs and notices go to stderr. At a terminal
+/// you are asked what the guest asks, and an answer from another process counts if it comes
+/// first. Without a terminal the run waits for timers and for the host's own work, and ends
+/// `suspended` (exit 75) when only a person can help.
+///
+/// Ctrl-C leaves the execution suspended; `parole resume` goes on from there.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  parole run greet.wasm                                   ask and answer at the terminal
+  parole run greet.wasm --detach --json                   end at the first wait; the object says what it waits for
+  parole run files.wasm --allow-read /data=./data --allow-write /out=./out
+  parole run add.wat --invoke 'add(2, 3)'                 call one export; the result is printed
+  parole run tool.wasm --policy tool.toml --level restricted
+  printf 'Ada\\n' | parole run greet.wasm --stdin -        a line for each input")]
+pub struct Args {
+    /// A WebAssembly component: .wasm, or its text form .wat
+    guest: PathBuf,
+
+    /// The call to make instead of `run()`, with arguments in WAVE
+    #[arg(long, value_name = "CALL", allow_hyphen_values = true)]
+    invoke: Option<String>,
+
+    #[command(flatten)]
+    policy: PolicyFlags,
+
+    /// Answer each `input` with a line of this file, `-` for stdin
+    ///
+    /// Approvals and reviews are never answered this way. At the end of the file the run ends
+    /// suspended.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "detach")]
+    stdin: Option<PathBuf>,
+
+    /// End at the first wait of any kind
+    #[arg(long)]
+    detach: bool,
+
+    #[command(flatten)]
+    state: StateArgs,
+
+    /// Print one object at the end on stdout, and nothing else there
+    #[arg(long)]
+    json: bool,
+
+    /// Say nothing but output, questions and errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(args: Args) -> Result<u8> {
+    let guest = Guest::from_file(&args.guest)?;
+    let policy = args.policy.load()?;
+    let answers = match &args.stdin {
+        Some(path) => Answers::Lines(Lines::open(path)?),
+        None if output::is_terminal() && !args.detach => Answers::Terminal,
+        None => Answers::Nobody,
+    };
+    let (console, notes) = Console::new(Show { json: args.json, quiet: args.quiet });
+    let runtime = args.state.open(console.sink(), args.policy.policy.as_deref())?;
+    let wait = if args.detach { Wait::Detach } else { answers.wait() };
+    let asker = Asker { guest: guest.name.clone(), component: guest.digest.to_string() };
+    block_on(async {
+        let mut session = Session {
+            runtime: runtime.clone(),
+            console,
+            notes,
+            answers,
+            signals: Signals::new()?,
+            changes: Changes::of(&args.state.dir()?)?,
+            asker: Some(asker),
+        };
+        let work = runtime.run(guest, policy, RunOptions { invoke: args.invoke, wait });
+        let went = session.drive(None, work).await?;
+        finish(&mut session, went, args.json).await
+    })
+}
+
+/// Says what a run came to, and gives its exit code.
+pub async fn finish(session: &mut Session, went: Went, json: bool) -> Result<u8> {
+    let report = match went {
+        Went::Report(report) => *report,
+        Went::NoMore(id) | Went::Interrupted(id) => session.left(id).await?,
+    };
+    if json {
+        output::json(&report);
+    }
+    report::say(&report, &session.console, json);
+    Ok(report.exit_code())
+}
+
+/// An id as it was typed.
+pub fn execution(text: &str) -> std::result::Result<parole_runtime::ExecutionId, String> {
+    text.parse().map_err(|_| "expected an execution id, a UUID such as 01927b3e-… (`parole ps` lists them)".to_owned())
+}

@@ -1,0 +1,53 @@
+//! `parole show`
+
+use parole_durable::hub::now;
+use parole_runtime::ExecutionId;
+
+use crate::commands::run::execution;
+use crate::fail::Result;
+use crate::state::StateArgs;
+use crate::{output, report, table, times};
+
+/// Show what an execution has come to
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[arg(value_name = "EXECUTION", value_parser = execution)]
+    execution: ExecutionId,
+
+    #[command(flatten)]
+    state: StateArgs,
+
+    /// Print the object that `parole run --json` prints
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let report = args.state.look()?.show(args.execution)?;
+    if args.json {
+        output::json(&report);
+        return Ok(0);
+    }
+    let line = |name: &str, text: &str| output::out(&format!("{name:<10} {text}"));
+    line("execution", &report.execution.to_string());
+    line("outcome", report.outcome.as_str());
+    for (name, text) in [("result", &report.result), ("error", &report.error), ("limit", &report.limit)] {
+        if let Some(text) = text {
+            line(name, &output::cell(text));
+        }
+    }
+    for pending in &report.pending {
+        let deadline = times::deadline(pending.timeout_at, now());
+        line("waits for", &format!("{} “{}”, expires {deadline}", output::cell(&pending.id), table::cut(&pending.summary)));
+    }
+    for denied in &report.denied {
+        output::out(report::refusal(denied).trim_start_matches("parole: "));
+    }
+    if !report.output.is_empty() {
+        output::out("output");
+        for text in report.output.lines() {
+            output::out(&format!("│ {}", output::cell(text)));
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,135 @@
+//! Shows what guests put out, and what the host has to say about them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use parole_capabilities::Event;
+use parole_durable::{ExecutionId, PromiseRecord};
+use parole_runtime::Sink;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::output;
+
+/// A compilation that takes longer than this is told.
+const SLOW: Duration = Duration::from_millis(300);
+/// The same where lines cannot be replaced.
+const SLOW_IN_A_LOG: Duration = Duration::from_secs(1);
+
+/// What is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Show {
+    /// Nothing of the guest's output: it is in the object at the end.
+    pub json: bool,
+    /// No notices and no log records.
+    pub quiet: bool,
+}
+
+/// The sink of all guests of this process.
+pub struct Console {
+    show: Show,
+    terminal: bool,
+    compiling: Mutex<Option<Compiling>>,
+    notes: UnboundedSender<Note>,
+}
+
+/// What a session has to react to.
+#[derive(Debug)]
+pub enum Note {
+    /// An execution has been heard of.
+    Seen(ExecutionId),
+    /// A guest is being compiled: [`Console::tick`] shows for how long.
+    Compiling,
+    /// An execution waits for a promise.
+    Waiting(Box<PromiseRecord>),
+}
+
+struct Compiling {
+    bytes: usize,
+    since: Instant,
+    told: bool,
+}
+
+impl Console {
+    /// A console, and what it tells a session.
+    pub fn new(show: Show) -> (Arc<Self>, UnboundedReceiver<Note>) {
+        use std::io::IsTerminal as _;
+        let (notes, receiver) = unbounded_channel();
+        let terminal = std::io::stderr().is_terminal();
+        (Arc::new(Self { show, terminal, compiling: Mutex::new(None), notes }), receiver)
+    }
+
+    /// The sink for a runtime.
+    pub fn sink(self: &Arc<Self>) -> impl Sink + 'static {
+        let console = Arc::clone(self);
+        move |execution: ExecutionId, event: Event<'_>| console.event(execution, &event)
+    }
+
+    /// Something that a person may want to know.
+    pub fn notice(&self, text: &str) {
+        if !self.show.quiet {
+            output::err(text);
+        }
+    }
+
+    fn event(&self, execution: ExecutionId, event: &Event<'_>) {
+        let _ = self.notes.send(Note::Seen(execution));
+        match event {
+            Event::Print(_) | Event::Display { .. } | Event::Cut => {
+                if !self.show.json {
+                    let mut text = String::new();
+                    event.append_to(&mut text);
+                    output::guest(&text);
+                }
+            }
+            Event::Log { level, message } => self.notice(&format!("[guest {level}] {}", output::cell(message))),
+            Event::Waiting(record) => {
+                let _ = self.notes.send(Note::Waiting(Box::new((*record).clone())));
+            }
+            Event::EmptyScope { capability } => {
+                let flag = if *capability == "write_file" { "--allow-write" } else { "--allow-read" };
+                self.notice(&format!(
+                    "parole: `{capability}` is linked but may reach nothing: no directory is granted ({flag} [GUEST=]DIR)"
+                ));
+            }
+            Event::Compiling { bytes } => {
+                *self.compiling() = Some(Compiling { bytes: *bytes, since: Instant::now(), told: false });
+                let _ = self.notes.send(Note::Compiling);
+            }
+            Event::Compiled => self.compiled(),
+        }
+    }
+
+    fn compiling(&self) -> MutexGuard<'_, Option<Compiling>> {
+        self.compiling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a compilation is under way.
+    pub fn is_compiling(&self) -> bool {
+        self.compiling().is_some()
+    }
+
+    /// Shows how far a slow compilation has come. Called a few times a second.
+    pub fn tick(&self) {
+        let mut compiling = self.compiling();
+        let Some(compiling) = &mut *compiling else { return };
+        let elapsed = compiling.since.elapsed();
+        if self.show.quiet || elapsed < if self.terminal { SLOW } else { SLOW_IN_A_LOG } {
+            return;
+        }
+        let size = compiling.bytes.div_ceil(1024);
+        if self.terminal {
+            output::progress(&format!("compiling the guest ({size} KiB, only the first time) … {} s", elapsed.as_secs()));
+        } else if !compiling.told {
+            output::err(&format!("parole: compiling the guest ({size} KiB, only the first time)"));
+        }
+        compiling.told = true;
+    }
+
+    /// The compilation is over, well or not.
+    pub fn compiled(&self) {
+        let compiling = self.compiling().take();
+        if self.terminal && compiling.is_some_and(|compiling| compiling.told) {
+            output::progress("");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The only file that writes to stdout and stderr.
+//!
+//! Host text and guest text meet here, so everything is made inert on its way to a terminal
+//! or a log; only guest output that is piped elsewhere passes as it is.
+#![expect(clippy::print_stderr, reason = "this is the one place that may")]
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parole_capabilities::inert::{Lines, inert};
+use serde::Serialize;
+
+/// Whoever read our output has gone: `parole ps | head -1`. No fault of ours.
+static READER_GONE: AtomicBool = AtomicBool::new(false);
+/// Why output was lost, if it was.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Whether a person can be asked: stdin and stderr are terminals.
+pub fn is_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn stdout_is_terminal() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| std::io::stdout().is_terminal())
+}
+
+/// Whether something could not be written to stdout, and why. A reader that has gone is no fault.
+pub fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
+}
+
+/// A line (or more) of a listing.
+pub fn out(text: &str) {
+    write_out(&format!("{}\n", inert(text, Lines::Keep)));
+}
+
+/// What a guest put out: as it is, but on a terminal.
+pub fn guest(text: &str) {
+    if stdout_is_terminal() { write_out(&inert(text, Lines::Keep)) } else { write_out(text) }
+}
+
+/// One object, on one line. Characters that a terminal would act on are written as `\u` escapes.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => write_out(&format!("{}\n", inert_json(&text))),
+        Err(error) => {
+            let _ = LOST.set(error.to_string());
+        }
+    }
+}
+
+/// A notice, an error, a log record: on stderr.
+pub fn err(text: &str) {
+    let text = format!("{}\n", inert(text, Lines::Keep));
+    // One write, so that the lines of several threads do not mix. Nobody can be told that this failed.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A question, with the cursor left behind it.
+pub fn prompt(text: &str) {
+    eprint!("{}", inert(text, Lines::Keep));
+}
+
+/// Replaces the current line of stderr, which is a terminal.
+pub fn progress(text: &str) {
+    eprint!("\r{}\u{1b}[K", inert(text, Lines::Escape));
+}
+
+fn write_out(text: &str) {
+    if READER_GONE.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        if error.kind() != ErrorKind::BrokenPipe {
+            let _ = LOST.set(error.to_string());
+        }
+        READER_GONE.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Guest text as one cell, one line.
+pub fn cell(text: &str) -> Cow<'_, str> {
+    inert(text, Lines::Escape)
+}
+
+/// Guest text of several lines.
+pub fn block(text: &str) -> Cow<'_, str> {
+    inert(text, Lines::Keep)
+}
+
+/// The same JSON value, written so that no terminal acts on it: such characters stand in strings only.
+fn inert_json(text: &str) -> Cow<'_, str> {
+    if matches!(inert(text, Lines::Keep), Cow::Borrowed(_)) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    let (mut character, mut units) = ([0; 4], [0; 2]);
+    for c in text.chars() {
+        if matches!(inert(c.encode_utf8(&mut character), Lines::Keep), Cow::Borrowed(_)) {
+            safe.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_its_value_and_loses_its_power() {
+        let value = "a\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{e0041}\r\n\"é";
+        let text = serde_json::to_string(value).unwrap_or_default();
+        let safe = inert_json(&text);
+        assert!(!safe.chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{e0041}'), "{safe}");
+        assert_eq!(serde_json::from_str::<String>(&safe).ok().as_deref(), Some(value));
+    }
+}

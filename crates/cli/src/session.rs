@@ -1,0 +1,306 @@
+//! Drives a run or a resume while it listens: for signals, for a person at the terminal, for
+//! lines of a file, and for settlements by other processes.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parole_durable::{ExecutionId, PromiseRecord, PromiseState};
+use parole_policy::Kind as CapabilityKind;
+use parole_runtime::{CATALOGUE, Error, Report, Runtime, Wait};
+use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::ask::{self, Asker, Asking, Question, Reply};
+use crate::console::{Console, Note};
+use crate::fail::{Failure, Kind, Result};
+use crate::lines::{Line, Lines};
+use crate::watch::Changes;
+use crate::{output, who};
+
+/// How often progress is shown, and how soon a settlement elsewhere withdraws a question.
+pub const TICK: Duration = Duration::from_millis(40);
+
+/// Who answers the promises of persons.
+pub enum Answers {
+    /// Nobody here: the run ends suspended.
+    Nobody,
+    /// Each `input` gets a line; nothing else is ever answered from a pipe.
+    Lines(Lines),
+    /// The person at the terminal.
+    Terminal,
+}
+
+impl Answers {
+    /// How far a run goes by itself.
+    pub fn wait(&self) -> Wait {
+        match self {
+            Answers::Nobody => Wait::Work,
+            Answers::Lines(_) | Answers::Terminal => Wait::All,
+        }
+    }
+}
+
+/// How a run came to its end, or was left.
+pub enum Went {
+    /// It ended, or waits for what nobody here answers.
+    Report(Box<Report>),
+    /// There are no more answers: Ctrl-D, or the end of the lines.
+    NoMore(Option<ExecutionId>),
+    /// Ctrl-C or SIGTERM.
+    Interrupted(Option<ExecutionId>),
+}
+
+/// What a word needs to drive executions.
+pub struct Session {
+    pub runtime: Runtime,
+    pub console: Arc<Console>,
+    pub notes: UnboundedReceiver<Note>,
+    pub answers: Answers,
+    pub signals: Signals,
+    pub changes: Changes,
+    /// Who asks, where that is known from the start.
+    pub asker: Option<Asker>,
+}
+
+/// Ctrl-C and SIGTERM.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(Failure::internal);
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A runtime of our own for signals and timers; the guests run on the library's threads.
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    let result = tokio.block_on(work);
+    // A thread may wait for a terminal: nobody waits for it.
+    tokio.shutdown_background();
+    result
+}
+
+/// The state of one drive.
+#[derive(Default)]
+struct Watched {
+    execution: Option<ExecutionId>,
+    asking: Option<Asking>,
+    queue: VecDeque<PromiseRecord>,
+    /// The `input` that waits for a line.
+    wants_line: Option<PromiseRecord>,
+}
+
+impl Session {
+    /// Drives one execution. `id` is known for a resume.
+    pub async fn drive(
+        &mut self,
+        id: Option<ExecutionId>,
+        work: impl Future<Output = std::result::Result<Report, Error>>,
+    ) -> Result<Went> {
+        let mut work = pin!(work);
+        let mut tick = tokio::time::interval(TICK);
+        let mut watched = Watched { execution: id, ..Watched::default() };
+        let went = loop {
+            let ticks = watched.asking.is_some() || watched.wants_line.is_some() || self.console.is_compiling();
+            tokio::select! {
+                biased;
+                () = self.signals.next() => break Ok(Went::Interrupted(watched.execution)),
+                report = &mut work => break report.map(|report| Went::Report(Box::new(report))).map_err(Failure::from),
+                Some(note) = self.notes.recv() => match note {
+                    Note::Seen(execution) => watched.execution = Some(execution),
+                    Note::Compiling => {}
+                    Note::Waiting(record) => {
+                        if !self.waiting(*record, &mut watched)? {
+                            break Ok(Went::NoMore(watched.execution));
+                        }
+                    }
+                },
+                reply = reply_of(&mut watched.asking) => {
+                    if !self.replied(reply, &mut watched).await? {
+                        break Ok(Went::NoMore(watched.execution));
+                    }
+                }
+                line = line_of(&mut self.answers, watched.wants_line.is_some()) => {
+                    if !self.read(line, &mut watched).await? {
+                        break Ok(Went::NoMore(watched.execution));
+                    }
+                }
+                _ = tick.tick(), if ticks => {
+                    self.console.tick();
+                    self.look(&mut watched)?;
+                }
+            }
+        };
+        self.console.compiled();
+        if let Some(asking) = watched.asking.take() {
+            withdraw(asking).await;
+        }
+        went
+    }
+
+    /// An execution waits. Says whether anybody here may answer.
+    fn waiting(&mut self, record: PromiseRecord, watched: &mut Watched) -> Result<bool> {
+        let kind = CATALOGUE.by_name(record.capability()).map(|capability| capability.kind);
+        if kind != Some(CapabilityKind::Person) {
+            return Ok(true);
+        }
+        match &self.answers {
+            Answers::Nobody => {}
+            Answers::Lines(_) if record.capability() == "input" => watched.wants_line = Some(record),
+            Answers::Lines(_) => return Ok(false),
+            Answers::Terminal => {
+                watched.queue.push_back(record);
+                self.ask_next(watched)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn ask_next(&mut self, watched: &mut Watched) -> Result<()> {
+        if watched.asking.is_some() {
+            return Ok(());
+        }
+        let Some(record) = watched.queue.pop_front() else { return Ok(()) };
+        let asker = match &self.asker {
+            Some(asker) => asker.clone(),
+            None => asker_of(&self.runtime, &record),
+        };
+        let asking = ask::ask(Question { asker, record, may_skip: false }).map_err(Failure::internal)?;
+        watched.asking = Some(asking);
+        Ok(())
+    }
+
+    /// The person has answered, or will not. Says whether to go on.
+    async fn replied(&mut self, reply: Reply, watched: &mut Watched) -> Result<bool> {
+        let Some(asking) = watched.asking.take() else { return Ok(true) };
+        match reply {
+            Reply::Answer(value) => {
+                settle(&self.runtime, &asking.record, &value).await?;
+            }
+            Reply::Withdrawn => output::err("\n(answered elsewhere)"),
+            Reply::Skip | Reply::End => return Ok(false),
+            Reply::Failed(error) => {
+                output::err(&format!("parole: the terminal failed: {error}"));
+                return Ok(false);
+            }
+        }
+        self.ask_next(watched)?;
+        Ok(true)
+    }
+
+    /// A line was read for an `input`. Says whether to go on.
+    async fn read(&mut self, line: Line, watched: &mut Watched) -> Result<bool> {
+        let Some(record) = watched.wants_line.take() else { return Ok(true) };
+        match line {
+            Line::Text(text) => {
+                let won = settle(&self.runtime, &record, &Value::from(text.as_str())).await?;
+                if let (false, Answers::Lines(lines)) = (won, &mut self.answers) {
+                    lines.put_back(text);
+                }
+                Ok(true)
+            }
+            Line::End => Ok(false),
+            Line::Bad(why) => {
+                output::err(&format!("parole: {why}"));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Looks whether what we ask for has been settled elsewhere.
+    fn look(&mut self, watched: &mut Watched) -> Result<()> {
+        let deadline = watched.asking.as_ref().map(|asking| asking.record.timeout_at);
+        if !self.changes.seen(deadline) {
+            return Ok(());
+        }
+        let pending = |record: &PromiseRecord| -> Result<bool> {
+            Ok(self.runtime.promises().get(record.id.as_str())?.record.state == PromiseState::Pending)
+        };
+        if let Some(asking) = &mut watched.asking
+            && asking.open.is_some()
+            && !pending(&asking.record)?
+        {
+            asking.open = None;
+        }
+        if let Some(record) = &watched.wants_line
+            && !pending(record)?
+        {
+            watched.wants_line = None;
+        }
+        Ok(())
+    }
+
+    /// What a run that was left has come to, from what is stored.
+    pub async fn left(&mut self, execution: Option<ExecutionId>) -> Result<Report> {
+        let nothing = || {
+            Failure::new(Kind::Interrupted, "interrupted before anything was recorded")
+                .hint("nothing has been shown or done: start it again")
+        };
+        let id = execution.ok_or_else(nothing)?;
+        let runtime = self.runtime.clone();
+        let shown = tokio::task::spawn_blocking(move || runtime.show(id));
+        tokio::select! {
+            shown = shown => match shown.map_err(Failure::internal)? {
+                Err(Error::NoExecution(_)) => Err(nothing()),
+                shown => Ok(shown?),
+            },
+            // Once more: at once.
+            () = self.signals.next() => Err(Failure::new(Kind::Interrupted, "interrupted")),
+        }
+    }
+}
+
+/// Settles a promise for the person here. Says whether that counts; if not, says what stands.
+pub async fn settle(runtime: &Runtime, record: &PromiseRecord, value: &Value) -> Result<bool> {
+    let settled = runtime.promises().resolve(record.id.as_str(), value, &who::who()).await?;
+    if !settled.won {
+        output::err("(answered elsewhere before: that answer stands)");
+    }
+    Ok(settled.won)
+}
+
+/// Who waits for a promise, from what is stored.
+pub fn asker_of(runtime: &Runtime, record: &PromiseRecord) -> Asker {
+    let executions = runtime.executions(false).unwrap_or_default();
+    let found = executions.into_iter().find(|summary| Some(summary.execution) == record.execution());
+    found.map_or_else(
+        || Asker { guest: "a guest".into(), component: String::new() },
+        |summary| Asker { guest: summary.guest, component: summary.component },
+    )
+}
+
+/// Takes a question back, and waits until the terminal is free: an editor may be open.
+async fn withdraw(mut asking: Asking) {
+    asking.open = None;
+    if let Ok(Reply::Withdrawn) = asking.reply.await {
+        output::err("");
+    }
+}
+
+async fn reply_of(asking: &mut Option<Asking>) -> Reply {
+    match asking {
+        Some(asking) => (&mut asking.reply).await.unwrap_or(Reply::End),
+        None => std::future::pending().await,
+    }
+}
+
+async fn line_of(answers: &mut Answers, wanted: bool) -> Line {
+    match answers {
+        Answers::Lines(lines) if wanted => lines.next().await,
+        _ => std::future::pending().await,
+    }
+}

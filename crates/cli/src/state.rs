@@ -1,0 +1,71 @@
+//! Where executions and promises are kept, and the runtime over it.
+
+use std::path::{Path, PathBuf};
+
+use parole_runtime::{Compiler, Runtime, Sink};
+
+use crate::fail::{Failure, Result};
+
+/// The hidden word by which the program calls itself to compile a guest under bounds.
+pub const COMPILE: &str = "__compile";
+
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct StateArgs {
+    /// Where executions and promises are kept
+    ///
+    /// A directory on a local disk that nobody else may enter. Without it: $PAROLE_STATE, else
+    /// $XDG_STATE_HOME/parole, else ~/.local/state/parole.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// The state directory, absolute.
+    pub fn dir(&self) -> Result<PathBuf> {
+        let dir = match &self.state {
+            Some(dir) if dir.as_os_str().is_empty() => {
+                return Err(Failure::usage("--state is empty: expected a directory"));
+            }
+            Some(dir) => dir.clone(),
+            None => from_environment()?,
+        };
+        std::path::absolute(&dir).map_err(|error| Failure::usage(format!("{}: {error}", dir.display())))
+    }
+
+    /// Opens the runtime over the state.
+    pub fn open(&self, sink: impl Sink + 'static, policy_file: Option<&Path>) -> Result<Runtime> {
+        let mut builder = Runtime::builder().state_dir(self.dir()?).sink(sink).compiler(compiler()?);
+        builder = builder.protect("the program", program()?);
+        if let Some(file) = policy_file {
+            builder = builder.protect("the policy file", file);
+        }
+        Ok(builder.open()?)
+    }
+
+    /// Opens the runtime for a word that runs no guest.
+    pub fn look(&self) -> Result<Runtime> {
+        self.open(parole_capabilities::sink::Quiet, None)
+    }
+}
+
+fn from_environment() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // A relative path in the XDG variables is to be ignored, says their specification.
+    let base = |name: &str| variable(name).filter(|path| path.is_absolute());
+    variable("PAROLE_STATE")
+        .or_else(|| base("XDG_STATE_HOME").map(|base| base.join("parole")))
+        .or_else(|| base("HOME").map(|home| home.join(".local/state/parole")))
+        .ok_or_else(|| {
+            Failure::usage("there is no place for executions and promises: HOME is not set")
+                .hint("say where with --state DIR or PAROLE_STATE=DIR")
+        })
+}
+
+/// Guests are compiled in a child process, so that one made against the compiler fells only that.
+pub fn compiler() -> Result<Compiler> {
+    Ok(Compiler::Child { program: program()?, arguments: vec![COMPILE.into()] })
+}
+
+fn program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Failure::internal(format!("this program cannot find itself: {error}")))
+}

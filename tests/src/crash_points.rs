@@ -1,0 +1,592 @@
+//! Scenarios, and the machine that harms each of their durable calls in turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::crash::{Listed, Place, Resolved, Story, User, data, exit, fixture_guest, prebuilt};
+use crate::crash_trace::{Aim, Call, DURABLE, Harm, Traced, WRITE, census, trace};
+use crate::ensure;
+use crate::fixture::{Failure, Ran, because};
+
+/// One thing that a user does, in a place where everything is ready for it.
+pub trait Scenario: Sized {
+    /// A word for reports.
+    const NAME: &'static str;
+
+    /// Brings a fresh place to the point right before.
+    fn prepare(place: &Place) -> Result<Self, Failure>;
+
+    /// The arguments of the program that is harmed.
+    fn victim(&self) -> Vec<String>;
+
+    /// Exit codes of the victim that say: done.
+    fn claims(&self) -> &'static [i32];
+
+    /// What has to hold right after the victim, before anybody else has been there; `done` if it has said so.
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure>;
+
+    /// What the user does then, up to the end, and what has to hold there.
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure>;
+}
+
+/// What a person answers, by what is asked.
+pub fn answer(promise: &Value) -> Value {
+    let asked = promise["param"]["data"].as_str().unwrap_or_default();
+    [("first?", "one"), ("second?", "two"), ("name", "Ada")]
+        .into_iter()
+        .find(|(part, _)| asked.contains(part))
+        .map_or(json!(true), |(_, text)| text.into())
+}
+
+fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(Into::into).to_vec()
+}
+
+fn path_text(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(Into::into).ok_or_else(|| Failure::from(format!("{} is not UTF-8", path.display())))
+}
+
+/// `run --detach` of `greet`, in a state directory that does not exist yet.
+pub struct CreateFresh(CreateAndWait);
+
+/// `run --detach` of `greet`, in a state directory that has been used before.
+pub struct CreateAndWait {
+    guest: String,
+    /// What was there before.
+    before: usize,
+}
+
+impl CreateAndWait {
+    fn created(&self, place: &Place) -> Result<Vec<Listed>, Failure> {
+        Ok(User::list(place)?.split_off(self.before))
+    }
+}
+
+impl Scenario for CreateFresh {
+    const NAME: &'static str = "create and wait, first use";
+
+    fn prepare(_: &Place) -> Result<Self, Failure> {
+        Ok(Self(CreateAndWait { guest: path_text(&prebuilt("greet")?)?, before: 0 }))
+    }
+
+    fn victim(&self) -> Vec<String> {
+        self.0.victim()
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        self.0.claims()
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        self.0.right_after(place, victim, done)
+    }
+
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        self.0.finish(place, victim)
+    }
+}
+
+impl Scenario for CreateAndWait {
+    const NAME: &'static str = "create and wait";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let guest = path_text(&prebuilt("greet")?)?;
+        let mut user = User::default();
+        User::start(place, &[&guest])?;
+        user.finish(place, answer)?;
+        Ok(Self { guest, before: 1 })
+    }
+
+    fn victim(&self) -> Vec<String> {
+        strings(["run", &self.guest, "--detach", "--json"])
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::SUSPENDED]
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        let created = self.created(place)?;
+        ensure!(created.len() <= 1, "one run made {} executions", created.len());
+        let promises = User::promises(place, true)?;
+        // One commit makes both, or neither is there.
+        ensure!(promises.len() == created.len(), "executions {created:?}, promises {promises:?}");
+        if done {
+            let report = victim.json()?;
+            let (execution, promise) = (&report["execution"], &report["pending"][0]["id"]);
+            let there = created.iter().any(|one| *execution == one.id.as_str()) && promises.iter().any(|p| p["id"] == *promise);
+            ensure!(there, "it was said to wait, and is not there\n{}", victim.report());
+        }
+        Ok(())
+    }
+
+    fn finish(&self, place: &Place, _: &Ran) -> Result<(), Failure> {
+        let mut user = User::default();
+        if self.created(place)?.is_empty() {
+            // Nothing was acknowledged: the user runs it again.
+            User::start(place, &[&self.guest])?;
+        }
+        user.finish(place, answer)?;
+        let all = User::list(place)?;
+        ensure!(all.len() == self.before + 1, "one thing was started, there are {all:?}");
+        // The first one was answered before this user came.
+        for record in User::promises(place, false)? {
+            let id = record["id"].as_str().unwrap_or_default();
+            user.tried.entry(id.into()).or_default().push(json!("Ada"));
+        }
+        user.settle_up(place, |_| (Story::Greet, None))
+    }
+}
+
+/// `promise resolve` from another process.
+pub struct Resolve {
+    promise: String,
+    value: Value,
+    other: Value,
+    story: Story,
+}
+
+impl Resolve {
+    /// Both the value of the victim and that of the user who comes after it.
+    fn settle(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        let mut user = User::default();
+        user.note(&self.promise, &self.value, victim)?;
+        let acknowledged = victim.status.code() == Some(exit::DONE);
+        match user.resolve(place, &self.promise, &self.other)? {
+            Resolved::Won if acknowledged => return Err("an acknowledged resolution was lost: another one won after it".into()),
+            _ => {}
+        }
+        user.finish(place, answer)?;
+        let story = self.story;
+        user.settle_up(place, |_| (story, None))
+    }
+}
+
+impl Scenario for Resolve {
+    const NAME: &'static str = "resolve from another process";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let (_, promise) = User::start(place, &[prebuilt("greet")?])?;
+        Ok(Self { promise, value: json!("Ada"), other: json!("Grace"), story: Story::Greet })
+    }
+
+    fn victim(&self) -> Vec<String> {
+        User::resolution(&self.promise, &self.value)
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::DONE]
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        let promises = User::promises(place, false)?;
+        ensure!(promises.len() == 1, "not one promise: {promises:?}");
+        let record = &promises[0];
+        // Never half.
+        let pending = record["state"] == "pending" && data(record).is_none() && record["settledAt"].is_null();
+        let resolved = record["state"] == "resolved" && data(record).as_ref() == Some(&self.value) && record["settledAt"].is_u64();
+        ensure!(resolved || (pending && !done), "after the resolution (done: {done}) it is {record}\n{}", victim.report());
+        Ok(())
+    }
+
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        self.settle(place, victim)
+    }
+}
+
+/// The same for an approval: D03.
+pub struct ResolveApproval(Resolve);
+
+impl Scenario for ResolveApproval {
+    const NAME: &'static str = "resolve an approval (D03)";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let guest = path_text(&fixture_guest("waits")?)?;
+        let (_, promise) = User::start(place, &[&guest, "--invoke", "approve(\"go on?\")"])?;
+        Ok(Self(Resolve { promise, value: json!(false), other: json!(true), story: Story::Approve }))
+    }
+
+    fn victim(&self) -> Vec<String> {
+        self.0.victim()
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        self.0.claims()
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        self.0.right_after(place, victim, done)
+    }
+
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        self.0.finish(place, victim)
+    }
+}
+
+/// `resume` of `greet`, answered, to its end.
+pub struct Resume {
+    execution: String,
+    promise: String,
+}
+
+impl Scenario for Resume {
+    const NAME: &'static str = "resume";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let (execution, promise) = User::start(place, &[prebuilt("greet")?])?;
+        User::default().resolve(place, &promise, &json!("Ada"))?;
+        Ok(Self { execution, promise })
+    }
+
+    fn victim(&self) -> Vec<String> {
+        strings(["resume", &self.execution])
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::DONE]
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        shown_is_recorded(place, &self.execution, victim, done.then_some("completed"))
+    }
+
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        let mut user = User::default();
+        user.acknowledged.insert(self.promise.clone(), json!("Ada"));
+        // A terminal is a view: a crash may repeat the last flush there, never lose it.
+        let again = place.run(&["resume", &self.execution])?;
+        let shown = victim.out() + &again.out();
+        let line = "Hello, Ada!\n";
+        let repeats = victim.status.code() == Some(exit::DONE);
+        let wanted = if repeats { vec![line.to_owned()] } else { vec![line.to_owned(), line.repeat(2)] };
+        // An execution that has ended repeats its outcome; whether it repeats its output as well is its own affair.
+        ensure!(
+            wanted.contains(&shown) || shown == line.repeat(2),
+            "shown in all: {shown:?}\n{}\n{}",
+            victim.report(),
+            again.report()
+        );
+        user.finish(place, answer)?;
+        user.settle_up(place, |_| (Story::Greet, None))
+    }
+}
+
+/// What has been shown is in the journal; `outcome` is what the victim said.
+fn shown_is_recorded(place: &Place, execution: &str, victim: &Ran, outcome: Option<&str>) -> Result<(), Failure> {
+    let report = User::show(place, execution)?;
+    let output = report["output"].as_str().unwrap_or_default();
+    ensure!(output.starts_with(&victim.out()), "shown before it was recorded as {output:?}\n{}", victim.report());
+    if let Some(outcome) = outcome {
+        ensure!(report["outcome"] == outcome, "it said {outcome}, stored is {report}\n{}", victim.report());
+    }
+    Ok(())
+}
+
+/// `resume` of `two-waits`, answered once: writes a file and waits again.
+pub struct WriteBetweenWaits {
+    execution: String,
+    first: String,
+}
+
+const OLD: &str = "what was there before, longer than what replaces it";
+
+impl Scenario for WriteBetweenWaits {
+    const NAME: &'static str = "write_file between two waits";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        fs::create_dir(place.path("out")).map_err(because("out"))?;
+        fs::write(place.path("out/first.txt"), OLD).map_err(because("out/first.txt"))?;
+        let guest = path_text(&prebuilt("two-waits")?)?;
+        let grant = format!("--allow-write=/out={}", path_text(&place.path("out"))?);
+        let (execution, first) = User::start(place, &[&guest, &grant])?;
+        User::default().resolve(place, &first, &json!("one"))?;
+        Ok(Self { execution, first })
+    }
+
+    fn victim(&self) -> Vec<String> {
+        strings(["resume", &self.execution, "--json"])
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::SUSPENDED]
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        let path = place.path("out/first.txt");
+        let found = fs::read_to_string(&path).map_err(because(path.display()))?;
+        ensure!(found == "one" || (found == OLD && !done), "the file holds {found:?} (done: {done})\n{}", victim.report());
+        let pending = User::promises(place, true)?.len();
+        ensure!(pending <= 1 && (pending == 1 || !done), "{pending} promises are pending (done: {done})\n{}", victim.report());
+        // The second question is asked only when the file is there.
+        ensure!(pending == 0 || found == "one", "it asks on, and the file is the old one");
+        Ok(())
+    }
+
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        let mut user = User::default();
+        user.acknowledged.insert(self.first.clone(), json!("one"));
+        if victim.status.code() == Some(exit::FAILED) {
+            // The guest was told that the write failed, and ended of it: an end, and recorded as such.
+            return self.failed(place, victim);
+        }
+        user.finish(place, answer)?;
+        user.settle_up(place, |_| (Story::TwoWaits, Some("out".into())))
+    }
+}
+
+impl WriteBetweenWaits {
+    fn failed(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        place.check()?;
+        let report = User::show(place, &self.execution)?;
+        ensure!(report["outcome"] == "failed" && !report["error"].is_null(), "{report}\n{}", victim.report());
+        let names = place.names("out")?;
+        ensure!(names == ["first.txt"], "after a write that failed there is {names:?}\n{}", victim.report());
+        // Another execution can write there.
+        let guest = path_text(&prebuilt("two-waits")?)?;
+        let grant = format!("--allow-write=/out={}", path_text(&place.path("out"))?);
+        let mut user = User::default();
+        User::start(place, &[&guest, &grant])?;
+        user.finish(place, answer)?;
+        let names = place.names("out")?;
+        ensure!(names == ["first.txt", "second.txt"], "afterwards there is {names:?}");
+        Ok(())
+    }
+}
+
+/// `run` of `sleeper` from its start to its end, over a timer.
+pub struct Sleep {
+    guest: String,
+}
+
+impl Scenario for Sleep {
+    const NAME: &'static str = "sleep";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let guest = path_text(&prebuilt("sleeper")?)?;
+        // So that it is compiled.
+        User::start(place, &[&guest])?;
+        User::default().finish(place, answer)?;
+        Ok(Self { guest })
+    }
+
+    fn victim(&self) -> Vec<String> {
+        strings(["run", &self.guest])
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::DONE]
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        let all = User::list(place)?;
+        ensure!(all.len() <= 2, "one run made {} executions", all.len() - 1);
+        match all.get(1) {
+            Some(one) => shown_is_recorded(place, &one.id, victim, done.then_some("completed")),
+            None => {
+                ensure!(!done && victim.out().is_empty(), "it did something and is not there\n{}", victim.report());
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        let mut user = User::default();
+        let mut shown = victim.out();
+        match User::list(place)?.get(1) {
+            None => shown = place.run(&["run", &self.guest])?.exits(exit::DONE)?.out(),
+            // Resuming waits for what is left of the time.
+            Some(one) => shown += &place.run(&["resume", &one.id])?.exits(exit::DONE)?.out(),
+        }
+        for line in ["before\n", "after\n"] {
+            let times = shown.matches(line).count();
+            ensure!((1..=2).contains(&times), "{line:?} was shown {times} times: {shown:?}\n{}", victim.report());
+        }
+        user.finish(place, answer)?;
+        user.settle_up(place, |_| (Story::Sleeper, None))
+    }
+}
+
+/// The second half of it: `resume` of a sleeper whose time has come.
+pub struct Wake {
+    execution: String,
+}
+
+impl Scenario for Wake {
+    const NAME: &'static str = "wake up after a sleep";
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let (execution, _) = User::start(place, &[prebuilt("sleeper")?])?;
+        std::thread::sleep(std::time::Duration::from_millis(320));
+        Ok(Self { execution })
+    }
+
+    fn victim(&self) -> Vec<String> {
+        strings(["resume", &self.execution])
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::DONE]
+    }
+
+    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
+        let report = User::show(place, &self.execution)?;
+        let output = report["output"].as_str().unwrap_or_default();
+        ensure!(output.ends_with(&victim.out()), "shown before it was recorded as {output:?}\n{}", victim.report());
+        ensure!(!done || report["outcome"] == "completed", "it said completed, stored is {report}");
+        Ok(())
+    }
+
+    fn finish(&self, place: &Place, _: &Ran) -> Result<(), Failure> {
+        let mut user = User::default();
+        user.finish(place, answer)?;
+        user.settle_up(place, |_| (Story::Sleeper, None))
+    }
+}
+
+/// What was gone through, for the report of a test.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    /// Durable calls of an undisturbed run.
+    pub calls: usize,
+    /// Of these: harmed, each at least once.
+    pub covered: usize,
+    /// Runs that were harmed.
+    pub points: usize,
+    /// How the harmed runs ended, by exit code or `killed`, and how often.
+    pub ends: BTreeMap<String, usize>,
+}
+
+/// The state of one way through a scenario.
+struct Tour<'p, S> {
+    place: &'p Place,
+    scenario: S,
+    harm: Harm,
+    /// What an undisturbed run does, and how often.
+    wanted: BTreeMap<Call, usize>,
+    full: BTreeMap<Call, PathBuf>,
+    hit: BTreeSet<(Call, usize)>,
+    coverage: Coverage,
+}
+
+/// Harms every durable call of a scenario in turn, and finishes each time as a user would.
+pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
+    let place = Place::new()?;
+    let scenario = S::prepare(&place)?;
+    place.save()?;
+    let calm = trace(&place, &scenario.victim(), None)?;
+    let mut tour = Tour {
+        place: &place,
+        scenario,
+        harm,
+        wanted: census(&calm.calls),
+        full: calm.calls.iter().cloned().collect(),
+        hit: BTreeSet::new(),
+        coverage: Coverage::default(),
+    };
+    tour.judge(&calm, "nothing")?;
+    tour.coverage.ends.clear();
+    tour.coverage.points = 0;
+    // An error is not for a `write` that wakes a thread or speaks to the caller: those are aimed at by path below.
+    for syscall in DURABLE.iter().map(|name| name.trim_start_matches('?')).chain([WRITE]) {
+        let occurs = calm.calls.iter().any(|(call, _)| call.syscall == syscall);
+        if occurs && (harm == Harm::Kill || syscall != WRITE) {
+            tour.go_through(syscall, None)?;
+        }
+    }
+    // What other threads hid, and the writes to files.
+    let left: BTreeSet<Call> = tour.left().into_iter().map(|(call, _)| call).collect();
+    for call in left {
+        let path = tour.full.get(&call).filter(|path| path.starts_with(place.root())).cloned();
+        if let Some(path) = path {
+            tour.go_through(&call.syscall, Some(path))?;
+        }
+    }
+    tour.done()
+}
+
+impl<S: Scenario> Tour<'_, S> {
+    /// The N-th of a system call, for N = 1, 2, … until the run ends by itself.
+    fn go_through(&mut self, syscall: &str, path: Option<PathBuf>) -> Result<(), Failure> {
+        const MOST: usize = 1000;
+        for n in 1..MOST {
+            let aim = Aim { syscall: syscall.into(), n, path: path.clone() };
+            self.place.restore()?;
+            let traced = trace(self.place, &self.scenario.victim(), Some((self.harm, &aim)))?;
+            let what = format!("{:?} at {aim}", self.harm);
+            if traced.harmed.is_empty() {
+                return self.judge(&traced, &what);
+            }
+            self.hit.extend(traced.harmed.iter().take(1).map(|index| traced.which(*index)));
+            self.judge(&traced, &what)?;
+        }
+        Err(format!("{syscall} is called more than {MOST} times").into())
+    }
+
+    fn judge(&mut self, traced: &Traced, what: &str) -> Result<(), Failure> {
+        self.coverage.points += usize::from(!traced.harmed.is_empty());
+        let victim = &traced.ran;
+        let end = victim.status.code().map_or("killed".to_owned(), |code| code.to_string());
+        *self.coverage.ends.entry(end).or_default() += 1;
+        self.verdict(traced).map_err(|failure| {
+            let calls: Vec<String> = traced.calls.iter().map(|(call, _)| call.to_string()).collect();
+            let harmed: Vec<String> = traced.harmed.iter().map(|index| format!("no. {} {}", index + 1, calls[*index])).collect();
+            Failure::from(format!(
+                "{}: {what}: {failure}\n--- harmed: {}\n--- its durable calls: {}\n--- the victim\n{}",
+                S::NAME,
+                harmed.join(", "),
+                calls.join(" "),
+                victim.report()
+            ))
+        })
+    }
+
+    fn verdict(&self, traced: &Traced) -> Result<(), Failure> {
+        let (place, victim) = (self.place, &traced.ran);
+        let code = victim.status.code();
+        let done = code.is_some_and(|code| self.scenario.claims().contains(&code));
+        match (self.harm, traced.harmed.is_empty(), code) {
+            (_, true, _) => ensure!(done, "it did not end as it should, though nothing was done to it"),
+            (Harm::Kill, false, _) => {}
+            (_, false, None) => return Err("an error of a system call killed it".into()),
+            (_, false, Some(code)) => {
+                ensure!(done || !victim.stderr.is_empty(), "it failed with exit code {code} and said nothing");
+                let fatal = traced.harmed.iter().map(|index| &traced.calls[*index].0).find(|call| is_fatal(call));
+                ensure!(!done || fatal.is_none(), "a false success: {} failed", fatal.map(ToString::to_string).unwrap_or_default());
+            }
+        }
+        place.check()?;
+        self.scenario.right_after(place, victim, done)?;
+        self.scenario.finish(place, victim)
+    }
+
+    fn left(&self) -> Vec<(Call, usize)> {
+        let each = self.wanted.iter().flat_map(|(call, count)| (1..=*count).map(|k| (call.clone(), k)));
+        let harmless = |call: &Call| self.harm != Harm::Kill && call.syscall == WRITE && call.path == "stdout";
+        each.filter(|point| !self.hit.contains(point) && !harmless(&point.0)).collect()
+    }
+
+    fn done(mut self) -> Result<Coverage, Failure> {
+        let left = self.left();
+        self.coverage.calls = self.wanted.values().sum();
+        self.coverage.covered = self.coverage.calls - left.len();
+        let Coverage { calls, covered, points, ends } = &self.coverage;
+        let line = format!("{}: {:?}: {covered} of {calls} durable calls harmed in {points} runs; ends {ends:?}", S::NAME, self.harm);
+        drop(writeln!(std::io::stderr(), "{line}"));
+        if std::env::var_os("PAROLE_CRASH_LIST").is_some() {
+            drop(writeln!(std::io::stderr(), "  {}", self.wanted.iter().map(|(call, n)| format!("{call} ×{n}")).collect::<Vec<_>>().join("\n  ")));
+        }
+        let text: Vec<String> = left.iter().map(|(call, k)| format!("{call} no. {k}")).collect();
+        ensure!(left.is_empty(), "{line}\nnot harmed: {}", text.join(", "));
+        Ok(self.coverage)
+    }
+}
+
+/// Whether an error of this call must not be passed over: what it was to make durable is not known to be.
+fn is_fatal(call: &Call) -> bool {
+    let sync = matches!(&*call.syscall, "fsync" | "fdatasync");
+    sync || (call.syscall == "pwrite64" && call.path.ends_with("parole.db-wal"))
+}

@@ -1,0 +1,245 @@
+//! The program under strace: its durable system calls listed, and one of them replaced by a SIGKILL or an error.
+//!
+//! What strace does, as found out with strace 6.1 (the numbers are `when=N` of `--inject`):
+//!
+//! * N is counted for each system call and for each *thread* by itself, not over the set: `inject=fsync,pwrite64:when=2`
+//!   hits the second `fsync` and the second `pwrite64` of whichever thread gets there first. So every call of a set is
+//!   gone through by itself, and what was hit is read from the log and checked against the list of an undisturbed
+//!   run. What one thread hides from another is aimed at by its path (`-P`), which restricts the count too.
+//! * SIGKILL strikes on the way in: the call is not performed. A kill at the N-th call shows the state after the
+//!   calls before it, and the run that ends by itself shows the one after the last.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::crash::Place;
+use crate::ensure;
+use crate::fixture::{Failure, Ran, because, parole_binary, strace};
+
+/// The system calls that change what is on the disk. Those with `?` exist on some processors only.
+pub const DURABLE: [&str; 14] = [
+    "fsync", "fdatasync", "pwrite64", "?rename", "renameat", "?renameat2", "?unlink", "unlinkat", "ftruncate", "?link",
+    "linkat", "?mkdir", "mkdirat", "fallocate",
+];
+
+/// Writes without an offset: to files, but to pipes and to wake threads too.
+pub const WRITE: &str = "write";
+
+/// A traced run may take this long.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What is done to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// The process is killed instead.
+    Kill,
+    /// It fails once, with EIO.
+    Eio,
+    /// It fails, with ENOSPC, and all further ones of the same name do too.
+    Enospc,
+}
+
+impl Harm {
+    fn option(self, syscall: &str, n: usize) -> String {
+        match self {
+            Harm::Kill => format!("inject={syscall}:signal=KILL:when={n}"),
+            Harm::Eio => format!("inject={syscall}:error=EIO:when={n}"),
+            Harm::Enospc => format!("inject={syscall}:error=ENOSPC:when={n}+"),
+        }
+    }
+}
+
+/// Where it is done: at the `n`-th `syscall` of a thread, of those on `path` if there is one.
+#[derive(Clone, Debug)]
+pub struct Aim {
+    /// The name of the call.
+    pub syscall: String,
+    /// Counted from 1.
+    pub n: usize,
+    /// A full path.
+    pub path: Option<PathBuf>,
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.syscall, self.n)?;
+        self.path.as_ref().map_or(Ok(()), |path| write!(f, " on {}", path.display()))
+    }
+}
+
+/// A durable call: which, and on what. Random parts of names are `*`, the place itself is left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// Its name.
+    pub syscall: String,
+    /// The file, or both of a rename.
+    pub path: String,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.syscall, self.path)
+    }
+}
+
+/// A traced run.
+pub struct Traced {
+    /// What the program did.
+    pub ran: Ran,
+    /// Its durable calls, in the order in which they were begun, with the full path of the file.
+    pub calls: Vec<(Call, PathBuf)>,
+    /// Which of them were harmed.
+    pub harmed: Vec<usize>,
+}
+
+impl Traced {
+    /// The `k`-th of its kind, for the call of this number.
+    #[must_use]
+    pub fn which(&self, index: usize) -> (Call, usize) {
+        let call = self.calls[index].0.clone();
+        let k = self.calls[..=index].iter().filter(|(other, _)| *other == call).count();
+        (call, k)
+    }
+}
+
+/// How often each kind of call occurs.
+#[must_use]
+pub fn census(calls: &[(Call, PathBuf)]) -> BTreeMap<Call, usize> {
+    let mut census = BTreeMap::new();
+    for (call, _) in calls {
+        *census.entry(call.clone()).or_default() += 1;
+    }
+    census
+}
+
+/// Runs the program under strace, and does harm to one of its calls, or to none.
+pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
+    let missing = "strace is missing, and without it nothing is killed at the right moment: apt-get install strace";
+    let log = place.root().with_file_name("strace.log");
+    let mut command = Command::new(strace().ok_or(missing)?);
+    command.args(["-f", "-y", "-s", "0", "-e", "signal=none", "-o"]).arg(&log);
+    command.arg("-e").arg(format!("trace={},{WRITE}", DURABLE.join(",")));
+    if let Some((harm, aim)) = harm {
+        command.arg("-e").arg(harm.option(&aim.syscall, aim.n));
+        if let Some(path) = &aim.path {
+            command.arg("-P").arg(path);
+        }
+    }
+    command.arg(parole_binary()?).args(arguments);
+    place.surround(&mut command);
+    let ran = Ran::new(&mut command, None, LIMIT)?;
+    let text = fs::read_to_string(&log).map_err(because(log.display()))?;
+    ensure!(!text.is_empty(), "strace wrote nothing: can it trace here?\n{}", ran.report());
+    read(place, ran, &text, harm)
+}
+
+fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
+    let mut traced = Traced { ran, calls: Vec::new(), harmed: Vec::new() };
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let killed = text.contains("+++ killed by SIGKILL +++");
+    // By thread: the call that it has begun and that the log has not yet seen the end of.
+    let mut begun: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        if rest.starts_with("+++") || rest.starts_with("---") {
+            continue;
+        }
+        let injected = rest.contains("(INJECTED)");
+        if rest.starts_with("<...") {
+            if let (true, Some(index)) = (injected, begun.remove(thread)) {
+                traced.harmed.push(index);
+            }
+            continue;
+        }
+        let Some((syscall, arguments)) = rest.split_once('(') else { continue };
+        let path = path_of(arguments).ok_or_else(|| format!("a line of strace that is not understood: {line}"))?;
+        let count = counts.entry((thread, syscall)).or_default();
+        *count += 1;
+        let aimed_at = harm.is_some_and(|(_, aim)| aim.syscall == syscall && aim.n == *count);
+        let hit = killed && aimed_at && traced.harmed.is_empty();
+        // Only files of ours and what is said to the caller: a `write` may as well wake a thread.
+        let ours = path.starts_with(place.root());
+        let stdout = arguments.starts_with("1<");
+        if syscall == WRITE && !ours && !stdout && !hit {
+            continue;
+        }
+        let name = if syscall != WRITE || ours {
+            plain(place, arguments)
+        } else if stdout {
+            "stdout".into()
+        } else {
+            "elsewhere".into()
+        };
+        traced.calls.push((Call { syscall: syscall.into(), path: name }, path));
+        let index = traced.calls.len() - 1;
+        if injected || hit {
+            traced.harmed.push(index);
+        } else if rest.contains("<unfinished ...>") {
+            begun.insert(thread, index);
+        }
+    }
+    ensure!(
+        !killed || !traced.harmed.is_empty(),
+        "something was killed, and the log does not say where\n{text}\n{}",
+        traced.ran.report()
+    );
+    Ok(traced)
+}
+
+/// The file that a call is about; of a rename the source.
+fn path_of(arguments: &str) -> Option<PathBuf> {
+    let mut parts = texts(arguments);
+    let first = parts.next()?;
+    // `unlinkat(5</state/owners>, "name", 0)`: a directory and a name in it.
+    let directory = arguments.split_once('<').is_some_and(|(before, _)| !before.contains('"'));
+    match (directory, parts.next()) {
+        (true, Some(name)) if !name.starts_with('/') && !name.is_empty() => Some(PathBuf::from(first).join(name)),
+        _ => Some(first.into()),
+    }
+}
+
+/// The paths in the arguments of a call: of descriptors (`<…>`) and as text (`"…"`).
+fn texts(arguments: &str) -> impl Iterator<Item = &str> {
+    let mut rest = arguments;
+    std::iter::from_fn(move || {
+        let at = rest.find(['<', '"'])?;
+        let close = if rest[at..].starts_with('<') { '>' } else { '"' };
+        let (text, after) = rest[at + 1..].split_once(close)?;
+        rest = after;
+        Some(text)
+    })
+}
+
+/// All paths of a call, without the place and without random parts.
+fn plain(place: &Place, arguments: &str) -> String {
+    let root = place.root().to_string_lossy().into_owned();
+    let texts: Vec<String> = texts(arguments)
+        .filter(|text| !text.is_empty() && !text.starts_with("unfinished"))
+        .map(|text| text.strip_prefix(&root).unwrap_or(text).trim_start_matches('/').to_owned())
+        .collect();
+    without_random(&texts.join(" "))
+}
+
+/// Puts `*` for every run of hexadecimal digits and dashes that is longer than a word.
+fn without_random(text: &str) -> String {
+    const LONGEST_WORD: usize = 12;
+    let mut plain = String::new();
+    let mut run = String::new();
+    for c in text.chars().chain(['\n']) {
+        if c.is_ascii_hexdigit() || c == '-' {
+            run.push(c);
+            continue;
+        }
+        plain.push_str(if run.len() > LONGEST_WORD { "*" } else { &run });
+        run.clear();
+        if c != '\n' {
+            plain.push(c);
+        }
+    }
+    plain
+}
