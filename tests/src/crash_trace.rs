@@ -121,7 +121,7 @@ pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) ->
     let missing = "strace is missing, and without it nothing is killed at the right moment: apt-get install strace";
     let log = place.root().with_file_name("strace.log");
     let mut command = Command::new(strace().ok_or(missing)?);
-    command.args(["-f", "-y", "-s", "0", "-e", "signal=none", "-o"]).arg(&log);
+    command.args(["-f", "-y", "-s", "0", "-e", "signal=KILL", "-o"]).arg(&log);
     command.arg("-e").arg(format!("trace={},{WRITE}", DURABLE.join(",")));
     if let Some((harm, aim)) = harm {
         command.arg("-e").arg(harm.option(&aim.syscall, aim.n));

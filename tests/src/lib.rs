@@ -1,3 +1,6 @@
 //! Whole-program tests of Parole.
 
+pub mod crash;
+pub mod crash_points;
+pub mod crash_trace;
 pub mod fixture;

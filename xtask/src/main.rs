@@ -11,6 +11,7 @@ mod component;
 mod guests;
 mod paths;
 mod rust;
+mod test;
 
 use std::env;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ Tasks of this repository.
 Usage: cargo xtask TASK
 
 Tasks:
+  test            Install what the tests need (Debian), check the format, build, test
+  test --quick    The same without the tests that take long: for every day
   guests          Rebuild guest-examples/prebuilt from the guests in Rust and C
   guests --check  Rebuild them elsewhere, and fail unless the committed ones have the
                   same imports and exports (the bytes depend on the compiler)
@@ -51,6 +54,8 @@ fn task() -> Result<()> {
             print!("{HELP}");
             Ok(())
         }
+        ["test"] => test::test(&root()?, false),
+        ["test", "--quick"] => test::test(&root()?, true),
         ["guests"] => guests::rebuild(&root()?),
         ["guests", "--check"] => guests::check(&root()?),
         _ => bail!("unknown task `{}`\n\n{HELP}", arguments.join(" ")),

@@ -193,7 +193,10 @@ impl Question {
 
 fn read(withdrawn: &UnixStream) -> Asked<String> {
     match terminal::read_line(withdrawn) {
-        Ok(Typed::Line(line)) => Ok(line),
+        Ok(Typed::Line(line)) => {
+            output::typed();
+            Ok(line)
+        }
         Ok(Typed::End) => Err(Reply::End),
         Ok(Typed::Withdrawn) => Err(Reply::Withdrawn),
         Err(error) => Err(Reply::Failed(error)),

@@ -30,6 +30,8 @@ pub struct Console {
     terminal: bool,
     compiling: Mutex<Option<Compiling>>,
     notes: UnboundedSender<Note>,
+    /// The execution that was heard of last.
+    seen: Mutex<Option<ExecutionId>>,
 }
 
 /// What a session has to react to.
@@ -55,7 +57,7 @@ impl Console {
         use std::io::IsTerminal as _;
         let (notes, receiver) = unbounded_channel();
         let terminal = std::io::stderr().is_terminal();
-        (Arc::new(Self { show, terminal, compiling: Mutex::new(None), notes }), receiver)
+        (Arc::new(Self { show, terminal, compiling: Mutex::default(), notes, seen: Mutex::default() }), receiver)
     }
 
     /// The sink for a runtime.
@@ -72,7 +74,13 @@ impl Console {
     }
 
     fn event(&self, execution: ExecutionId, event: &Event<'_>) {
-        let _ = self.notes.send(Note::Seen(execution));
+        if lock(&self.seen).replace(execution) != Some(execution) {
+            let _ = self.notes.send(Note::Seen(execution));
+        }
+        if !matches!(event, Event::Waiting(_)) {
+            // A guest that goes on has its answer.
+            output::withdraw_prompt();
+        }
         match event {
             Event::Print(_) | Event::Display { .. } | Event::Cut => {
                 if !self.show.json {
@@ -100,7 +108,7 @@ impl Console {
     }
 
     fn compiling(&self) -> MutexGuard<'_, Option<Compiling>> {
-        self.compiling.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.compiling)
     }
 
     /// Whether a compilation is under way.
@@ -132,4 +140,8 @@ impl Console {
             output::progress("");
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,6 +18,9 @@ static READER_GONE: AtomicBool = AtomicBool::new(false);
 /// Why output was lost, if it was.
 static LOST: OnceLock<String> = OnceLock::new();
 
+/// Whether the cursor stands behind a question.
+static QUESTION: AtomicBool = AtomicBool::new(false);
+
 /// Whether a person can be asked: stdin and stderr are terminals.
 pub fn is_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
@@ -55,14 +58,28 @@ pub fn json(value: &impl Serialize) {
 
 /// A notice, an error, a log record: on stderr.
 pub fn err(text: &str) {
-    let text = format!("{}\n", inert(text, Lines::Keep));
+    let gap = if QUESTION.swap(false, Ordering::Relaxed) { "\n" } else { "" };
+    let text = format!("{gap}{}\n", inert(text, Lines::Keep));
     // One write, so that the lines of several threads do not mix. Nobody can be told that this failed.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// A question, with the cursor left behind it.
 pub fn prompt(text: &str) {
+    QUESTION.store(true, Ordering::Relaxed);
     eprint!("{}", inert(text, Lines::Keep));
+}
+
+/// The person has typed a line: the cursor stands below the question.
+pub fn typed() {
+    QUESTION.store(false, Ordering::Relaxed);
+}
+
+/// A question that nobody needs to answer any more; nothing if none is open.
+pub fn withdraw_prompt() {
+    if QUESTION.load(Ordering::Relaxed) {
+        err("(settled elsewhere)");
+    }
 }
 
 /// Replaces the current line of stderr, which is a terminal.

@@ -12,38 +12,37 @@ use crate::diagnostics;
 use crate::fail::{Failure, Result};
 
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Policy")]
 pub struct PolicyFlags {
     /// The policy, a TOML file
     ///
     /// Without it the flags are the policy: level `standard`, and only the directories that they
     /// name. With it flags only narrow the file; one that would widen it is an error.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Policy", value_name = "FILE")]
     pub policy: Option<PathBuf>,
 
     /// How much of what is defined the guest may link
-    #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(Level::ALL.map(Level::as_str)))]
+    #[arg(long, help_heading = "Policy", value_name = "LEVEL", value_parser = PossibleValuesParser::new(Level::ALL.map(Level::as_str)))]
     level: Option<String>,
 
     /// Capabilities that it may not link, whatever the level
-    #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = capability())]
+    #[arg(long, help_heading = "Policy", value_name = "CAP", value_delimiter = ',', value_parser = capability())]
     block: Vec<String>,
 
     /// A directory that `read_file` sees
     ///
     /// GUEST is where the guest sees it; without it the directory is seen at its own text rooted
     /// at `/`: `data` at `/data`, `.` at `/`. Repeat the flag for more directories.
-    #[arg(long, value_name = "[GUEST=]DIR")]
+    #[arg(long, help_heading = "Policy", value_name = "[GUEST=]DIR")]
     allow_read: Vec<String>,
 
     /// A directory that `write_file` sees
     ///
     /// Writing does not imply reading. GUEST and DIR as in --allow-read.
-    #[arg(long, value_name = "[GUEST=]DIR")]
+    #[arg(long, help_heading = "Policy", value_name = "[GUEST=]DIR")]
     allow_write: Vec<String>,
 
     /// When the promises of a capability expire: `input=5m`, `approve=never`
-    #[arg(long, value_name = "CAP=DURATION|never")]
+    #[arg(long, help_heading = "Policy", value_name = "CAP=DURATION|never")]
     timeout: Vec<String>,
 }
 

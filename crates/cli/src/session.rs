@@ -148,6 +148,9 @@ impl Session {
         self.console.compiled();
         if let Some(asking) = watched.asking.take() {
             withdraw(asking).await;
+            if matches!(went, Ok(Went::Report(_))) {
+                output::withdraw_prompt();
+            }
         }
         went
     }
@@ -191,7 +194,7 @@ impl Session {
             Reply::Answer(value) => {
                 settle(&self.runtime, &asking.record, &value).await?;
             }
-            Reply::Withdrawn => output::err("\n(answered elsewhere)"),
+            Reply::Withdrawn => output::withdraw_prompt(),
             Reply::Skip | Reply::End => return Ok(false),
             Reply::Failed(error) => {
                 output::err(&format!("parole: the terminal failed: {error}"));
@@ -247,8 +250,8 @@ impl Session {
     /// What a run that was left has come to, from what is stored.
     pub async fn left(&mut self, execution: Option<ExecutionId>) -> Result<Report> {
         let nothing = || {
-            Failure::new(Kind::Interrupted, "interrupted before anything was recorded")
-                .hint("nothing has been shown or done: start it again")
+            Failure::new(Kind::Interrupted, "interrupted before it had put out or asked anything")
+                .hint("`parole ps` lists it if a step of it was recorded; else start it again")
         };
         let id = execution.ok_or_else(nothing)?;
         let runtime = self.runtime.clone();
@@ -268,7 +271,7 @@ impl Session {
 pub async fn settle(runtime: &Runtime, record: &PromiseRecord, value: &Value) -> Result<bool> {
     let settled = runtime.promises().resolve(record.id.as_str(), value, &who::who()).await?;
     if !settled.won {
-        output::err("(answered elsewhere before: that answer stands)");
+        output::err("(settled elsewhere before: that stands)");
     }
     Ok(settled.won)
 }
@@ -286,9 +289,7 @@ pub fn asker_of(runtime: &Runtime, record: &PromiseRecord) -> Asker {
 /// Takes a question back, and waits until the terminal is free: an editor may be open.
 async fn withdraw(mut asking: Asking) {
     asking.open = None;
-    if let Ok(Reply::Withdrawn) = asking.reply.await {
-        output::err("");
-    }
+    let _ = asking.reply.await;
 }
 
 async fn reply_of(asking: &mut Option<Asking>) -> Reply {

@@ -1,7 +1,13 @@
 //! What a durable commit costs, and what the hub makes of it.
 //!
-//! `cargo run --release -p parole-durable --example commit_rate [-- DIRECTORY]`
-//! `cargo run --release -p parole-durable --example commit_rate -- cold DIRECTORY`: opens, commits once, closes.
+//! `cargo run --release -p parole-durable --example commit_rate -- …`
+//!
+//! * `[DIRECTORY]`: medians, side by side.
+//! * `burst DIRECTORY`: 64 at once only, to count the syncs.
+//! * `cold DIRECTORY`, `ahead DIRECTORY`: opens, commits once, closes; the second opens in the background.
+//! * `notice DIRECTORY`: how long until a settlement by another hub wakes.
+//! * `idle COUNT`: processor time of so many waiters.
+//! * `steps`: steps of 1 KiB, written and read.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures")]
 
@@ -29,6 +35,8 @@ fn main() {
     match arguments.as_slice() {
         ["cold", dir] => cold(Path::new(dir), Duration::ZERO),
         ["ahead", dir] => cold(Path::new(dir), Duration::from_millis(3)),
+        ["notice", dir] => notice(Path::new(dir)),
+        ["burst", dir] => burst(Path::new(dir)),
         ["idle", count] => idle(count.parse().unwrap()),
         ["steps"] => steps(),
         [dir] => all(Path::new(dir)),
@@ -153,6 +161,43 @@ async fn cycle(hub: Hub) {
         }
     }
     answer.await.unwrap();
+}
+
+/// 64 at once and nothing else: under `strace -c -f -e trace=fsync,fdatasync` it tells the syncs of a cycle.
+fn burst(dir: &Path) {
+    let hub = Hub::sqlite(dir).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let count = 100;
+    let time = timed(|| {
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(cycles(hub.clone(), count))).collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    });
+    println!("{} cycles, {:.1} us each", AT_ONCE * count, time.as_secs_f64() * 1e6 / f64::from(AT_ONCE * count));
+}
+
+/// From the request in one hub to the wake-up in another.
+fn notice(dir: &Path) {
+    let (here, there) = (Hub::sqlite(dir).unwrap(), Hub::sqlite(dir).unwrap());
+    let own = here.owner().unwrap();
+    here.settled(&"x".into(), FOREVER).wait();
+    let mut times: Vec<Duration> = (0..200)
+        .map(|n| {
+            let (first, id) = parked(ExecutionId::generate(), own, FOREVER, here.now());
+            let waiter = here.settled(&id, FOREVER);
+            here.write(write(first)).wait().unwrap();
+            std::thread::sleep(Duration::from_micros(n * 97 % 20_000));
+            timed(|| {
+                drop(there.write(resolve(&id, "1", there.now())));
+                waiter.wait();
+            })
+        })
+        .collect();
+    times.sort_unstable();
+    println!("noticed after {:?} (median), {:?} (longest of {})", times[100], times[199], times.len());
 }
 
 /// What a cold run does with the store. With other work to do first, the database is opened meanwhile.

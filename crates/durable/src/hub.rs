@@ -1,6 +1,6 @@
 //! The hub: commits the work of all executions of a process as a group, and wakes those that wait.
 //!
-//! [`writer`] is the queue and its thread, [`watch`] the register of waiters and its thread.
+//! `writer` is the queue and its thread, `watch` the register of waiters and its thread.
 //! Nothing here needs an async runtime, and everything works inside of one: receipts and
 //! waiters are plain futures, and can be waited for on any thread.
 
@@ -215,7 +215,9 @@ impl Hub {
         self.0.push(write)
     }
 
-    /// How many writes wait to be taken up by the writer. See [`writer`] for what bounds it.
+    /// How many writes wait to be taken up by the writer. The queue has no bound of its own: an
+    /// execution waits for its commit before it goes on, and a request for its answer, so there
+    /// are no more than executions and requests in flight. Whoever lets them in may look here.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.0.shared.queue.len()

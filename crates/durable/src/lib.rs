@@ -5,7 +5,8 @@
 //! [`ids`] and [`promise`] are the words; [`step`] is what one recorded host call is;
 //! [`journal`] is the replay core, a state machine that is told time, randomness and
 //! records and does no I/O; [`store`] is what a store must do, [`memory`] its model and
-//! [`sqlite`] the one that lasts; [`hub`] commits the work of all executions of a
+//! [`sqlite`] the one that lasts, in a [`state_dir`]; [`owner`] is how processes tell
+//! whether another one lives; [`hub`] commits the work of all executions of a
 //! process as a group and wakes those that wait.
 //!
 //! # What it does not do

@@ -7,6 +7,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "tests"
 )]
@@ -346,7 +347,7 @@ fn sqlite_does_what_the_model_does() {
             seen.insert(world.learn(write, expected));
         }
         done += batch.len();
-        if world.chance(4) {
+        if world.chance(3) {
             compare_all(&mut world, model.reader().unwrap().as_ref(), sqlite.reader().unwrap().as_ref());
         }
         if world.chance(5) {
@@ -354,7 +355,7 @@ fn sqlite_does_what_the_model_does() {
             sqlite = SqliteStore::open(&dir).unwrap();
         }
         // What is gone for good is of no more interest; the lists would grow quadratically.
-        if world.promises.len() > 400 {
+        if world.promises.len() > 300 {
             world.promises.drain(..200);
         }
         if world.executions.len() > 200 {

@@ -6,6 +6,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "tests"
 )]

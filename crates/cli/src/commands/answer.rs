@@ -127,7 +127,6 @@ async fn put(session: &mut Session, promise: &Listed) -> Result<Asked> {
             () = session.signals.next() => {
                 asking.open = None;
                 let _ = asking.reply.await;
-                output::err("");
                 return Ok(Asked::End);
             }
             reply = &mut asking.reply => break reply.unwrap_or(Reply::End),
@@ -145,7 +144,7 @@ async fn put(session: &mut Session, promise: &Listed) -> Result<Asked> {
             Ok(Asked::Answered)
         }
         Reply::Withdrawn => {
-            output::err("\n(answered elsewhere)");
+            output::withdraw_prompt();
             Ok(Asked::Skipped)
         }
         Reply::Skip => Ok(Asked::Skipped),

@@ -25,12 +25,16 @@ use crate::{output, report};
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 Examples:
-  parole run greet.wasm                                   ask and answer at the terminal
-  parole run greet.wasm --detach --json                   end at the first wait; the object says what it waits for
+  parole run greet.wasm
+      asks you at the terminal
+  parole run greet.wasm --detach --json
+      ends at the first wait; the object says what it waits for
+  printf 'Ada\\n' | parole run greet.wasm --stdin -
+      a line for each input
   parole run files.wasm --allow-read /data=./data --allow-write /out=./out
-  parole run add.wat --invoke 'add(2, 3)'                 call one export; the result is printed
   parole run tool.wasm --policy tool.toml --level restricted
-  printf 'Ada\\n' | parole run greet.wasm --stdin -        a line for each input")]
+  parole run add.wat --invoke 'add(2, 3)'
+      calls one export; its result is printed")]
 pub struct Args {
     /// A WebAssembly component: .wasm, or its text form .wat
     guest: PathBuf,

@@ -1,7 +1,7 @@
 //! The store that lasts: SQLite, WAL, `synchronous=FULL`, one transaction for each batch.
 //!
-//! * [`rows`] and [`promise_row`]: rows and their checksums.
-//! * [`apply`]: what each write does; [`read`]: the reading side and the check.
+//! * `rows` and `promise_row`: rows and their checksums.
+//! * `apply`: what each write does; `read`: the reading side and the check.
 //!
 //! # The write-ahead log
 //!
@@ -269,7 +269,6 @@ fn failed(error: &rusqlite::Error) -> StoreError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::ids::{Digest, Fence};

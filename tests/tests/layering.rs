@@ -1,0 +1,145 @@
+//! The structure of the repository, held by tests: arrows between crates, one place for each
+//! capability, files that can be read top to bottom.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use parole_capabilities::ALL;
+
+/// The longest source file, tests included.
+const LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for dir in ["crates", "tests", "xtask", "bench"] {
+        let dir = root().join(dir);
+        if dir.is_dir() {
+            sources(&dir, &mut found);
+        }
+    }
+    assert!(found.len() > 50);
+    found
+}
+
+/// The crates that each crate may use; the arrow never goes back.
+#[test]
+fn arrows() {
+    let below = BTreeMap::from([
+        ("policy", vec![]),
+        ("durable", vec![]),
+        ("capabilities", vec!["policy", "durable"]),
+        ("runtime", vec!["policy", "durable", "capabilities"]),
+        ("cli", vec!["policy", "durable", "capabilities", "runtime"]),
+    ]);
+    for (name, may) in below {
+        let text = std::fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let Some(dependencies) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
+            for used in dependencies.keys().filter_map(|key| key.strip_prefix("parole-")) {
+                assert!(may.contains(&used), "{name} must not use {used}");
+            }
+        }
+    }
+}
+
+/// What a crate must know nothing of.
+#[test]
+fn absences() {
+    let absent = [
+        ("policy", &["wasmtime", "tokio", "rusqlite", "std::fs", "std::env", "std::net", "SystemTime", "Instant::"][..]),
+        ("durable", &["wasmtime", "parole_policy", "std::env::var", "std::net", "println!", "eprintln!"]),
+        ("capabilities", &["rusqlite", "std::env::var", "std::net", "println!", "eprintln!", "std::fs::"]),
+        ("runtime", &["rusqlite", "std::env::var", "std::net", "println!", "eprintln!", "home_dir"]),
+    ];
+    for (name, words) in absent {
+        let mut files = Vec::new();
+        sources(&root().join("crates").join(name).join("src"), &mut files);
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for (number, line) in code.enumerate() {
+                for word in words {
+                    assert!(!line.contains(word), "{}: line {number} of code has `{word}`", file.display());
+                }
+            }
+        }
+    }
+}
+
+/// Machine code is loaded in one place, and no other code is `unsafe`.
+#[test]
+fn one_unsafe_block() {
+    let needle = ["unsafe", " {"].concat();
+    let with: Vec<PathBuf> = all_sources()
+        .into_iter()
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "guest"))
+        .filter(|path| std::fs::read_to_string(path).unwrap().contains(&needle))
+        .collect();
+    let names: Vec<_> = with.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["artefact.rs"]);
+}
+
+#[test]
+fn files_can_be_read_from_top_to_bottom() {
+    for path in all_sources() {
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines; at most {LINES_MAX}", path.display());
+    }
+}
+
+/// Each capability has its WIT file, its source file and its line in the table; nothing else has.
+#[test]
+fn one_place_for_each_capability() {
+    let mut names: Vec<&str> = ALL.iter().map(|entry| entry.capability.name).collect();
+    let table: Vec<_> = ALL.iter().map(|entry| (entry.capability.level, entry.capability.name)).collect();
+    assert!(table.is_sorted(), "by level, then by name");
+    names.sort_unstable();
+    let wit: BTreeSet<String> = std::fs::read_dir(root().join("wit"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().replace('-', "_"))
+        .filter(|name| name != "types" && name != "worlds")
+        .collect();
+    assert_eq!(names, wit.iter().map(String::as_str).collect::<Vec<_>>());
+    for entry in &ALL {
+        let name = entry.capability.name;
+        let kebab = name.replace('_', "-");
+        assert_eq!(entry.capability.interface, format!("parole:capabilities/{kebab}@0.1.0"));
+        assert!(entry.wit.contains(&format!("interface {kebab} {{")), "{name}");
+        assert!(root().join(format!("crates/capabilities/src/{name}.rs")).is_file(), "{name}");
+        let level = format!("From level `{}`", entry.capability.level);
+        assert!(entry.wit.contains(&level), "the WIT of {name} should say: {level}");
+    }
+}
+
+/// No file names a place on somebody's machine.
+#[test]
+fn no_machine_paths() {
+    let home = ["/ro", "ot/"].concat();
+    let work = ["/wo", "rk/"].concat();
+    for path in all_sources() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for place in [&home, &work] {
+            assert!(!text.contains(&format!("\"{place}")), "{} holds {place}", path.display());
+        }
+    }
+    if !root().join("README.md").is_file() {
+        panic!("there is no README");
+    }
+}
