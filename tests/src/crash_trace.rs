@@ -119,9 +119,11 @@ pub fn census(calls: &[(Call, PathBuf)]) -> BTreeMap<Call, usize> {
 /// Runs the program under strace, and does harm to one of its calls, or to none.
 pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
     let missing = "strace is missing, and without it nothing is killed at the right moment: apt-get install strace";
-    let log = place.root().with_file_name("strace.log");
-    let mut command = Command::new(strace().ok_or(missing)?);
-    command.args(["-f", "-y", "-s", "0", "-e", "signal=KILL", "-o"]).arg(&log);
+    let (log, stdout) = (place.root().with_file_name("strace.log"), stdout(place));
+    // Its output goes to a file, which can be aimed at as well.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$@\" >\"$0\""]).arg(&stdout).arg(strace().ok_or(missing)?);
+    command.args(["-f", "--seccomp-bpf", "-y", "-s", "0", "-e", "signal=KILL", "-o"]).arg(&log);
     command.arg("-e").arg(format!("trace={},{WRITE}", DURABLE.join(",")));
     if let Some((harm, aim)) = harm {
         command.arg("-e").arg(harm.option(&aim.syscall, aim.n));
@@ -131,10 +133,17 @@ pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) ->
     }
     command.arg(parole_binary()?).args(arguments);
     place.surround(&mut command);
-    let ran = Ran::new(&mut command, None, LIMIT)?;
+    let mut ran = Ran::new(&mut command, None, LIMIT)?;
+    ran.stdout = fs::read(&stdout).map_err(because(stdout.display()))?;
     let text = fs::read_to_string(&log).map_err(because(log.display()))?;
     ensure!(!text.is_empty(), "strace wrote nothing: can it trace here?\n{}", ran.report());
     read(place, ran, &text, harm)
+}
+
+/// Where the output of a traced run goes.
+#[must_use]
+pub fn stdout(place: &Place) -> PathBuf {
+    place.root().with_file_name("stdout")
 }
 
 fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
@@ -164,7 +173,7 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
         let hit = killed && aimed_at && traced.harmed.is_empty();
         // Only files of ours and what is said to the caller: a `write` may as well wake a thread.
         let ours = path.starts_with(place.root());
-        let stdout = arguments.starts_with("1<");
+        let stdout = path == stdout(place);
         if syscall == WRITE && !ours && !stdout && !hit {
             continue;
         }

@@ -89,7 +89,6 @@ pub struct Execution {
     live: bool,
     flights: VecDeque<Flight>,
     shown: u64,
-    shown_saved: u64,
     output_since: Option<Instant>,
     started: Instant,
     /// Tells that the execution may have been canceled; asked for once the guest has run for a while.
@@ -134,7 +133,6 @@ impl Execution {
             live,
             flights: VecDeque::new(),
             shown,
-            shown_saved: shown,
             output_since: None,
             started: Instant::now(),
             fenced: None,
@@ -353,7 +351,8 @@ impl Execution {
     }
 }
 
-fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) {
+/// Shows the frames of an `output` step.
+pub fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) {
     for (channel, payload) in frames(output) {
         if let Some(event) = event_of(channel, payload) {
             sink.event(execution, event);

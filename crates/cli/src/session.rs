@@ -111,6 +111,8 @@ impl Session {
         id: Option<ExecutionId>,
         work: impl Future<Output = std::result::Result<Report, Error>>,
     ) -> Result<Went> {
+        // What was said of an execution before.
+        while self.notes.try_recv().is_ok() {}
         let mut work = pin!(work);
         let mut tick = tokio::time::interval(TICK);
         let mut watched = Watched { execution: id, ..Watched::default() };

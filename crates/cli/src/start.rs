@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use crate::commands::Cli;
 use crate::fail::{Failure, Kind};
@@ -32,7 +33,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: &[OsString], json: bool) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return unparsed(&error, json),
+        Err(error) => return unparsed(&error, arguments, json),
     };
     listen();
     match cli.command.run() {
@@ -42,7 +43,12 @@ fn run(arguments: &[OsString], json: bool) -> u8 {
 }
 
 /// Help, version, and everything that is wrong with the arguments.
-fn unparsed(error: &clap::Error, json: bool) -> u8 {
+fn unparsed(error: &clap::Error, arguments: &[OsString], json: bool) -> u8 {
+    let strange = arguments.iter().find(|argument| argument.to_str().is_none());
+    if let (ErrorKind::InvalidUtf8, Some(argument)) = (error.kind(), strange) {
+        let message = format!("the argument {argument:?} is not UTF-8 text, which is expected here");
+        return Failure::usage(message).report(json);
+    }
     let text = error.render().to_string();
     if !error.use_stderr() {
         output::out(text.trim_end());

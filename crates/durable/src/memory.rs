@@ -82,6 +82,7 @@ impl Maps {
             Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
             Write::Settle { id, state, value, now } => self.settle(id, *state, value, *now),
             Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
+            Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => Ok(Written::Expired(self.expire(*now))),
             Write::Collect { before } => Ok(Written::Collected(self.collect(*before))),
         }
@@ -92,6 +93,12 @@ impl Maps {
         self.cursor += u64::from(!self.moved);
         self.moved = true;
         self.cursor
+    }
+
+    fn shown(&mut self, id: ExecutionId, upto: u64) -> Result<Written, Refusal> {
+        let execution = self.executions.get_mut(&id).ok_or(Refusal::NoExecution(id))?;
+        execution.record.usage.shown = execution.record.usage.shown.max(upto);
+        Ok(Written::Committed)
     }
 
     /// An execution that has not ended.

@@ -163,6 +163,14 @@ pub enum Write {
         /// The time of the request.
         now: UnixMs,
     },
+    /// Notes that output of an execution has been shown, ended or not. A note for the view, not for
+    /// the record: it survives the process, but a power cut may take it, and then output is shown again.
+    Shown {
+        /// Which.
+        execution: ExecutionId,
+        /// Output of calls below this number has been shown.
+        upto: u64,
+    },
     /// Applies the timeout of every pending promise whose time has come.
     Expire {
         /// The time to apply.

@@ -212,7 +212,7 @@ impl World {
                 let void = self.chance(40).then(|| self.owner());
                 Write::Acquire { execution: id, owner: self.owner(), void }
             }
-            60..84 if !self.promises.is_empty() => {
+            60..82 if !self.promises.is_empty() => {
                 let count = self.promises.len();
                 let from = if self.chance(80) { count.saturating_sub(12) } else { 0 };
                 let id = match self.chance(3) {
@@ -229,6 +229,7 @@ impl World {
                 value.headers.insert("by".into(), "someone".into());
                 Write::Settle { id, state, value, now }
             }
+            82..84 => Write::Shown { execution: id, upto: self.random.random_range(0..9) },
             84..88 => Write::Cancel { execution: id, outcome: r#""canceled""#.into(), now },
             88..96 => Write::Expire { now: if self.chance(10) { 0 } else { now } },
             96 => Write::Collect { before: now.saturating_sub(self.random.random_range(0..3000)) },
@@ -243,6 +244,7 @@ impl World {
             Write::Acquire { .. } => "acquire",
             Write::Settle { .. } => "settle",
             Write::Cancel { .. } => "cancel",
+            Write::Shown { .. } => "shown",
             Write::Expire { .. } => "expire",
             Write::Collect { .. } => "collect",
         };

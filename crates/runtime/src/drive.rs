@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parole_capabilities::execution::{Birth, Gathered, Parking, Parts};
+use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::{Execution, Meter, Sink, Stop, Validator};
 use parole_durable::hub::now;
-use parole_durable::journal::JournalLimits;
+use parole_durable::journal::{JournalLimits, OUTPUT};
 use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter, Refusal, Usage};
 use parole_durable::{Commit, Digest, ExecutionId, Fence, Journal, PromiseId, PromiseState, Secret, Write};
 use parole_policy::{Limits, SecurityPolicy};
@@ -109,6 +109,7 @@ async fn refuse(runtime: &Runtime, id: ExecutionId, birth: Birth, denied: Vec<De
 pub(crate) async fn resume(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
     let Some(record) = runtime.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
     if record.outcome.is_some() {
+        show_rest(&runtime, &record)?;
         return runtime.show(id);
     }
     let opened = Opened::open(&runtime, &record, options.pinned).await?;
@@ -132,6 +133,21 @@ pub(crate) async fn resume(runtime: Runtime, id: ExecutionId, options: ResumeOpt
         wait: options.wait,
     };
     drive.run(None, record.usage).await
+}
+
+/// Shows the output that became durable with the end of an execution: a crash may have come between the two.
+fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Error> {
+    let mut upto = record.usage.shown;
+    runtime.each_step(record.id, upto, |step| {
+        if step.function == OUTPUT {
+            execution::show(&*runtime.0.sink, record.id, &step.arguments);
+            upto = step.number + step.calls;
+        }
+    })?;
+    if upto != record.usage.shown {
+        drop(runtime.hub().write(Write::Shown { execution: record.id, upto }));
+    }
+    Ok(())
 }
 
 /// What a replay without effects came to.

@@ -103,7 +103,7 @@ impl Runtime {
     pub fn show(&self, id: ExecutionId) -> Result<Report, Error> {
         let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
         let mut gathered = Gathered::default();
-        self.steps(id, |step| gather(&step, &mut gathered))?;
+        self.each_step(id, 0, |step| gather(&step, &mut gathered))?;
         let ending = match &record.outcome {
             Some(text) => ending(&record, text)?,
             None => Ending::of(Outcome::Suspended),
@@ -122,12 +122,12 @@ impl Runtime {
             return Err(Error::NoExecution(id));
         }
         let mut entries = Vec::new();
-        self.steps(id, |step| entries.push(entry(&step)))?;
+        self.each_step(id, 0, |step| entries.push(entry(&step)))?;
         Ok(entries)
     }
 
-    fn steps(&self, id: ExecutionId, mut each: impl FnMut(Step)) -> Result<(), Error> {
-        let mut from = 0;
+    /// Reads the steps of an execution from a number on, a page at a time.
+    pub(crate) fn each_step(&self, id: ExecutionId, mut from: u64, mut each: impl FnMut(Step)) -> Result<(), Error> {
         loop {
             let page = self.hub().steps(id, from, PAGE)?;
             let last = page.len() < PAGE;

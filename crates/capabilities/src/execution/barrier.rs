@@ -91,19 +91,22 @@ impl Execution {
     }
 
     fn land(&mut self, flight: &Flight) {
+        if flight.output.is_empty() {
+            return;
+        }
         for output in &flight.output {
             show(&*self.parts.sink, self.parts.journal.execution(), output);
         }
         self.shown = self.shown.max(flight.upto);
+        // Nobody waits for the note: without it the output is shown again.
+        drop(self.parts.hub.write(Write::Shown { execution: self.id(), upto: self.shown }));
     }
 
     pub(super) fn submit(&mut self, lease: Lease) {
         let unsaved = self.parts.journal.take_unsaved();
         self.output_since = None;
-        let shown_is_saved = self.shown == self.shown_saved;
-        self.shown_saved = self.shown;
         let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();
-        if nothing_new && lease == Lease::Keep && shown_is_saved {
+        if nothing_new && lease == Lease::Keep {
             return;
         }
         let output: Vec<Vec<u8>> =

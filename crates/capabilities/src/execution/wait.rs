@@ -85,9 +85,8 @@ impl Execution {
         leaves: bool,
         id: &PromiseId,
     ) -> Result<Option<PromiseRecord>, Stop> {
-        // One commit does for a guest that is left alone, but for the note that its output was shown.
-        let silent = !self.parts.journal.has_output() && self.flights.is_empty();
-        let lease = if silent && leaves { Lease::Release } else { Lease::Keep };
+        // One commit does for a guest that is left alone.
+        let lease = if leaves { Lease::Release } else { Lease::Keep };
         let released = lease == Lease::Release;
         self.commit(lease).await?;
         let record = self.parts.hub.promise(id)?;
@@ -113,8 +112,6 @@ impl Execution {
             self.commit(Lease::Release).await?;
             return Err(Stop::Parked { promise: id, deadline, timer, released: true });
         }
-        // That the output was shown is noted while nobody waits for it.
-        self.submit(Lease::Keep);
         self.parts.sink.event(self.id(), Event::Waiting(&record));
         self.parts.meter.pause();
         let settled = self.settled_in_memory(&id, deadline).await;

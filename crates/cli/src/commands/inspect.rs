@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use parole_policy::Link;
-use parole_runtime::{Guest, Runtime};
+use parole_runtime::Runtime;
 use serde_json::{Value, json};
 
+use crate::commands::run::guest;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::policy_flags::PolicyFlags;
@@ -30,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let guest = Guest::from_file(&args.guest)?;
+    let guest = guest(&args.guest)?;
     let policy = args.policy.load()?;
     let (console, mut notes) = Console::new(Show::default());
     // Nothing is kept: looking leaves no trace.

@@ -1,12 +1,12 @@
 //! `parole run`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parole_runtime::{Guest, RunOptions, Wait};
 
 use crate::ask::Asker;
 use crate::console::{Console, Show};
-use crate::fail::Result;
+use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
 use crate::policy_flags::PolicyFlags;
 use crate::session::{Answers, Session, Signals, Went, block_on};
@@ -70,7 +70,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<u8> {
-    let guest = Guest::from_file(&args.guest)?;
+    let guest = guest(&args.guest)?;
     let policy = args.policy.load()?;
     let answers = match &args.stdin {
         Some(path) => Answers::Lines(Lines::open(path)?),
@@ -94,6 +94,14 @@ pub fn run(args: Args) -> Result<u8> {
         let work = runtime.run(guest, policy, RunOptions { invoke: args.invoke, wait });
         let went = session.drive(None, work).await?;
         finish(&mut session, went, args.json).await
+    })
+}
+
+/// Reads a guest.
+pub fn guest(path: &Path) -> Result<Guest> {
+    Guest::from_file(path).map_err(|error| match Failure::from(error) {
+        failure if failure.kind == Kind::Usage => failure.hint("expected the file of a guest: a component, .wasm or .wat"),
+        failure => failure,
     })
 }
 

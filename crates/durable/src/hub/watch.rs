@@ -336,7 +336,7 @@ impl Committed for Watch {
                     state.take(self.hash(&commit.execution), &mut woken);
                 }
                 Write::Acquire { execution, .. } => state.take(self.hash(execution), &mut woken),
-                Write::Commit(_) | Write::Collect { .. } => {}
+                Write::Commit(_) | Write::Shown { .. } | Write::Collect { .. } => {}
             }
         }
         let nudged = state.nudged;

@@ -72,6 +72,7 @@ impl<'c> Apply<'c> {
             Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
             Write::Settle { id, state, value, now } => self.settle(id, *state, value, *now),
             Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
+            Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => self.expire(*now).map(Written::Expired),
             Write::Collect { before } => self.collect(*before).map(Written::Collected),
         };
@@ -111,10 +112,14 @@ impl<'c> Apply<'c> {
     }
 
     fn find_execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, Fail> {
+        Ok(self.find_row(id)?.map(|row| row.record))
+    }
+
+    fn find_row(&self, id: ExecutionId) -> Result<Option<ExecutionRow>, Fail> {
         let sql = format!("SELECT {} FROM executions WHERE id = ?", ExecutionRow::COLUMNS);
         let mut statement = self.connection.prepare_cached(&sql)?;
         let found = statement.query_row([id.0.as_bytes()], |row| Ok(ExecutionRow::read(row))).optional()?;
-        Ok(found.transpose()?.map(|row| row.record))
+        Ok(found.transpose()?)
     }
 
     /// An execution that has not ended.
@@ -327,6 +332,13 @@ impl<'c> Apply<'c> {
                 row.id,
             ])?;
         Ok(())
+    }
+
+    fn shown(&self, id: ExecutionId, upto: u64) -> Result<Written, Fail> {
+        let mut row = self.find_row(id)?.ok_or(Refusal::NoExecution(id))?;
+        row.record.usage.shown = row.record.usage.shown.max(upto);
+        self.update_execution(row.record, row.ended)?;
+        Ok(Written::Committed)
     }
 
     fn acquire(&mut self, id: ExecutionId, owner: OwnerId, void: Option<OwnerId>) -> Result<Written, Fail> {

@@ -103,15 +103,28 @@ impl SqliteStore {
             self.fold_at = if done { LOG_LIMIT } else { log + LOG_LIMIT };
         }
         self.log = None;
+        let note = is_note(batch);
+        if note {
+            // Not worth a sync of its own: the next commit syncs the log as a whole.
+            connection.pragma_update(None, "synchronous", "OFF").map_err(|e| failed(&e))?;
+        }
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| failed(&e))?;
         let mut apply = apply::Apply::new(&transaction);
         let answers = batch.iter().map(|write| apply.write(write)).collect::<Result<Vec<_>, _>>()?;
         transaction.commit().map_err(|e| failed(&e))?;
+        if note {
+            connection.pragma_update(None, "synchronous", "FULL").map_err(|e| failed(&e))?;
+        }
         self.log = log_pages(connection).ok();
         self.fold_at = self.fold_at.max(LOG_LIMIT);
         Ok(answers)
     }
+}
+
+/// Whether a batch may be lost in a power cut.
+fn is_note(batch: &[Write]) -> bool {
+    batch.iter().all(|write| matches!(write, Write::Shown { .. }))
 }
 
 impl Store for SqliteStore {
@@ -121,7 +134,7 @@ impl Store for SqliteStore {
             tracing::warn!(%error, writes = batch.len(), "a batch was not committed");
             // A transaction that is dropped rolls back. Whether it did is not known after an I/O
             // error, so the connection goes as well: a new one sees what the files say.
-            if !matches!(error, StoreError::Busy(_)) || self.connection.as_ref().is_some_and(|c| !c.is_autocommit()) {
+            if !matches!(error, StoreError::Busy(_)) || is_note(batch) || self.connection.as_ref().is_some_and(|c| !c.is_autocommit()) {
                 self.connection = None;
                 self.log = None;
             }

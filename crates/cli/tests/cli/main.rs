@@ -1,0 +1,17 @@
+//! Tests of the `parole` program from outside: arguments, exit codes, JSON, the terminal.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod bad_input;
+mod help;
+mod lifecycle;
+mod listings;
+mod policy;
+mod pty;
+mod scratch;
+mod terminal;
+mod watch;

@@ -1,0 +1,90 @@
+//! Policies from files and flags.
+
+use crate::scratch::{Scratch, guest};
+
+#[test]
+fn every_error_of_a_file_is_shown_where_it_is() {
+    let scratch = Scratch::new();
+    let file = scratch.file("bad.toml", "levle = \"standard\"\nblock = [\"prnt\"]\n");
+    let bad = scratch.parole(&["policy", "check", &file]).code(2).says("did you mean `level`?");
+    let bad = bad.says("did you mean `print`?").says(&format!("{file}:1:1")).says(&format!("{file}:2:10"));
+    assert!(bad.err.contains("levle = \"standard\""), "the line itself: {}", bad.err);
+    let json = scratch.parole(&["run", &guest("hello.wat"), "--policy", &file, "--json"]).code(2).json();
+    assert_eq!(json["exit"], 2);
+    assert!(json["error"].as_str().unwrap().contains("levle"));
+}
+
+#[test]
+fn control_characters_of_a_file_do_not_reach_the_terminal() {
+    let scratch = Scratch::new();
+    let file = scratch.file("bad.toml", "# \u{9b}2J\u{202e}\nlevle = \"\u{202e}\" # \u{1b}[2J\n");
+    let bad = scratch.parole(&["policy", "check", &file]).code(2);
+    assert!(!bad.err.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{:?}", bad.err);
+}
+
+#[test]
+fn a_good_file_is_checked_explained_and_used() {
+    let scratch = Scratch::new();
+    scratch.file("data/in.txt", "abc");
+    scratch.dir("out");
+    let file = scratch.file(
+        "good.toml",
+        "level = \"standard\"\n[grant.read_file]\ndirs = { \"/data\" = \"./data\" }\n[grant.write_file]\ndirs = { \"/out\" = \"./out\" }\n",
+    );
+    scratch.parole(&["policy", "check", &file]).code(0);
+    let explain = |words: &[&str]| {
+        let words: Vec<&str> = ["policy", "explain", &file].iter().chain(words).copied().collect();
+        scratch.parole(&words).code(0).out
+    };
+    assert!(explain(&["read_file", "/data/in.txt"]).starts_with("allow read_file: "));
+    assert!(explain(&["read_file", "/data/in.txt"]).contains("(line 3)"));
+    assert!(explain(&["read_file", "/etc/passwd"]).starts_with("deny read_file: "));
+    assert!(explain(&["write_file", "/out/x", "12"]).starts_with("allow write_file: "));
+    assert!(explain(&["print"]).starts_with("allow print: "));
+    scratch.parole(&["run", &guest("files.wasm"), "--policy", &file]).code(0);
+}
+
+#[test]
+fn flags_narrow_a_file_and_never_widen_it() {
+    let scratch = Scratch::new();
+    scratch.dir("data/deep");
+    scratch.dir("other");
+    std::os::unix::fs::symlink(scratch.path("other"), scratch.path("data/out-of-it")).unwrap();
+    let file = scratch.file("p.toml", "level = \"restricted\"\n[grant.read_file]\ndirs = { \"/data\" = \"./data\" }\n");
+    let hello = guest("hello.wat");
+    let run = |words: &[&str]| {
+        let words: Vec<&str> = ["run", &hello, "--policy", &file].iter().chain(words).copied().collect();
+        scratch.parole(&words)
+    };
+    run(&["--level", "sandbox"]).code(0);
+    run(&["--allow-read", "/d=data/deep"]).code(0);
+    run(&["--level", "standard"]).code(2).says("the policy file has level `restricted`");
+    run(&["--allow-read", "/d=other"]).code(2).says("the policy file has");
+    run(&["--allow-read", "/d=data/out-of-it"]).code(2).says("the policy file has");
+    run(&["--allow-write", "/d=data"]).code(2);
+    run(&["--timeout", "input=never"]).code(2).says("the policy file has 5m");
+    run(&["--block", "print"]).code(77);
+}
+
+#[test]
+fn what_belongs_to_parole_is_granted_to_nobody() {
+    let scratch = Scratch::new();
+    scratch.dir("p");
+    let file = scratch.file("p/p.toml", "[grant.read_file]\ndirs = { \"/p\" = \".\" }\n");
+    let hello = guest("hello.wat");
+    scratch.parole(&["run", &hello, "--policy", &file]).code(2).says("the policy file");
+    scratch.parole(&["ps"]).code(0);
+    scratch.parole(&["run", &hello, "--allow-read", "/s=state"]).code(2).says("the state directory");
+    scratch.parole(&["run", &hello, "--allow-read", "/s=."]).code(2).says("the state directory");
+    let program = std::path::Path::new(crate::scratch::PAROLE).parent().unwrap().to_str().unwrap();
+    scratch.parole(&["run", &hello, "--allow-write", &format!("/b={program}")]).code(2).says("the program");
+}
+
+#[test]
+fn levels_are_cumulative_and_listed() {
+    let levels = Scratch::new().parole(&["policy", "levels", "--json"]).code(0).json();
+    let names: Vec<&str> = levels.as_array().unwrap().iter().map(|row| row["level"].as_str().unwrap()).collect();
+    assert_eq!(names, ["sandbox", "restricted", "standard", "trusted", "unrestricted"]);
+    assert_eq!(levels[2]["adds"], serde_json::json!(["write_file"]));
+    assert_eq!(levels[0]["limits"]["cpu_ms"], 1000);
+}
