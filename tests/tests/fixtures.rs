@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use parole_tests::ensure;
-use parole_tests::fixture::{self, Fixture, Outcome, Variant};
+use parole_tests::fixture::{self, Fixture, Outcome, Variant, World};
 
 /// In how many lines a guest may differ from that of its twin.
 const FEW: usize = 6;
@@ -53,8 +53,37 @@ fn all() -> Result<Conclusion, fixture::Failure> {
             trials.push(Trial::test(name, test).with_ignored_flag(ignored));
         }
     }
+    trials.push(Trial::test("harness", || harness().map_err(Failed::from)));
     trials.push(Trial::test("rules", move || rules(&fixtures).map_err(Failed::from)));
     Ok(libtest_mimic::run(&Arguments::from_args(), trials))
+}
+
+/// The checks find what they look for: a guest that is granted what no guest may see, and one that may write
+/// where nothing may change.
+fn harness() -> Result<(), fixture::Failure> {
+    let world = World::plant()?;
+    world.write_policy(
+        r#"
+level = "standard"
+
+[grant.read_file]
+dirs = { "/data" = "./outside" }
+
+[grant.write_file]
+dirs = { "/out" = "./R" }
+"#,
+    )?;
+    let before = world.tree(&[])?;
+    ensure!(world.tree(&[])?.difference(&before).is_none(), "nothing has changed yet");
+    let seen = world.invoke("read-granted", "read(\"/data/secret.txt\")");
+    let Err(failure) = seen else {
+        return Err("it does not notice the canary in the output".into());
+    };
+    ensure!(failure.to_string().contains("the canary is in stdout"), "something else is wrong: {failure}");
+    ensure!(world.state_is_clean().is_err(), "it does not notice the canary in what is kept");
+    world.invoke("read-granted", "write(\"/out/keep.txt\", \"kept\")")?.exits(0)?;
+    ensure!(world.tree(&[])?.difference(&before).is_some(), "it does not notice what has changed");
+    Ok(())
 }
 
 /// What every fixture keeps to, whatever it is about.

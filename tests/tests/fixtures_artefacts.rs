@@ -63,10 +63,10 @@ fn a_plain_component_runs() -> Result<(), Failure> {
 fn x01_precompiled() -> Result<(), Failure> {
     let plain = component(&run_sections());
     let module = Module::default().functions(1, &[0, 0x0b]).bytes();
-    let mut config = Config::new();
-    config.epoch_interruption(true);
-    for engine in [Ok(Engine::default()), Engine::new(&config)] {
-        let engine = engine.map_err(|error| error.to_string())?;
+    for epochs in [false, true] {
+        let mut config = Config::new();
+        config.epoch_interruption(epochs).wasm_gc(false).wasm_component_model_async(false);
+        let engine = Engine::new(&config).map_err(|error| error.to_string())?;
         let compiled = engine.precompile_component(&plain).map_err(|error| error.to_string())?;
         for name in ["guest.wasm", "guest.cwasm", "guest.wat"] {
             rejected(name, &compiled)?;

@@ -38,15 +38,12 @@ pub(crate) fn find() -> Result<String> {
 
 fn installed() -> Option<String> {
     let others = (11..40).rev().map(|version| format!("clang-{version}"));
-    [format!("clang-{PREFERRED}"), "clang".to_owned()]
-        .into_iter()
-        .chain(others)
-        .find(|clang| knows_wasm(clang))
+    [format!("clang-{PREFERRED}"), "clang".to_owned()].into_iter().chain(others).find(|clang| knows_wasm(clang))
 }
 
 fn knows_wasm(clang: &str) -> bool {
-    let knows_target = output(Command::new(clang).arg("--print-targets"))
-        .is_ok_and(|targets| targets.contains("wasm32"));
+    let knows_target =
+        output(Command::new(clang).arg("--print-targets")).is_ok_and(|targets| targets.contains("wasm32"));
     // Clang says where its linker is, or repeats the bare name if it is not beside it.
     knows_target
         && output(Command::new(clang).arg("--print-prog-name=wasm-ld"))

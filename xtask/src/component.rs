@@ -16,11 +16,7 @@ pub(crate) fn embed(module: &mut Vec<u8>, wit: &Path, world: &str) -> Result<()>
 
 /// Makes a component. Imports that the module does not use are left out.
 pub(crate) fn encode(module: &[u8]) -> Result<Vec<u8>> {
-    ComponentEncoder::default()
-        .module(module)
-        .context("not a module with WIT in it")?
-        .validate(true)
-        .encode()
+    ComponentEncoder::default().module(module).context("not a module with WIT in it")?.validate(true).encode()
 }
 
 /// The WIT of a component, in an order that does not depend on the compiler.
@@ -36,15 +32,8 @@ pub(crate) fn interface(component: &[u8]) -> Result<String> {
         package.interfaces.sort_keys();
     }
 
-    let main = resolve.worlds[world]
-        .package
-        .context("its world is in no package")?;
-    let others: Vec<_> = resolve
-        .packages
-        .iter()
-        .map(|(id, _)| id)
-        .filter(|id| *id != main)
-        .collect();
+    let main = resolve.worlds[world].package.context("its world is in no package")?;
+    let others: Vec<_> = resolve.packages.iter().map(|(id, _)| id).filter(|id| *id != main).collect();
     let mut printer = WitPrinter::default();
     printer.print(&resolve, main, &others)?;
     Ok(printer.output.to_string())

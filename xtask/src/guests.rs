@@ -38,8 +38,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     }
     each(root, |name, bytes| {
         let file = prebuilt.join(format!("{name}.wasm"));
-        let committed = fs::read(&file)
-            .with_context(|| format!("{} is missing: run `cargo xtask guests`", file.display()))?;
+        let committed =
+            fs::read(&file).with_context(|| format!("{} is missing: run `cargo xtask guests`", file.display()))?;
         paths::refuse(name, &committed, root)?;
         let before = component::interface(&committed)?;
         let after = component::interface(bytes)?;
@@ -58,12 +58,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 fn each(root: &Path, mut done: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
     let mut failed = Vec::new();
     let mut finish = |name: &str, module: Result<Vec<u8>>| {
-        let result = module
-            .and_then(|module| component::encode(&module))
-            .and_then(|bytes| {
-                paths::refuse(name, &bytes, root)?;
-                done(name, &bytes)
-            });
+        let result = module.and_then(|module| component::encode(&module)).and_then(|bytes| {
+            paths::refuse(name, &bytes, root)?;
+            done(name, &bytes)
+        });
         if let Err(error) = result {
             println!("{name}.wasm: FAILED: {error:#}");
             failed.push(name.to_owned());
@@ -113,9 +111,7 @@ fn stray(root: &Path, prebuilt: &Path) -> Result<Vec<String>> {
 fn rust_guests(root: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let directory = root.join("guest-examples/rust");
-    for entry in
-        fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?
-    {
+    for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))? {
         let entry = entry?;
         if entry.path().join("Cargo.toml").exists() {
             names.insert(entry.file_name().to_string_lossy().into_owned());
@@ -131,9 +127,7 @@ fn c_guests(root: &Path) -> Result<BTreeSet<String>> {
 /// The names, without the extension, of the files in a directory that have it.
 fn files_with(directory: &Path, extension: &str) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for entry in
-        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?
-    {
+    for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|found| found == extension)
             && let Some(name) = path.file_stem()

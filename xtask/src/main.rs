@@ -1,9 +1,5 @@
 //! Repository tasks: `cargo xtask`.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a task says at the terminal what it does"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task says at the terminal what it does")]
 
 mod clang;
 mod command;
@@ -66,6 +62,5 @@ fn task() -> Result<()> {
 fn root() -> Result<PathBuf> {
     let here = env::var_os("CARGO_MANIFEST_DIR").context("start it as `cargo xtask`")?;
     let root = PathBuf::from(here).join("..");
-    root.canonicalize()
-        .with_context(|| format!("cannot find {}", root.display()))
+    root.canonicalize().with_context(|| format!("cannot find {}", root.display()))
 }

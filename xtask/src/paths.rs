@@ -6,15 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// Wherever it was built, none of these belongs into a file for others.
-const ALWAYS: &[&str] = &[
-    "/root/",
-    "/home/",
-    "/Users/",
-    "\\Users\\",
-    ".cargo",
-    "registry/src",
-    "rustlib",
-];
+const ALWAYS: &[&str] = &["/root/", "/home/", "/Users/", "\\Users\\", ".cargo", "registry/src", "rustlib"];
 
 /// Fails if the file names a place of a machine.
 pub(crate) fn refuse(name: &str, bytes: &[u8], root: &Path) -> Result<()> {
@@ -24,14 +16,9 @@ pub(crate) fn refuse(name: &str, bytes: &[u8], root: &Path) -> Result<()> {
         needles.extend(env::var(variable).ok().filter(|path| path.len() > 1));
     }
 
-    let found: Vec<_> = strings(bytes)
-        .filter(|text| needles.iter().any(|needle| text.contains(needle)))
-        .collect();
+    let found: Vec<_> = strings(bytes).filter(|text| needles.iter().any(|needle| text.contains(needle))).collect();
     if !found.is_empty() {
-        bail!(
-            "{name} holds paths of the machine that built it:\n  {}",
-            found.join("\n  ")
-        );
+        bail!("{name} holds paths of the machine that built it:\n  {}", found.join("\n  "));
     }
     Ok(())
 }

@@ -27,10 +27,7 @@ struct Debian {
 impl Toolchain {
     /// Finds the target, or gets a compiler that can build its standard library.
     pub(crate) fn find(root: &Path) -> Result<Self> {
-        let mut flags = vec![
-            remap(&cargo_home()?.join("registry/src"), "/crates"),
-            remap(root, "/build"),
-        ];
+        let mut flags = vec![remap(&cargo_home()?.join("registry/src"), "/crates"), remap(root, "/build")];
         let debian = if has_target() {
             println!("Rust: the installed target {TARGET}");
             None
@@ -41,17 +38,10 @@ impl Toolchain {
             // No places of panics: their messages are never seen. It needs the same permission
             // to use unstable flags as building the standard library does.
             flags.push("-Zlocation-detail=none".to_owned());
-            println!(
-                "Rust: {}",
-                output(Command::new(&debian.rustc).arg("--version"))?
-            );
+            println!("Rust: {}", output(Command::new(&debian.rustc).arg("--version"))?);
             Some(debian)
         };
-        Ok(Self {
-            root: root.to_owned(),
-            flags,
-            debian,
-        })
+        Ok(Self { root: root.to_owned(), flags, debian })
     }
 
     /// Compiles one package of guest-examples and gives its core module.
@@ -62,23 +52,13 @@ impl Toolchain {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
             .current_dir(self.root.join("guest-examples"))
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--quiet",
-                "--target",
-                TARGET,
-            ])
+            .args(["build", "--release", "--locked", "--quiet", "--target", TARGET])
             .args(["--package", package, "--target-dir"])
             .arg(&target_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags.join("\x1f"));
         if let Some(debian) = &self.debian {
             cargo
-                .args([
-                    "-Zbuild-std=std,panic_abort",
-                    "-Zbuild-std-features=optimize_for_size",
-                ])
+                .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"])
                 .env("RUSTC", &debian.rustc)
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &debian.linker);
@@ -144,11 +124,7 @@ fn unpack(home: &Path) -> Result<()> {
     run(Command::new("apt-get")
         .current_dir(&debs)
         .args(["download", "--quiet=2"])
-        .args([
-            same("rustc-web"),
-            same("libstd-rust-web-dev"),
-            same(&libraries),
-        ])
+        .args([same("rustc-web"), same("libstd-rust-web-dev"), same(&libraries)])
         .args([same("rust-web-src"), llvm])
         // What apt-get says about its sandbox is of no interest here.
         .args(["-o", "APT::Sandbox::User=root"]))?;
@@ -171,11 +147,7 @@ fn unpack(home: &Path) -> Result<()> {
 
 /// The version that apt would install.
 fn candidate(package: &str) -> Result<String> {
-    let policy = output(
-        Command::new("apt-cache")
-            .args(["policy", package])
-            .env("LC_ALL", "C"),
-    )?;
+    let policy = output(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"))?;
     policy
         .lines()
         .find_map(|line| line.trim().strip_prefix("Candidate: "))
@@ -210,19 +182,10 @@ fn has_target() -> bool {
 fn linker() -> Result<PathBuf> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let version = output(Command::new("rustc").arg("-vV"))?;
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("`rustc -vV` names no host")?;
-    let linker = Path::new(&sysroot)
-        .join("lib/rustlib")
-        .join(host)
-        .join("bin/rust-lld");
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
+    let linker = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
     if !linker.exists() {
-        bail!(
-            "the installed Rust has no linker for wasm: {} is missing",
-            linker.display()
-        );
+        bail!("the installed Rust has no linker for wasm: {} is missing", linker.display());
     }
     Ok(linker)
 }

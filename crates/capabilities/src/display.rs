@@ -29,14 +29,11 @@ pub(crate) const ENTRY: Entry = Entry {
 };
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap(
-        "display",
-        |mut store: StoreContextMut<'_, Execution>, (mime, data): (String, Vec<u8>)| {
-            // The call has no error channel: a type that is too long to be one is cut.
-            let mime = &mime[..mime.floor_char_boundary(MIME_MAX)];
-            let length = u16::try_from(mime.len()).unwrap_or_default().to_le_bytes();
-            let head = [&length, mime.as_bytes()].concat();
-            Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, &head, &data, mime)?)
-        },
-    )
+    instance.func_wrap("display", |mut store: StoreContextMut<'_, Execution>, (mime, data): (String, Vec<u8>)| {
+        // The call has no error channel: a type that is too long to be one is cut.
+        let mime = &mime[..mime.floor_char_boundary(MIME_MAX)];
+        let length = u16::try_from(mime.len()).unwrap_or_default().to_le_bytes();
+        let head = [&length, mime.as_bytes()].concat();
+        Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, &head, &data, mime)?)
+    })
 }

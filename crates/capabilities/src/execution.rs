@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use parole_durable::hub::{Waiter, now};
 use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
-use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, StepResult};
+use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult};
 use parole_policy::{Arguments, DenialKind, Permit, Verdict, decide};
 use wasmtime::ResourceLimiter;
 
@@ -93,6 +93,8 @@ pub struct Execution {
     started: Instant,
     /// Tells that the execution may have been canceled; asked for once the guest has run for a while.
     fenced: Option<Waiter>,
+    /// The promise that was made last, until it is waited for.
+    made: Option<Box<PromiseRecord>>,
     /// What `write_file` has used of its quota.
     pub(crate) written: Written,
     gathered: Gathered,
@@ -136,6 +138,7 @@ impl Execution {
             output_since: None,
             started: Instant::now(),
             fenced: None,
+            made: None,
             written: Written::default(),
             gathered: Gathered::default(),
         }
@@ -211,7 +214,9 @@ impl Execution {
         }
         let channel = match self.parts.journal.send(channel, head, body) {
             Ok(channel) => channel,
-            Err(parole_durable::journal::Fault::Limit { name, limit }) => return Err(self.cut(channel, body, name, limit)),
+            Err(parole_durable::journal::Fault::Limit { name, limit }) => {
+                return Err(self.cut(channel, body, name, limit));
+            }
             Err(fault) => return Err(fault.into()),
         };
         if self.output_since.is_none() {

@@ -38,8 +38,8 @@ fn answer(value: &Value) -> Result<(), String> {
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("input", |mut store: StoreContextMut<'_, Execution>, (prompt,): (String,)| {
-        Box::new(async move {
-            Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &Question { prompt }).await?,))
-        })
+        Box::new(
+            async move { Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &Question { prompt }).await?,)) },
+        )
     })
 }

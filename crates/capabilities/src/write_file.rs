@@ -51,11 +51,7 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     )
 }
 
-async fn write_file(
-    execution: &mut Execution,
-    path: &str,
-    contents: Vec<u8>,
-) -> wasmtime::Result<Result<(), Error>> {
+async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
     let bytes = contents.len() as u64;
     let arguments = json(&Question { path, bytes: contents.len(), digest: Digest::of(&contents) });
     let open = match execution.begin("write_file", Effect::Idempotent, &arguments)? {

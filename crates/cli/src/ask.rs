@@ -135,7 +135,9 @@ impl Question {
                             continue;
                         }
                         None => {
-                            output::err("Type the new text; a line with a single dot ends it. ($EDITOR would be used if it were set.)");
+                            output::err(
+                                "Type the new text; a line with a single dot ends it. ($EDITOR would be used if it were set.)",
+                            );
                             self.lines(withdrawn)?
                         }
                     };
@@ -172,7 +174,10 @@ impl Question {
         let guest = output::cell(&self.asker.guest).into_owned();
         output::err(&format!("\n┌ {guest} ({digest}) {asks}  [{}]", self.record.capability()));
         let deadline = times::deadline(self.record.timeout_at, now());
-        output::err(&format!("│ expires {deadline}; elsewhere: parole promise resolve {}", output::cell(self.record.id.as_str())));
+        output::err(&format!(
+            "│ expires {deadline}; elsewhere: parole promise resolve {}",
+            output::cell(self.record.id.as_str())
+        ));
         output::err("├");
     }
 

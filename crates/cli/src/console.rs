@@ -48,7 +48,8 @@ pub enum Note {
 struct Compiling {
     bytes: usize,
     since: Instant,
-    told: bool,
+    /// The second that was shown last.
+    told: Option<u64>,
 }
 
 impl Console {
@@ -100,7 +101,7 @@ impl Console {
                 ));
             }
             Event::Compiling { bytes } => {
-                *self.compiling() = Some(Compiling { bytes: *bytes, since: Instant::now(), told: false });
+                *self.compiling() = Some(Compiling { bytes: *bytes, since: Instant::now(), told: None });
                 let _ = self.notes.send(Note::Compiling);
             }
             Event::Compiled => self.compiled(),
@@ -124,19 +125,19 @@ impl Console {
         if self.show.quiet || elapsed < if self.terminal { SLOW } else { SLOW_IN_A_LOG } {
             return;
         }
-        let size = compiling.bytes.div_ceil(1024);
-        if self.terminal {
-            output::progress(&format!("compiling the guest ({size} KiB, only the first time) … {} s", elapsed.as_secs()));
-        } else if !compiling.told {
-            output::err(&format!("parole: compiling the guest ({size} KiB, only the first time)"));
+        let told = compiling.told.replace(elapsed.as_secs());
+        let what = format!("compiling the guest ({} KiB, only the first time)", compiling.bytes.div_ceil(1024));
+        if self.terminal && told != compiling.told {
+            output::progress(&format!("{what} … {} s", elapsed.as_secs()));
+        } else if !self.terminal && told.is_none() {
+            output::err(&format!("parole: {what}"));
         }
-        compiling.told = true;
     }
 
     /// The compilation is over, well or not.
     pub fn compiled(&self) {
         let compiling = self.compiling().take();
-        if self.terminal && compiling.is_some_and(|compiling| compiling.told) {
+        if self.terminal && compiling.is_some_and(|compiling| compiling.told.is_some()) {
             output::progress("");
         }
     }

@@ -17,9 +17,10 @@ pub fn policy(name: &str, text: &str, errors: &[PolicyError]) -> Failure {
     for error in errors {
         let start = error.span.start.min(shown.len());
         let end = error.span.end.clamp(start, shown.len());
-        let mut diagnostic = MietteDiagnostic::new(format!("{name}:{}:{}: {}", error.line, error.column, error.message))
-            .with_severity(Severity::Error)
-            .with_label(LabeledSpan::new_with_span(Some("here".into()), start..end));
+        let mut diagnostic =
+            MietteDiagnostic::new(format!("{name}:{}:{}: {}", error.line, error.column, error.message))
+                .with_severity(Severity::Error)
+                .with_label(LabeledSpan::new_with_span(Some("here".into()), start..end));
         if let Some(help) = &error.help {
             diagnostic = diagnostic.with_help(help.clone());
         }
@@ -40,7 +41,9 @@ fn harmless(text: &str) -> String {
     for c in text.chars() {
         match inert(c.encode_utf8(&mut character), Lines::Keep) {
             std::borrow::Cow::Borrowed(_) => shown.push(c),
-            std::borrow::Cow::Owned(_) => shown.extend(std::iter::repeat_n(if c == '\r' { ' ' } else { '?' }, c.len_utf8())),
+            std::borrow::Cow::Owned(_) => {
+                shown.extend(std::iter::repeat_n(if c == '\r' { ' ' } else { '?' }, c.len_utf8()))
+            }
         }
     }
     shown

@@ -37,7 +37,10 @@ impl Lines {
             Box::new(BufReader::new(std::io::stdin()))
         } else {
             let cannot = |error: std::io::Error| {
-                Failure::usage(format!("--stdin {}: {error}; expected a file with a line for each input, or -", path.display()))
+                Failure::usage(format!(
+                    "--stdin {}: {error}; expected a file with a line for each input, or -",
+                    path.display()
+                ))
             };
             let file = File::open(path).map_err(cannot)?;
             if file.metadata().map_err(cannot)?.is_dir() {

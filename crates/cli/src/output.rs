@@ -2,7 +2,6 @@
 //!
 //! Host text and guest text meet here, so everything is made inert on its way to a terminal
 //! or a log; only guest output that is piped elsewhere passes as it is.
-#![expect(clippy::print_stderr, reason = "this is the one place that may")]
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -59,15 +58,18 @@ pub fn json(value: &impl Serialize) {
 /// A notice, an error, a log record: on stderr.
 pub fn err(text: &str) {
     let gap = if QUESTION.swap(false, Ordering::Relaxed) { "\n" } else { "" };
-    let text = format!("{gap}{}\n", inert(text, Lines::Keep));
-    // One write, so that the lines of several threads do not mix. Nobody can be told that this failed.
+    write_err(&format!("{gap}{}\n", inert(text, Lines::Keep)));
+}
+
+/// One write, so that the lines of several threads do not mix. Nobody can be told that it failed.
+fn write_err(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// A question, with the cursor left behind it.
 pub fn prompt(text: &str) {
     QUESTION.store(true, Ordering::Relaxed);
-    eprint!("{}", inert(text, Lines::Keep));
+    write_err(&inert(text, Lines::Keep));
 }
 
 /// The person has typed a line: the cursor stands below the question.
@@ -84,7 +86,7 @@ pub fn withdraw_prompt() {
 
 /// Replaces the current line of stderr, which is a terminal.
 pub fn progress(text: &str) {
-    eprint!("\r{}\u{1b}[K", inert(text, Lines::Escape));
+    write_err(&format!("\r{}\u{1b}[K", inert(text, Lines::Escape)));
 }
 
 fn write_out(text: &str) {

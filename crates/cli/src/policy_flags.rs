@@ -70,7 +70,8 @@ impl PolicyFlags {
     fn flags(&self) -> Result<Flags> {
         let level = self.level.as_deref().map(str::parse).transpose();
         Ok(Flags {
-            level: level.map_err(|error: parole_policy::UnknownLevel| Failure::usage(error.to_string()).hint(error.help()))?,
+            level: level
+                .map_err(|error: parole_policy::UnknownLevel| Failure::usage(error.to_string()).hint(error.help()))?,
             block: self.block.clone(),
             allow_read: self.allow_read.clone(),
             allow_write: self.allow_write.clone(),

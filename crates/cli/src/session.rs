@@ -105,22 +105,29 @@ struct Watched {
 }
 
 impl Session {
-    /// Drives one execution. `id` is known for a resume.
+    /// Drives one execution; `fresh` says that it is started, not resumed.
     pub async fn drive(
         &mut self,
-        id: Option<ExecutionId>,
+        id: ExecutionId,
+        fresh: bool,
         work: impl Future<Output = std::result::Result<Report, Error>>,
     ) -> Result<Went> {
         // What was said of an execution before.
         while self.notes.try_recv().is_ok() {}
         let mut work = pin!(work);
         let mut tick = tokio::time::interval(TICK);
-        let mut watched = Watched { execution: id, ..Watched::default() };
+        let mut watched = Watched { execution: Some(id), ..Watched::default() };
         let went = loop {
             let ticks = watched.asking.is_some() || watched.wants_line.is_some() || self.console.is_compiling();
             tokio::select! {
                 biased;
-                () = self.signals.next() => break Ok(Went::Interrupted(watched.execution)),
+                () = self.signals.next() => {
+                    if fresh && self.console.is_compiling() {
+                        let why = "interrupted while the guest was being compiled: nothing has started";
+                        break Err(Failure::new(Kind::Interrupted, why));
+                    }
+                    break Ok(Went::Interrupted(watched.execution));
+                }
                 report = &mut work => break report.map(|report| Went::Report(Box::new(report))).map_err(Failure::from),
                 Some(note) = self.notes.recv() => match note {
                     Note::Seen(execution) => watched.execution = Some(execution),
@@ -253,7 +260,7 @@ impl Session {
     pub async fn left(&mut self, execution: Option<ExecutionId>) -> Result<Report> {
         let nothing = || {
             Failure::new(Kind::Interrupted, "interrupted before it had put out or asked anything")
-                .hint("`parole ps` lists it if a step of it was recorded; else start it again")
+                .hint("nothing of it was recorded: start it again")
         };
         let id = execution.ok_or_else(nothing)?;
         let runtime = self.runtime.clone();

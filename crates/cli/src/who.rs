@@ -10,10 +10,13 @@ const PASSWD_MAX: u64 = 1 << 20;
 pub fn who() -> String {
     let uid = rustix::process::getuid().as_raw();
     let name = name_of(uid).map(|name| format!(" ({name})")).unwrap_or_default();
-    let terminal = [rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()), rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new())]
-        .into_iter()
-        .find_map(Result::ok)
-        .map_or_else(|| "without a terminal".into(), |name| format!("at {}", name.to_string_lossy()));
+    let terminal = [
+        rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()),
+        rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new()),
+    ]
+    .into_iter()
+    .find_map(Result::ok)
+    .map_or_else(|| "without a terminal".into(), |name| format!("at {}", name.to_string_lossy()));
     format!("uid {uid}{name} {terminal}")
 }
 

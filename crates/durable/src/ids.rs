@@ -43,9 +43,9 @@ impl FromStr for ExecutionId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        Uuid::try_parse(text).map(Self).map_err(|_| InvalidId {
-            expected: "an execution id (a UUID such as 0192f0c1-…)",
-        })
+        Uuid::try_parse(text)
+            .map(Self)
+            .map_err(|_| InvalidId { expected: "an execution id (a UUID such as 0192f0c1-…)" })
     }
 }
 
@@ -168,10 +168,8 @@ impl Secret {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&mac.finalize().into_bytes()[..16]);
         let uuid = Uuid::new_v8(bytes);
-        let label: String = capability
-            .chars()
-            .map(|c| if matches!(c, 'a'..='z' | '0'..='9' | '_' | '-') { c } else { '-' })
-            .collect();
+        let label: String =
+            capability.chars().map(|c| if matches!(c, 'a'..='z' | '0'..='9' | '_' | '-') { c } else { '-' }).collect();
         PromiseId(format!("{label}:{execution}:{uuid}").into())
     }
 }

@@ -63,7 +63,8 @@ impl StateDir {
         check_owner(path, &stat)?;
         check_mode(path, &stat, 0o700)?;
         let kind = rustix::fs::fstatfs(&handle).map_err(|e| cannot(path, &e.into()))?.f_type;
-        if let Some((_, name)) = NETWORK.iter().find(|(magic, _)| i128::from(*magic) == i128::from(kind) & 0xffff_ffff) {
+        if let Some((_, name)) = NETWORK.iter().find(|(magic, _)| i128::from(*magic) == i128::from(kind) & 0xffff_ffff)
+        {
             return Err(unfit(format!(
                 "{} is on {name}: file locks and shared memory do not work there between machines, and the database \
                  would be damaged; use a local directory",

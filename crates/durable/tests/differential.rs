@@ -38,10 +38,32 @@ const OPERATIONS: usize = 20_000;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Every answer that must have been seen at least once.
 const ANSWERS: &[&str] = &[
-    "commit created", "commit kept", "commit released", "commit ended", "commit NoExecution", "commit Exists",
-    "commit Fenced", "commit Ended", "acquire taken", "acquire taken over", "acquire NoExecution", "acquire Held",
-    "acquire Ended", "settle won", "settle lost", "settle timed out", "settle NoPromise", "settle Timer", "settle State",
-    "cancel done", "cancel NoExecution", "cancel Ended", "expire some", "expire none", "collect some", "collect none",
+    "commit created",
+    "commit kept",
+    "commit released",
+    "commit ended",
+    "commit NoExecution",
+    "commit Exists",
+    "commit Fenced",
+    "commit Ended",
+    "acquire taken",
+    "acquire taken over",
+    "acquire NoExecution",
+    "acquire Held",
+    "acquire Ended",
+    "settle won",
+    "settle lost",
+    "settle timed out",
+    "settle NoPromise",
+    "settle Timer",
+    "settle State",
+    "cancel done",
+    "cancel NoExecution",
+    "cancel Ended",
+    "expire some",
+    "expire none",
+    "collect some",
+    "collect none",
 ];
 
 struct World {
@@ -72,7 +94,11 @@ impl World {
     /// Mostly one that may still be alive.
     fn pick(&mut self) -> usize {
         let count = self.executions.len();
-        if self.chance(80) { self.random.random_range(count.saturating_sub(8)..count) } else { self.random.random_range(0..count) }
+        if self.chance(80) {
+            self.random.random_range(count.saturating_sub(8)..count)
+        } else {
+            self.random.random_range(0..count)
+        }
     }
 
     fn bytes(&mut self) -> Vec<u8> {
@@ -132,7 +158,9 @@ impl World {
         let capability = ["input", "approve", "mail.send", "Tool:X"][self.random.random_range(0..4)];
         let id = match self.random.random_range(0..10) {
             0 => PromiseId::from(format!("odd-{}", self.random.next_u64()).as_str()),
-            1 => PromiseId::from(format!("x:{execution}:{}", Uuid::from_u128(self.random.random()).as_simple()).as_str()),
+            1 => {
+                PromiseId::from(format!("x:{execution}:{}", Uuid::from_u128(self.random.random()).as_simple()).as_str())
+            }
             2 => secret(9).promise_id(capability, self.executions[0].id, self.random.next_u64()),
             3 if !self.promises.is_empty() => self.promises[self.random.random_range(0..self.promises.len())].clone(),
             _ => secret(7).promise_id(capability, execution, step),
@@ -187,10 +215,12 @@ impl World {
             return write(first);
         }
         let known = self.pick();
-        let id = if self.chance(3) { ExecutionId(Uuid::from_u128(self.random.random())) } else { self.executions[known].id };
+        let id =
+            if self.chance(3) { ExecutionId(Uuid::from_u128(self.random.random())) } else { self.executions[known].id };
         match self.random.random_range(0..100) {
             0..45 => {
-                let fence = if self.chance(10) { Fence(self.random.random_range(0..5)) } else { self.executions[known].fence };
+                let fence =
+                    if self.chance(10) { Fence(self.random.random_range(0..5)) } else { self.executions[known].fence };
                 let mut next = commit(id, fence, now);
                 // A stranger's steps are never seen, so only those that may be taken are made.
                 if id == self.executions[known].id && fence == self.executions[known].fence {
@@ -290,7 +320,11 @@ fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
         let steps = model.steps(execution.id, 0, usize::MAX).unwrap();
         compare("steps", steps.clone(), sqlite.steps(execution.id, 0, usize::MAX).unwrap());
         let (from, limit) = (world.random.random_range(0..5), world.random.random_range(0..5));
-        compare("some steps", model.steps(execution.id, from, limit).unwrap(), sqlite.steps(execution.id, from, limit).unwrap());
+        compare(
+            "some steps",
+            model.steps(execution.id, from, limit).unwrap(),
+            sqlite.steps(execution.id, from, limit).unwrap(),
+        );
         compare("execution", model.execution(execution.id).unwrap(), sqlite.execution(execution.id).unwrap());
     }
     let some = (!executions.is_empty()).then(|| executions[world.random.random_range(0..executions.len())].id);

@@ -88,14 +88,8 @@ pub struct Catalogue(&'static [Capability]);
 /// What an import name refers to.
 pub(crate) enum Found {
     Types,
-    Capability {
-        capability: &'static Capability,
-        twin: bool,
-    },
-    OtherVersion {
-        offered: String,
-        capability: Option<&'static Capability>,
-    },
+    Capability { capability: &'static Capability, twin: bool },
+    OtherVersion { offered: String, capability: Option<&'static Capability> },
     Unknown,
 }
 
@@ -130,15 +124,12 @@ impl Catalogue {
     }
 
     /// Every interface that this host offers with the capability behind it, twins included.
-    pub(crate) fn offers(
-        &self,
-    ) -> impl Iterator<Item = (String, Option<(&'static Capability, bool)>)> + use<> {
+    pub(crate) fn offers(&self) -> impl Iterator<Item = (String, Option<(&'static Capability, bool)>)> + use<> {
         let types = std::iter::once((TYPES_INTERFACE.to_owned(), None));
         types.chain(self.0.iter().flat_map(|capability| {
             let twin = (capability.kind != Kind::SendOnly)
                 .then(|| (name::twin(capability.interface), Some((capability, true))));
-            std::iter::once((capability.interface.to_owned(), Some((capability, false))))
-                .chain(twin)
+            std::iter::once((capability.interface.to_owned(), Some((capability, false)))).chain(twin)
         }))
     }
 
@@ -153,10 +144,7 @@ impl Catalogue {
                     };
                 }
                 name::Fit::OtherVersion if matches!(other, Found::Unknown) => {
-                    other = Found::OtherVersion {
-                        offered,
-                        capability: what.map(|(capability, _)| capability),
-                    };
+                    other = Found::OtherVersion { offered, capability: what.map(|(capability, _)| capability) };
                 }
                 name::Fit::OtherVersion | name::Fit::Other => {}
             }

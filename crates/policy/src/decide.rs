@@ -86,25 +86,12 @@ pub fn decide<'a>(
     let grant = policy.grants.get(capability.name);
     let path = match (*arguments, capability.has_dirs(), capability.name) {
         (Arguments::None, false, _) => {
-            return Verdict::Allow(Permit {
-                generation,
-                dir: None,
-                relative: "",
-                grant,
-            });
+            return Verdict::Allow(Permit { generation, dir: None, relative: "", grant });
         }
-        (Arguments::Read { path }, true, READ_FILE)
-        | (Arguments::Write { path, .. }, true, WRITE_FILE) => path,
+        (Arguments::Read { path }, true, READ_FILE) | (Arguments::Write { path, .. }, true, WRITE_FILE) => path,
         _ => {
-            let reason = format!(
-                "`{}` cannot be decided for these arguments",
-                capability.name
-            );
-            return deny(
-                DenialKind::Denied,
-                reason,
-                "none: this is a fault of the host".to_owned(),
-            );
+            let reason = format!("`{}` cannot be decided for these arguments", capability.name);
+            return deny(DenialKind::Denied, reason, "none: this is a fault of the host".to_owned());
         }
     };
     if path.len() > MAX_GUEST_PATH || path.as_bytes().contains(&0) {
@@ -113,27 +100,16 @@ pub fn decide<'a>(
     match grant.and_then(|grant| longest(grant, path)) {
         None => outside(capability, path),
         Some((dir, relative)) => match paths::shape(relative) {
-            Shape::File => Verdict::Allow(Permit {
-                generation,
-                dir: Some(dir),
-                relative,
-                grant,
-            }),
+            Shape::File => Verdict::Allow(Permit { generation, dir: Some(dir), relative, grant }),
             Shape::Directory => {
                 let remedy = "none: the guest has to name a file".to_owned();
-                deny(
-                    DenialKind::Invalid,
-                    format!("{} is not a plain file", quoted(path)),
-                    remedy,
-                )
+                deny(DenialKind::Invalid, format!("{} is not a plain file", quoted(path)), remedy)
             }
             Shape::Outside => {
-                let remedy = "none: no grant lets `..` lead out of its directory; the guest has to name the file directly";
-                let reason = format!(
-                    "`{}` may not follow `..` out of a directory in {}",
-                    capability.name,
-                    quoted(path)
-                );
+                let remedy =
+                    "none: no grant lets `..` lead out of its directory; the guest has to name the file directly";
+                let reason =
+                    format!("`{}` may not follow `..` out of a directory in {}", capability.name, quoted(path));
                 deny(DenialKind::Denied, reason, remedy.to_owned())
             }
         },
@@ -155,11 +131,7 @@ fn longest<'p>(grant: &Grant, path: &'p str) -> Option<(usize, &'p str)> {
 
 fn refused<'a>(policy: &SecurityPolicy, capability: &Capability) -> Verdict<'a> {
     let remedy = policy.refusal(capability, false).map(|(_, remedy)| remedy);
-    deny(
-        DenialKind::Denied,
-        format!("`{}` is not granted", capability.name),
-        remedy.unwrap_or_default(),
-    )
+    deny(DenialKind::Denied, format!("`{}` is not granted", capability.name), remedy.unwrap_or_default())
 }
 
 fn unspeakable<'a>(path: &str) -> Verdict<'a> {
@@ -168,35 +140,18 @@ fn unspeakable<'a>(path: &str) -> Verdict<'a> {
     } else {
         format!("the path {} holds a NUL character", quoted(path))
     };
-    deny(
-        DenialKind::Invalid,
-        reason,
-        "none: no policy allows such a path".to_owned(),
-    )
+    deny(DenialKind::Invalid, reason, "none: no policy allows such a path".to_owned())
 }
 
 fn outside<'a>(capability: &Capability, path: &str) -> Verdict<'a> {
     let name = capability.name;
-    let flag = if name == WRITE_FILE {
-        "--allow-write"
-    } else {
-        "--allow-read"
-    };
+    let flag = if name == WRITE_FILE { "--allow-write" } else { "--allow-read" };
     let guest = paths::parent(path).escape_debug().to_string();
-    let remedy = format!(
-        "{flag} {guest}=DIR, or in the policy file: [grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}"
-    );
-    deny(
-        DenialKind::Denied,
-        format!("`{name}` may not reach {}", quoted(path)),
-        remedy,
-    )
+    let remedy =
+        format!("{flag} {guest}=DIR, or in the policy file: [grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}");
+    deny(DenialKind::Denied, format!("`{name}` may not reach {}", quoted(path)), remedy)
 }
 
 fn deny<'a>(kind: DenialKind, reason: String, remedy: String) -> Verdict<'a> {
-    Verdict::Deny(Denial {
-        kind,
-        reason,
-        remedy,
-    })
+    Verdict::Deny(Denial { kind, reason, remedy })
 }

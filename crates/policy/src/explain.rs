@@ -23,46 +23,26 @@ impl SecurityPolicy {
         let name = capability.name;
         let (verdict, reason, key) = match decide(self, 0, capability, arguments) {
             Verdict::Deny(_) if !self.links(capability) => {
-                let reason = self
-                    .refusal(capability, false)
-                    .map(|(reason, _)| reason)
-                    .unwrap_or_default();
-                let key = if self.block.contains(name) {
-                    format!("block.{name}")
-                } else {
-                    "level".to_owned()
-                };
+                let reason = self.refusal(capability, false).map(|(reason, _)| reason).unwrap_or_default();
+                let key = if self.block.contains(name) { format!("block.{name}") } else { "level".to_owned() };
                 ("deny", reason, key)
             }
             Verdict::Deny(denial) => ("deny", denial.reason, format!("grant.{name}.dirs")),
-            Verdict::Allow(permit) => {
-                match permit.dir.and_then(|dir| permit.grant?.dirs.get(dir)) {
-                    Some(dir) => {
-                        let reason =
-                            format!("{} is granted as `{}`", dir.host.display(), dir.guest);
-                        ("allow", reason, format!("grant.{name}.dirs:{}", dir.guest))
-                    }
-                    None => {
-                        let reason = format!(
-                            "level `{}` links `{name}`, which needs no scope",
-                            self.level
-                        );
-                        ("allow", reason, "level".to_owned())
-                    }
+            Verdict::Allow(permit) => match permit.dir.and_then(|dir| permit.grant?.dirs.get(dir)) {
+                Some(dir) => {
+                    let reason = format!("{} is granted as `{}`", dir.host.display(), dir.guest);
+                    ("allow", reason, format!("grant.{name}.dirs:{}", dir.guest))
                 }
-            }
+                None => {
+                    let reason = format!("level `{}` links `{name}`, which needs no scope", self.level);
+                    ("allow", reason, "level".to_owned())
+                }
+            },
         };
         let line = self.line(&key);
-        let place = line
-            .map(|line| format!(" (line {line})"))
-            .unwrap_or_default();
+        let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
         let text = format!("{verdict} {name}: {reason}{place}");
-        Explanation {
-            verdict,
-            reason,
-            line,
-            text,
-        }
+        Explanation { verdict, reason, line, text }
     }
 
     /// The line of a key, or of the table around it: no `dirs` key, then `[grant.NAME]`.

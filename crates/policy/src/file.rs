@@ -34,18 +34,10 @@ pub struct PolicyError {
 
 /// One key of the file: its name and what reads it. They are read in this order, because limits start from
 /// those of the level.
-type TopKey = (
-    &'static str,
-    fn(&mut Reader, &Setting<'_>, &mut SecurityPolicy, &Value<'_>),
-);
+type TopKey = (&'static str, fn(&mut Reader, &Setting<'_>, &mut SecurityPolicy, &Value<'_>));
 
-const KEYS: [TopKey; 5] = [
-    ("level", level),
-    ("block", block),
-    ("async", async_guests),
-    ("limits", limits),
-    ("grant", grants::grants),
-];
+const KEYS: [TopKey; 5] =
+    [("level", level), ("block", block), ("async", async_guests), ("limits", limits), ("grant", grants::grants)];
 
 /// Keys of later versions, so that a file for one of them gets a clear answer.
 const LATER: [&str; 3] = ["rule", "capability", "wasi"];
@@ -57,31 +49,16 @@ impl SecurityPolicy {
     pub fn parse(toml: &str, base: &Path, catalogue: &Catalogue) -> Result<Self, Vec<PolicyError>> {
         if toml.len() > MAX_FILE {
             let message = format!("the file is over {MAX_FILE} bytes");
-            return Err(vec![PolicyError {
-                message,
-                span: 0..0,
-                line: 1,
-                column: 1,
-                help: None,
-            }]);
+            return Err(vec![PolicyError { message, span: 0..0, line: 1, column: 1, help: None }]);
         }
         let mut reader = Reader::new(toml);
         let mut policy = SecurityPolicy::new(Level::default());
         if let Some(root) = document(&mut reader, toml) {
-            walk(
-                &mut reader,
-                &Setting { base, catalogue },
-                &mut policy,
-                &root,
-            );
+            walk(&mut reader, &Setting { base, catalogue }, &mut policy, &root);
         }
         policy.source.lines = std::mem::take(&mut reader.lines);
         let errors = reader.into_errors(toml, MAX_ERRORS);
-        if errors.is_empty() {
-            Ok(policy)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(policy) } else { Err(errors) }
     }
 }
 
@@ -114,9 +91,7 @@ fn document<'t>(reader: &mut Reader, text: &'t str) -> Option<DeTable<'t>> {
 fn too_deep(text: &str) -> Option<Range<usize>> {
     let (mut dots, mut start) = (0, 0);
     for line in text.split('\n') {
-        dots += line
-            .rsplit_once('=')
-            .map_or(0, |(keys, _)| keys.matches('.').count());
+        dots += line.rsplit_once('=').map_or(0, |(keys, _)| keys.matches('.').count());
         if dots > MAX_KEY_DOTS {
             return Some(start..start + line.len());
         }
@@ -129,12 +104,7 @@ fn too_deep(text: &str) -> Option<Range<usize>> {
 const MAX_KEY_DOTS: usize = 1_000;
 
 /// Reads every key.
-fn walk(
-    reader: &mut Reader,
-    setting: &Setting<'_>,
-    policy: &mut SecurityPolicy,
-    root: &DeTable<'_>,
-) {
+fn walk(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy, root: &DeTable<'_>) {
     for (name, read) in KEYS {
         if let Some((key, value)) = root.get_key_value(name) {
             let faults = reader.faults();
@@ -151,10 +121,7 @@ fn walk(
     for key in root.keys() {
         let name = key.get_ref().as_ref();
         if LATER.contains(&name) {
-            let message = format!(
-                "key {} is not known to this version of Parole yet",
-                quoted(name)
-            );
+            let message = format!("key {} is not known to this version of Parole yet", quoted(name));
             reader.fault(key.span(), message, None);
         } else if !KEYS.iter().any(|(known, _)| *known == name) {
             reader.unknown_key("", key, &KEYS.map(|(known, _)| known));
@@ -175,12 +142,7 @@ fn level(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, valu
     }
 }
 
-fn block(
-    reader: &mut Reader,
-    setting: &Setting<'_>,
-    policy: &mut SecurityPolicy,
-    value: &Value<'_>,
-) {
+fn block(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
     let Some(list) = reader.list("block", value) else {
         return;
     };
@@ -195,12 +157,7 @@ fn block(
     }
 }
 
-fn async_guests(
-    reader: &mut Reader,
-    _: &Setting<'_>,
-    policy: &mut SecurityPolicy,
-    value: &Value<'_>,
-) {
+fn async_guests(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
     policy.async_guests = reader.flag("async", value).unwrap_or(false);
 }
 
@@ -209,10 +166,7 @@ fn limits(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, val
         return;
     };
     for (key, value) in table.iter() {
-        let Some(known) = LimitKey::ALL
-            .iter()
-            .find(|known| known.name == key.get_ref())
-        else {
+        let Some(known) = LimitKey::ALL.iter().find(|known| known.name == key.get_ref()) else {
             let valid: Vec<&str> = LimitKey::ALL.iter().map(|known| known.name).collect();
             reader.unknown_key("limits", key, &valid);
             continue;

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use crate::nearest::{help, quoted};
 use crate::reader::{Key, Reader, Value};
-use crate::{
-    Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, SecurityPolicy, Unit,
-    paths,
-};
+use crate::{Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, SecurityPolicy, Unit, paths};
 
 /// Capabilities that later versions of Parole define, so that a file for one of them gets a clear answer.
 const LATER: [&str; 3] = ["fetch", "websocket", "query"];
@@ -28,30 +25,18 @@ pub(crate) fn capability(
     let found = setting.catalogue.by_name(name);
     if found.is_none() {
         if LATER.contains(&name) {
-            let message = format!(
-                "capability {} is not known to this version of Parole yet",
-                quoted(name)
-            );
+            let message = format!("capability {} is not known to this version of Parole yet", quoted(name));
             reader.fault(span, message, None);
         } else {
             let valid: Vec<&str> = setting.catalogue.names().collect();
-            reader.fault(
-                span,
-                format!("unknown capability {}", quoted(name)),
-                Some(help(name, &valid)),
-            );
+            reader.fault(span, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)));
         }
     }
     found
 }
 
 /// `[grant]`: one table for each capability.
-pub(crate) fn grants(
-    reader: &mut Reader,
-    setting: &Setting<'_>,
-    policy: &mut SecurityPolicy,
-    value: &Value<'_>,
-) {
+pub(crate) fn grants(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
     let Some(table) = reader.table("grant", value) else {
         return;
     };
@@ -62,8 +47,7 @@ pub(crate) fn grants(
         };
         reader.mark(format!("grant.{name}"), &key.span());
         if capability.grant_keys.is_empty() {
-            let message =
-                format!("grant.{name}: `{name}` takes no grant; its level and `block` decide");
+            let message = format!("grant.{name}: `{name}` takes no grant; its level and `block` decide");
             reader.fault(key.span(), message, None);
         } else if let Some(grant) = grant(reader, setting, capability, value) {
             policy.grants.insert(capability.name.to_owned(), grant);
@@ -72,25 +56,12 @@ pub(crate) fn grants(
 }
 
 /// `[grant.NAME]`.
-fn grant(
-    reader: &mut Reader,
-    setting: &Setting<'_>,
-    capability: &Capability,
-    value: &Value<'_>,
-) -> Option<Grant> {
+fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Capability, value: &Value<'_>) -> Option<Grant> {
     let place = format!("grant.{}", capability.name);
     let mut grant = Grant::of(capability.name, capability.default_timeout);
     for (key, value) in reader.table(&place, value)?.iter() {
-        let Some(known) = capability
-            .grant_keys
-            .iter()
-            .find(|known| known.as_str() == key.get_ref())
-        else {
-            let valid: Vec<&str> = capability
-                .grant_keys
-                .iter()
-                .map(|key| key.as_str())
-                .collect();
+        let Some(known) = capability.grant_keys.iter().find(|known| known.as_str() == key.get_ref()) else {
+            let valid: Vec<&str> = capability.grant_keys.iter().map(|key| key.as_str()).collect();
             reader.unknown_key(&place, key, &valid);
             continue;
         };
@@ -105,9 +76,7 @@ fn grant(
             GrantKey::MaxBytes => sized(&mut grant.max_bytes, Unit::Bytes, MAX_BYTES),
             GrantKey::Quota => sized(&mut grant.quota, Unit::Bytes, MAX_QUOTA),
             GrantKey::MaxFiles => sized(&mut grant.max_files, Unit::Count, MAX_FILES),
-            GrantKey::TimeoutMs => {
-                grant.timeout = reader.timeout(&here, value).unwrap_or(grant.timeout)
-            }
+            GrantKey::TimeoutMs => grant.timeout = reader.timeout(&here, value).unwrap_or(grant.timeout),
             GrantKey::Dirs => dirs(reader, setting, &mut grant, &here, value),
         }
     }
@@ -115,13 +84,7 @@ fn grant(
 }
 
 /// `dirs = { "/guest" = "host" }`.
-fn dirs(
-    reader: &mut Reader,
-    setting: &Setting<'_>,
-    grant: &mut Grant,
-    place: &str,
-    value: &Value<'_>,
-) {
+fn dirs(reader: &mut Reader, setting: &Setting<'_>, grant: &mut Grant, place: &str, value: &Value<'_>) {
     let Some(table) = reader.table(place, value) else {
         return;
     };
@@ -129,10 +92,7 @@ fn dirs(
     in_order.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in in_order {
         let guest = key.get_ref();
-        let Some(text) = reader.text(
-            &format!("{place}.{}", quoted(guest).trim_matches('`')),
-            value,
-        ) else {
+        let Some(text) = reader.text(&format!("{place}.{}", quoted(guest).trim_matches('`')), value) else {
             continue;
         };
         match paths::host(setting.base, text) {
@@ -158,25 +118,17 @@ fn guest_help(guest: &str) -> Option<String> {
     } else {
         format!("/{guest}")
     };
-    paths::mount(&rooted)
-        .ok()
-        .map(|rooted| format!("write \"{}\"", rooted.escape_debug()))
+    paths::mount(&rooted).ok().map(|rooted| format!("write \"{}\"", rooted.escape_debug()))
 }
 
 /// Refuses grants that the file's own level or block list excludes.
-pub(crate) fn excluded(
-    reader: &mut Reader,
-    setting: &Setting<'_>,
-    policy: &SecurityPolicy,
-    value: &Value<'_>,
-) {
+pub(crate) fn excluded(reader: &mut Reader, setting: &Setting<'_>, policy: &SecurityPolicy, value: &Value<'_>) {
     let toml::de::DeValue::Table(table) = value.get_ref() else {
         return;
     };
     for key in table.keys() {
         let capability = setting.catalogue.by_name(key.get_ref());
-        let Some(capability) = capability.filter(|capability| !capability.grant_keys.is_empty())
-        else {
+        let Some(capability) = capability.filter(|capability| !capability.grant_keys.is_empty()) else {
             continue;
         };
         if let Some(why) = policy.excludes(capability, "this file") {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::nearest::{help, quoted};
 use crate::{
-    Capability, Catalogue, DirGrant, Grant, GrantKey, Level, LimitKey, Limits, READ_FILE,
-    SecurityPolicy, Timeout, WRITE_FILE, paths,
+    Capability, Catalogue, DirGrant, Grant, GrantKey, Level, LimitKey, Limits, READ_FILE, SecurityPolicy, Timeout,
+    WRITE_FILE, paths,
 };
 
 /// The flags of `parole run` that a policy is made of, as they were typed.
@@ -39,40 +39,19 @@ pub struct FlagError {
 
 impl FlagError {
     fn new(flag: &str, asked: &str, message: impl Into<String>, help: Option<String>) -> Self {
-        FlagError {
-            flag: flag.to_owned(),
-            asked: asked.to_owned(),
-            message: message.into(),
-            help,
-        }
+        FlagError { flag: flag.to_owned(), asked: asked.to_owned(), message: message.into(), help }
     }
 
     fn widens(flag: &str, asked: &str, has: &str) -> Self {
         let help = "flags only narrow a policy file; change the file instead";
-        FlagError::new(
-            flag,
-            asked,
-            format!("the policy file has {has}"),
-            Some(help.to_owned()),
-        )
+        FlagError::new(flag, asked, format!("the policy file has {has}"), Some(help.to_owned()))
     }
 
     /// A directory that lies in none of those that the file grants.
     pub(crate) fn outside(capability: &str, asked: &str, granted: &[DirGrant]) -> Self {
-        let flag = if capability == WRITE_FILE {
-            "--allow-write"
-        } else {
-            "--allow-read"
-        };
-        let list: Vec<String> = granted
-            .iter()
-            .map(|dir| quoted(&dir.host.to_string_lossy()))
-            .collect();
-        let has = if list.is_empty() {
-            "no directories".to_owned()
-        } else {
-            list.join(", ")
-        };
+        let flag = if capability == WRITE_FILE { "--allow-write" } else { "--allow-read" };
+        let list: Vec<String> = granted.iter().map(|dir| quoted(&dir.host.to_string_lossy())).collect();
+        let has = if list.is_empty() { "no directories".to_owned() } else { list.join(", ") };
         FlagError::widens(flag, asked, &format!("{has} for `{capability}`"))
     }
 }
@@ -99,35 +78,17 @@ impl SecurityPolicy {
     /// `--allow-read` and `--allow-write` replace the file's directories by some that lie in them. A limit that
     /// the file names stays; the others become those of the lower level. Directories are compared as text: see
     /// [`SecurityPolicy::stays_within`].
-    pub fn narrow(
-        self,
-        flags: &Flags,
-        cwd: &Path,
-        catalogue: &Catalogue,
-    ) -> Result<Self, FlagError> {
+    pub fn narrow(self, flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
         let mut policy = self.clone();
         if let Some(level) = flags.level {
             if level > policy.level {
-                return Err(FlagError::widens(
-                    "--level",
-                    level.as_str(),
-                    &format!("level `{}`", policy.level),
-                ));
+                return Err(FlagError::widens("--level", level.as_str(), &format!("level `{}`", policy.level)));
             }
             policy.lower(level);
         }
         policy.add_blocks(flags, catalogue)?;
-        let links = |name: &String| {
-            catalogue
-                .by_name(name)
-                .is_some_and(|capability| policy.links(capability))
-        };
-        let kept: Vec<String> = policy
-            .grants
-            .keys()
-            .filter(|name| links(name))
-            .cloned()
-            .collect();
+        let links = |name: &String| catalogue.by_name(name).is_some_and(|capability| policy.links(capability));
+        let kept: Vec<String> = policy.grants.keys().filter(|name| links(name)).cloned().collect();
         policy.grants.retain(|name, _| kept.contains(name));
         for (flag, name, dirs) in scopes(flags) {
             policy.set_dirs(flag, name, dirs, cwd, catalogue)?;
@@ -137,11 +98,7 @@ impl SecurityPolicy {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
             let has = self.timeout_of(capability);
             if timeout > has {
-                return Err(FlagError::widens(
-                    "--timeout",
-                    asked,
-                    &format!("{has} for `{}`", capability.name),
-                ));
+                return Err(FlagError::widens("--timeout", asked, &format!("{has} for `{}`", capability.name)));
             }
             policy = policy.timeout(capability.name, timeout);
         }
@@ -150,10 +107,7 @@ impl SecurityPolicy {
 
     fn lower(&mut self, level: Level) {
         let defaults = Limits::of(level);
-        for key in LimitKey::ALL
-            .iter()
-            .filter(|key| !self.source.own_limits.contains(key.name))
-        {
+        for key in LimitKey::ALL.iter().filter(|key| !self.source.own_limits.contains(key.name)) {
             let least = key.get(&self.limits).min(key.get(&defaults));
             key.set(&mut self.limits, least);
         }
@@ -195,38 +149,21 @@ impl SecurityPolicy {
             grant.add(&guest, host).map_err(bad)?;
         }
         let (scope, entries) = (format!("grant.{name}.dirs"), format!("grant.{name}.dirs:"));
-        self.source
-            .lines
-            .retain(|key, _| *key != scope && !key.starts_with(&entries));
+        self.source.lines.retain(|key, _| *key != scope && !key.starts_with(&entries));
         Ok(())
     }
 
-    fn timeout_flag(
-        &self,
-        asked: &str,
-        catalogue: &Catalogue,
-    ) -> Result<(&'static Capability, Timeout), FlagError> {
+    fn timeout_flag(&self, asked: &str, catalogue: &Catalogue) -> Result<(&'static Capability, Timeout), FlagError> {
         let bad = |message: String| {
-            FlagError::new(
-                "--timeout",
-                asked,
-                message,
-                Some("write CAP=DURATION, as in input=5m".to_owned()),
-            )
+            FlagError::new("--timeout", asked, message, Some("write CAP=DURATION, as in input=5m".to_owned()))
         };
-        let (name, duration) = asked
-            .split_once('=')
-            .ok_or_else(|| bad("there is no `=` in it".to_owned()))?;
+        let (name, duration) = asked.split_once('=').ok_or_else(|| bad("there is no `=` in it".to_owned()))?;
         let capability = known("--timeout", asked, name, catalogue)?;
         if !capability.takes(GrantKey::TimeoutMs) {
-            return Err(bad(format!(
-                "`{name}` makes no promises, so it has no timeout"
-            )));
+            return Err(bad(format!("`{name}` makes no promises, so it has no timeout")));
         }
         self.must_link("--timeout", asked, capability)?;
-        let timeout = duration
-            .parse()
-            .map_err(|error: crate::BadDuration| bad(error.to_string()))?;
+        let timeout = duration.parse().map_err(|error: crate::BadDuration| bad(error.to_string()))?;
         Ok((capability, timeout))
     }
 
@@ -240,26 +177,13 @@ impl SecurityPolicy {
 
 /// The flags that name directories, with the capability that each is about.
 fn scopes(flags: &Flags) -> [(&'static str, &'static str, &[String]); 2] {
-    [
-        ("--allow-read", READ_FILE, &flags.allow_read),
-        ("--allow-write", WRITE_FILE, &flags.allow_write),
-    ]
+    [("--allow-read", READ_FILE, &flags.allow_read), ("--allow-write", WRITE_FILE, &flags.allow_write)]
 }
 
-fn known(
-    flag: &str,
-    asked: &str,
-    name: &str,
-    catalogue: &Catalogue,
-) -> Result<&'static Capability, FlagError> {
+fn known(flag: &str, asked: &str, name: &str, catalogue: &Catalogue) -> Result<&'static Capability, FlagError> {
     catalogue.by_name(name).ok_or_else(|| {
         let valid: Vec<&str> = catalogue.names().collect();
-        FlagError::new(
-            flag,
-            asked,
-            format!("unknown capability {}", quoted(name)),
-            Some(help(name, &valid)),
-        )
+        FlagError::new(flag, asked, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)))
     })
 }
 
@@ -267,14 +191,9 @@ fn known(
 /// in its name needs GUEST.
 fn guest_and_host<'f>(flag: &str, asked: &'f str) -> Result<(String, &'f str), FlagError> {
     if let Some((guest, host)) = asked.split_once('=') {
-        let help = || {
-            Some(format!(
-                "write /{asked}, or /GUEST=DIR if the directory's name holds `=`"
-            ))
-        };
+        let help = || Some(format!("write /{asked}, or /GUEST=DIR if the directory's name holds `=`"));
         let help = if guest.starts_with('/') { None } else { help() };
-        let guest =
-            paths::mount(guest).map_err(|message| FlagError::new(flag, asked, message, help))?;
+        let guest = paths::mount(guest).map_err(|message| FlagError::new(flag, asked, message, help))?;
         return Ok((guest, host));
     }
     let rooted = paths::mount(&format!("/{asked}"));
@@ -282,12 +201,7 @@ fn guest_and_host<'f>(flag: &str, asked: &'f str) -> Result<(String, &'f str), F
         Ok(guest) => Ok((guest, asked)),
         Err(message) if asked.split('/').any(|part| part == "..") => {
             let message = format!("{message}, so its place for the guest is not clear");
-            Err(FlagError::new(
-                flag,
-                asked,
-                message,
-                Some(format!("write GUEST=DIR, as in /data={asked}")),
-            ))
+            Err(FlagError::new(flag, asked, message, Some(format!("write GUEST=DIR, as in /data={asked}"))))
         }
         Err(message) => Err(FlagError::new(flag, asked, message, None)),
     }

@@ -69,10 +69,7 @@ impl Grant {
         if self.dirs.len() >= MAX_DIRS {
             return Err(format!("a grant may have {MAX_DIRS} directories at most"));
         }
-        match self
-            .dirs
-            .binary_search_by(|dir| dir.guest.as_str().cmp(&guest))
-        {
+        match self.dirs.binary_search_by(|dir| dir.guest.as_str().cmp(&guest)) {
             Ok(_) => Err(format!("guest path {} is granted twice", quoted(&guest))),
             Err(place) => {
                 self.dirs.insert(place, DirGrant { guest, host });

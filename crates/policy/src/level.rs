@@ -10,9 +10,7 @@ use crate::{Capability, Catalogue, Limits, nearest};
 /// How far a guest is trusted: `sandbox < restricted < standard < trusted < unrestricted`.
 ///
 /// Levels are cumulative: each links what the ones below it link. `unrestricted` is all that is *defined*.
-#[derive(
-    Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Output only.
@@ -30,13 +28,8 @@ pub enum Level {
 
 impl Level {
     /// Every level, lowest first.
-    pub const ALL: [Level; 5] = [
-        Level::Sandbox,
-        Level::Restricted,
-        Level::Standard,
-        Level::Trusted,
-        Level::Unrestricted,
-    ];
+    pub const ALL: [Level; 5] =
+        [Level::Sandbox, Level::Restricted, Level::Standard, Level::Trusted, Level::Unrestricted];
 
     /// The level as a policy file and the command line spell it.
     pub const fn as_str(self) -> &'static str {
@@ -104,10 +97,7 @@ pub struct LevelRow {
 pub fn levels(catalogue: &Catalogue) -> Vec<LevelRow> {
     let row = |level| LevelRow {
         level,
-        adds: catalogue
-            .iter()
-            .filter(|capability| capability.level == level)
-            .collect(),
+        adds: catalogue.iter().filter(|capability| capability.level == level).collect(),
         limits: Limits::of(level),
     };
     Level::ALL.into_iter().map(row).collect()

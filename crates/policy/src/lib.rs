@@ -34,16 +34,14 @@ mod policy;
 mod reader;
 mod timeout;
 
-pub use capability::{
-    Capability, Catalogue, GrantKey, Kind, READ_FILE, TYPES_INTERFACE, WRITE_FILE,
-};
+pub use capability::{Capability, Catalogue, GrantKey, Kind, READ_FILE, TYPES_INTERFACE, WRITE_FILE};
 pub use decide::{Arguments, Denial, DenialKind, Permit, Verdict, decide};
 pub use explain::Explanation;
 pub use file::{MAX_ERRORS, MAX_FILE, PolicyError};
 pub use flags::{FlagError, Flags};
 pub use grant::{
-    DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, DEFAULT_QUOTA, DirGrant, Grant, HOST_TIMEOUT, MAX_BYTES,
-    MAX_DIRS, MAX_FILES, MAX_QUOTA,
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, DEFAULT_QUOTA, DirGrant, Grant, HOST_TIMEOUT, MAX_BYTES, MAX_DIRS, MAX_FILES,
+    MAX_QUOTA,
 };
 pub use level::{Level, LevelRow, UnknownLevel, levels};
 pub use limits::{LimitKey, Limits, Unit, parse_size, size_text};

@@ -53,17 +53,8 @@ impl Limits {
         };
         match level {
             Level::Sandbox => sandbox,
-            Level::Restricted => Limits {
-                cpu_ms: 5_000,
-                wall_ms: 30_000,
-                ..sandbox
-            },
-            Level::Standard => Limits {
-                cpu_ms: 10_000,
-                wall_ms: 60_000,
-                arguments: 16 * MIB,
-                ..sandbox
-            },
+            Level::Restricted => Limits { cpu_ms: 5_000, wall_ms: 30_000, ..sandbox },
+            Level::Standard => Limits { cpu_ms: 10_000, wall_ms: 60_000, arguments: 16 * MIB, ..sandbox },
             Level::Trusted => Limits {
                 cpu_ms: 60_000,
                 wall_ms: 300_000,
@@ -129,60 +120,15 @@ pub struct LimitKey {
 impl LimitKey {
     /// Every key of `[limits]`, in the order of [`Limits`].
     pub const ALL: &'static [LimitKey] = &[
-        LimitKey {
-            name: "cpu_ms",
-            unit: Unit::Ms,
-            range: 1..=MAX_CPU_MS,
-            slot: |l| &mut l.cpu_ms,
-        },
-        LimitKey {
-            name: "wall_ms",
-            unit: Unit::Ms,
-            range: 1..=MAX_WALL_MS,
-            slot: |l| &mut l.wall_ms,
-        },
-        LimitKey {
-            name: "memory",
-            unit: Unit::Bytes,
-            range: 1..=MAX_MEMORY,
-            slot: |l| &mut l.memory,
-        },
-        LimitKey {
-            name: "tables",
-            unit: Unit::Count,
-            range: 0..=MAX_TABLES,
-            slot: |l| &mut l.tables,
-        },
-        LimitKey {
-            name: "arguments",
-            unit: Unit::Bytes,
-            range: 0..=MAX_ARGUMENTS,
-            slot: |l| &mut l.arguments,
-        },
-        LimitKey {
-            name: "handles",
-            unit: Unit::Count,
-            range: 0..=MAX_HANDLES,
-            slot: |l| &mut l.handles,
-        },
-        LimitKey {
-            name: "output",
-            unit: Unit::Bytes,
-            range: 0..=MAX_OUTPUT,
-            slot: |l| &mut l.output,
-        },
-        LimitKey {
-            name: "promises",
-            unit: Unit::Count,
-            range: 0..=MAX_PROMISES,
-            slot: |l| &mut l.promises,
-        },
-        LimitKey {
-            name: "journal",
-            unit: Unit::Bytes,
-            range: 1..=MAX_JOURNAL,
-            slot: |l| &mut l.journal,
-        },
+        LimitKey { name: "cpu_ms", unit: Unit::Ms, range: 1..=MAX_CPU_MS, slot: |l| &mut l.cpu_ms },
+        LimitKey { name: "wall_ms", unit: Unit::Ms, range: 1..=MAX_WALL_MS, slot: |l| &mut l.wall_ms },
+        LimitKey { name: "memory", unit: Unit::Bytes, range: 1..=MAX_MEMORY, slot: |l| &mut l.memory },
+        LimitKey { name: "tables", unit: Unit::Count, range: 0..=MAX_TABLES, slot: |l| &mut l.tables },
+        LimitKey { name: "arguments", unit: Unit::Bytes, range: 0..=MAX_ARGUMENTS, slot: |l| &mut l.arguments },
+        LimitKey { name: "handles", unit: Unit::Count, range: 0..=MAX_HANDLES, slot: |l| &mut l.handles },
+        LimitKey { name: "output", unit: Unit::Bytes, range: 0..=MAX_OUTPUT, slot: |l| &mut l.output },
+        LimitKey { name: "promises", unit: Unit::Count, range: 0..=MAX_PROMISES, slot: |l| &mut l.promises },
+        LimitKey { name: "journal", unit: Unit::Bytes, range: 1..=MAX_JOURNAL, slot: |l| &mut l.journal },
         LimitKey {
             name: "park_after_ms",
             unit: Unit::Ms,
@@ -235,9 +181,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 /// A number of bytes in the greatest unit that fits it exactly: `64MiB`, `1500B`.
 pub fn size_text(bytes: u64) -> String {
-    let unit = SIZES
-        .iter()
-        .find(|(_, size)| bytes != 0 && bytes.is_multiple_of(*size));
+    let unit = SIZES.iter().find(|(_, size)| bytes != 0 && bytes.is_multiple_of(*size));
     let (unit, size) = unit.copied().unwrap_or(("B", 1));
     format!("{}{unit}", bytes / size)
 }

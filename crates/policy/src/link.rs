@@ -37,12 +37,7 @@ impl SecurityPolicy {
     pub fn link(&self, import: &str, catalogue: &Catalogue) -> Link {
         let denied = |capability: Option<&Capability>, reason: String, remedy: Option<String>| {
             let capability = capability.map(|capability| capability.name.to_owned());
-            Link::Denied(LinkDenial {
-                import: import.to_owned(),
-                capability,
-                reason,
-                remedy,
-            })
+            Link::Denied(LinkDenial { import: import.to_owned(), capability, reason, remedy })
         };
         match catalogue.find(import) {
             Found::Types => Link::Types,
@@ -50,32 +45,16 @@ impl SecurityPolicy {
                 None => Link::Granted(capability),
                 Some((reason, remedy)) => denied(Some(capability), reason, Some(remedy)),
             },
-            Found::OtherVersion {
-                offered,
-                capability,
-            } => {
-                let reason = format!(
-                    "{} does not match {}, the version that this host has",
-                    quoted(import),
-                    quoted(&offered)
-                );
-                denied(
-                    capability,
-                    reason,
-                    Some(format!("build the guest against {offered}")),
-                )
+            Found::OtherVersion { offered, capability } => {
+                let reason =
+                    format!("{} does not match {}, the version that this host has", quoted(import), quoted(&offered));
+                denied(capability, reason, Some(format!("build the guest against {offered}")))
             }
             Found::Unknown => {
                 let offers: Vec<String> = catalogue.offers().map(|(offered, _)| offered).collect();
                 let near = nearest_interface(import, &offers);
-                let near = near
-                    .map(|near| format!(" (the nearest is {})", quoted(near)))
-                    .unwrap_or_default();
-                denied(
-                    None,
-                    format!("no capability is defined for {}{near}", quoted(import)),
-                    None,
-                )
+                let near = near.map(|near| format!(" (the nearest is {})", quoted(near))).unwrap_or_default();
+                denied(None, format!("no capability is defined for {}{near}", quoted(import)), None)
             }
         }
     }
@@ -84,19 +63,12 @@ impl SecurityPolicy {
     pub(crate) fn refusal(&self, capability: &Capability, twin: bool) -> Option<(String, String)> {
         let name = capability.name;
         if let Some(fault) = self.fault() {
-            Some((
-                format!("this policy is not valid: {fault}"),
-                "correct the policy".to_owned(),
-            ))
+            Some((format!("this policy is not valid: {fault}"), "correct the policy".to_owned()))
         } else if self.block.contains(name) {
-            Some((
-                format!("`{name}` is in the block list"),
-                format!("remove `{name}` from `block` (or from --block)"),
-            ))
+            Some((format!("`{name}` is in the block list"), format!("remove `{name}` from `block` (or from --block)")))
         } else if capability.level > self.level {
             let (needs, has) = (capability.level, self.level);
-            let reason =
-                format!("`{name}` needs level `{needs}` or higher; this policy has `{has}`");
+            let reason = format!("`{name}` needs level `{needs}` or higher; this policy has `{has}`");
             Some((reason, format!("level = \"{needs}\"  (or --level {needs})")))
         } else if twin && !self.async_guests {
             Some((
@@ -115,11 +87,7 @@ fn nearest_interface<'a>(import: &str, offers: &'a [String]) -> Option<&'a str> 
     let near = |offer: &&String| {
         offer.split_once('/').is_some_and(|(offered, name)| {
             nearest(package, [offered]).is_some()
-                && nearest(
-                    crate::name::split(interface).0,
-                    [crate::name::split(name).0],
-                )
-                .is_some()
+                && nearest(crate::name::split(interface).0, [crate::name::split(name).0]).is_some()
         })
     };
     let near: Vec<&str> = offers.iter().filter(near).map(String::as_str).collect();

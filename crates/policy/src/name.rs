@@ -51,9 +51,7 @@ fn track(version: &str) -> Option<(u64, u64)> {
         Some((numbers, build)) => (numbers, Some(build)),
         None => (version, None),
     };
-    let identifier = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
+    let identifier = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if !build.is_none_or(|build| build.split('.').all(identifier)) {
         return None;
     }
@@ -114,11 +112,7 @@ mod tests {
         ];
         for (have, want, same) in rows {
             let fit = fit(&format!("a:b/c@{have}"), &format!("a:b/c@{want}"));
-            assert_eq!(
-                fit,
-                if same { Fit::Same } else { Fit::OtherVersion },
-                "{have} for {want}"
-            );
+            assert_eq!(fit, if same { Fit::Same } else { Fit::OtherVersion }, "{have} for {want}");
         }
         assert_eq!(fit("a:b/c@0.1.0", "a:b/c"), Fit::OtherVersion);
         assert_eq!(fit("a:b/c", "a:b/c@0.1.0"), Fit::OtherVersion);

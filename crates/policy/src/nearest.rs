@@ -3,10 +3,7 @@
 /// The candidate that `given` was most likely meant to be, or `None` when nothing is close.
 ///
 /// Case, `-` and `_` are looked past first, so `Read-File` finds `read_file`; a beginning (`wall`) is near too.
-pub(crate) fn nearest<'a>(
-    given: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if given.len() > MAX_WORD {
         return None;
     }
@@ -17,11 +14,7 @@ pub(crate) fn nearest<'a>(
         .map(|candidate| {
             let folded = fold(candidate);
             let begins = given.len() > 2 && folded.starts_with(&given);
-            let distance = if begins {
-                1
-            } else {
-                strsim::damerau_levenshtein(&given, &folded)
-            };
+            let distance = if begins { 1 } else { strsim::damerau_levenshtein(&given, &folded) };
             (distance, candidate)
         })
         .filter(|(distance, _)| *distance <= room)
@@ -46,12 +39,7 @@ pub(crate) fn help(given: &str, valid: &[&str]) -> String {
 
 /// A word of a file or a guest as it may stand in a message: short and on one line.
 pub(crate) fn quoted(word: &str) -> String {
-    let mut text: String = word
-        .chars()
-        .take(MAX_QUOTED)
-        .collect::<String>()
-        .escape_debug()
-        .to_string();
+    let mut text: String = word.chars().take(MAX_QUOTED).collect::<String>().escape_debug().to_string();
     if word.chars().nth(MAX_QUOTED).is_some() {
         text.push('…');
     }

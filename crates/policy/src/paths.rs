@@ -63,11 +63,7 @@ pub(crate) fn shape(relative: &str) -> Shape {
         }
         rest = after;
     }
-    if named && rest.is_empty() {
-        Shape::File
-    } else {
-        Shape::Directory
-    }
+    if named && rest.is_empty() { Shape::File } else { Shape::Directory }
 }
 
 /// A guest path for a mount in its one spelling (`/`, `/data/in`), or what is wrong with it.
@@ -76,16 +72,10 @@ pub(crate) fn mount(guest: &str) -> Result<String, String> {
         return Err(format!("guest path {} must start with `/`", quoted(guest)));
     }
     if guest.contains('\0') {
-        return Err(format!(
-            "guest path {} holds a NUL character",
-            quoted(guest)
-        ));
+        return Err(format!("guest path {} holds a NUL character", quoted(guest)));
     }
     if guest.len() > MAX_GUEST_PATH {
-        return Err(format!(
-            "guest path {} is over {MAX_GUEST_PATH} bytes",
-            quoted(guest)
-        ));
+        return Err(format!("guest path {} is over {MAX_GUEST_PATH} bytes", quoted(guest)));
     }
     let (mut rest, mut normal) = (guest, String::new());
     while let Some((component, after)) = next_component(rest) {
@@ -96,11 +86,7 @@ pub(crate) fn mount(guest: &str) -> Result<String, String> {
         normal.push_str(component);
         rest = after;
     }
-    Ok(if normal.is_empty() {
-        "/".to_owned()
-    } else {
-        normal
-    })
+    Ok(if normal.is_empty() { "/".to_owned() } else { normal })
 }
 
 /// The directory of a guest path that no mount holds, for a remedy: `/etc/passwd` → `/etc`.
@@ -129,23 +115,14 @@ pub(crate) fn host(base: &Path, text: &str) -> Result<PathBuf, String> {
         return Err(format!("host path {} holds a NUL character", quoted(text)));
     }
     if text.len() > MAX_HOST_PATH {
-        return Err(format!(
-            "host path {} is over {MAX_HOST_PATH} bytes",
-            quoted(text)
-        ));
+        return Err(format!("host path {} is over {MAX_HOST_PATH} bytes", quoted(text)));
     }
     let path = plain(&base.join(text));
     if !path.is_absolute() {
-        return Err(format!(
-            "host path {} is relative to a directory that is not absolute",
-            quoted(text)
-        ));
+        return Err(format!("host path {} is relative to a directory that is not absolute", quoted(text)));
     }
     if path.to_str().is_none() {
-        return Err(format!(
-            "host path {} is in a directory whose name is not UTF-8",
-            quoted(text)
-        ));
+        return Err(format!("host path {} is in a directory whose name is not UTF-8", quoted(text)));
     }
     Ok(path)
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, Catalogue, DirGrant, FlagError, Grant, HOST_TIMEOUT, Level, LimitKey, Limits,
-    READ_FILE, Timeout, WRITE_FILE, paths,
+    Capability, Catalogue, DirGrant, FlagError, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, READ_FILE, Timeout,
+    WRITE_FILE, paths,
 };
 
 /// What one guest may do.
@@ -110,9 +110,7 @@ impl SecurityPolicy {
     #[must_use]
     pub fn timeout(mut self, capability: &str, timeout: Timeout) -> Self {
         let grant = self.grants.entry(capability.to_owned());
-        grant
-            .or_insert_with(|| Grant::of(capability, timeout))
-            .timeout = timeout;
+        grant.or_insert_with(|| Grant::of(capability, timeout)).timeout = timeout;
         self
     }
 
@@ -141,21 +139,14 @@ impl SecurityPolicy {
     /// not in the catalogue, grants that its own level or block list excludes.
     pub fn validate(&self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
         let mut faults = self.faults.clone();
-        let unknown =
-            |name: &String| format!("unknown capability {}", crate::nearest::quoted(name));
-        faults.extend(
-            self.block
-                .iter()
-                .filter(|name| catalogue.by_name(name).is_none())
-                .map(unknown),
-        );
+        let unknown = |name: &String| format!("unknown capability {}", crate::nearest::quoted(name));
+        faults.extend(self.block.iter().filter(|name| catalogue.by_name(name).is_none()).map(unknown));
         for (name, grant) in &self.grants {
             match catalogue.by_name(name) {
                 None => faults.push(unknown(name)),
-                Some(capability) => faults.extend(
-                    self.excludes(capability, "this policy")
-                        .map(|why| format!("grant.{name}: {why}")),
-                ),
+                Some(capability) => {
+                    faults.extend(self.excludes(capability, "this policy").map(|why| format!("grant.{name}: {why}")))
+                }
             }
             for dir in &grant.dirs {
                 let normal = paths::mount(&dir.guest).is_ok_and(|guest| guest == dir.guest);
@@ -167,11 +158,7 @@ impl SecurityPolicy {
                 }
             }
         }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// The first thing that was wrong when it was put together; such a policy allows nothing.
@@ -185,10 +172,7 @@ impl SecurityPolicy {
         if self.block.contains(name) {
             Some(format!("`{name}` is in the block list of {this}"))
         } else if capability.level > self.level {
-            Some(format!(
-                "`{name}` needs level `{}`; {this} has `{}`",
-                capability.level, self.level
-            ))
+            Some(format!("`{name}` needs level `{}`; {this} has `{}`", capability.level, self.level))
         } else {
             None
         }
@@ -196,42 +180,26 @@ impl SecurityPolicy {
 
     /// Whether level and block list let a guest link this capability.
     pub fn links(&self, capability: &Capability) -> bool {
-        self.faults.is_empty()
-            && capability.level <= self.level
-            && !self.block.contains(capability.name)
+        self.faults.is_empty() && capability.level <= self.level && !self.block.contains(capability.name)
     }
 
     /// When the promises of a capability expire under this policy.
     pub fn timeout_of(&self, capability: &Capability) -> Timeout {
-        self.grants
-            .get(capability.name)
-            .map_or(capability.default_timeout, |grant| grant.timeout)
+        self.grants.get(capability.name).map_or(capability.default_timeout, |grant| grant.timeout)
     }
 
     /// The capabilities that link but reach nothing, because what they may reach is an empty list. Announced
     /// before the start.
     pub fn empty_scopes(&self, catalogue: &Catalogue) -> Vec<&'static str> {
-        let empty = |name| {
-            self.grants
-                .get(name)
-                .is_none_or(|grant| grant.dirs.is_empty())
-        };
-        let linked = catalogue
-            .iter()
-            .filter(|capability| capability.has_dirs() && self.links(capability));
-        linked
-            .map(|capability| capability.name)
-            .filter(|name| empty(*name))
-            .collect()
+        let empty = |name| self.grants.get(name).is_none_or(|grant| grant.dirs.is_empty());
+        let linked = catalogue.iter().filter(|capability| capability.has_dirs() && self.links(capability));
+        linked.map(|capability| capability.name).filter(|name| empty(*name)).collect()
     }
 
     /// The first granted directory that contains or lies in a protected path. Each protected path has a label
     /// for messages ("the state directory"). Paths are compared by component: make them canonical first.
     pub fn overlap(&self, protected: &[(&str, &Path)]) -> Option<Overlap> {
-        let dirs = self
-            .grants
-            .iter()
-            .flat_map(|(name, grant)| grant.dirs.iter().map(move |dir| (name, dir)));
+        let dirs = self.grants.iter().flat_map(|(name, grant)| grant.dirs.iter().map(move |dir| (name, dir)));
         dirs.flat_map(|dir| protected.iter().map(move |path| (dir, path)))
             .find(|((_, dir), (_, path))| dir.host.starts_with(path) || path.starts_with(&dir.host))
             .map(|((name, dir), (label, path))| Overlap {
@@ -251,11 +219,7 @@ impl SecurityPolicy {
             let wide = wider.grants.get(name).map_or(&[][..], |grant| &grant.dirs);
             for dir in &grant.dirs {
                 if !wide.iter().any(|wide| dir.host.starts_with(&wide.host)) {
-                    return Err(FlagError::outside(
-                        name,
-                        &dir.host.display().to_string(),
-                        wide,
-                    ));
+                    return Err(FlagError::outside(name, &dir.host.display().to_string(), wide));
                 }
             }
         }
@@ -264,17 +228,11 @@ impl SecurityPolicy {
 
     /// The form that an execution pins: the same policy always gives the same text.
     pub fn to_json(&self) -> Result<String, PinError> {
-        serde_json::to_string(self).map_err(|source| PinError {
-            verb: "written",
-            source,
-        })
+        serde_json::to_string(self).map_err(|source| PinError { verb: "written", source })
     }
 
     /// The policy of a pinned form. An unknown key is refused: a newer Parole knew what it forbids.
     pub fn from_json(json: &str) -> Result<Self, PinError> {
-        serde_json::from_str(json).map_err(|source| PinError {
-            verb: "read",
-            source,
-        })
+        serde_json::from_str(json).map_err(|source| PinError { verb: "read", source })
     }
 }

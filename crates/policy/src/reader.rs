@@ -23,22 +23,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(text: &str) -> Self {
-        let starts = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
-        Reader {
-            starts,
-            faults: Vec::new(),
-            lines: BTreeMap::new(),
-        }
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Reader { starts, faults: Vec::new(), lines: BTreeMap::new() }
     }
 
-    pub(crate) fn fault(
-        &mut self,
-        span: Range<usize>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    pub(crate) fn fault(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
         self.faults.push((span, message.into(), help));
     }
 
@@ -55,13 +44,7 @@ impl Reader {
             let start = self.starts.get(line - 1).copied().unwrap_or(0);
             let before = text.get(start..span.start).unwrap_or("");
             let column = before.trim_start_matches('\u{feff}').chars().count() + 1;
-            PolicyError {
-                message: message.clone(),
-                span: span.clone(),
-                line,
-                column,
-                help: help.clone(),
-            }
+            PolicyError { message: message.clone(), span: span.clone(), line, column, help: help.clone() }
         };
         self.faults.iter().take(most).map(error).collect()
     }
@@ -80,32 +63,16 @@ impl Reader {
     /// A key that isn't known at `place` ("", "limits", "grant.read_file").
     pub(crate) fn unknown_key(&mut self, place: &str, key: &Key<'_>, valid: &[&str]) {
         let name = key.get_ref();
-        let whole = if place.is_empty() {
-            name.to_string()
-        } else {
-            format!("{place}.{name}")
-        };
-        self.fault(
-            key.span(),
-            format!("unknown key {}", quoted(&whole)),
-            Some(help(name, valid)),
-        );
+        let whole = if place.is_empty() { name.to_string() } else { format!("{place}.{name}") };
+        self.fault(key.span(), format!("unknown key {}", quoted(&whole)), Some(help(name, valid)));
     }
 
     fn wrong_type(&mut self, place: &str, expected: &str, value: &Value<'_>) {
         let found = type_name(value.get_ref());
-        self.fault(
-            value.span(),
-            format!("{} must be {expected}, found {found}", quoted(place)),
-            None,
-        );
+        self.fault(value.span(), format!("{} must be {expected}, found {found}", quoted(place)), None);
     }
 
-    pub(crate) fn table<'v, 't>(
-        &mut self,
-        place: &str,
-        value: &'v Value<'t>,
-    ) -> Option<&'v DeTable<'t>> {
+    pub(crate) fn table<'v, 't>(&mut self, place: &str, value: &'v Value<'t>) -> Option<&'v DeTable<'t>> {
         match value.get_ref() {
             DeValue::Table(table) => Some(table),
             _ => {
@@ -135,11 +102,7 @@ impl Reader {
         }
     }
 
-    pub(crate) fn list<'v, 't>(
-        &mut self,
-        place: &str,
-        value: &'v Value<'t>,
-    ) -> Option<&'v [Value<'t>]> {
+    pub(crate) fn list<'v, 't>(&mut self, place: &str, value: &'v Value<'t>) -> Option<&'v [Value<'t>]> {
         match value.get_ref() {
             DeValue::Array(list) => Some(list),
             _ => {
@@ -173,17 +136,10 @@ impl Reader {
             },
             _ => {
                 let help = duration_help(value.get_ref()).filter(|_| unit == Unit::Ms);
-                let expected = if unit == Unit::Bytes {
-                    "a size, such as \"64MiB\" or an integer of bytes"
-                } else {
-                    "an integer"
-                };
+                let expected =
+                    if unit == Unit::Bytes { "a size, such as \"64MiB\" or an integer of bytes" } else { "an integer" };
                 let found = type_name(value.get_ref());
-                self.fault(
-                    value.span(),
-                    format!("{} must be {expected}, found {found}", quoted(place)),
-                    help,
-                );
+                self.fault(value.span(), format!("{} must be {expected}, found {found}", quoted(place)), help);
                 return None;
             }
         };
@@ -207,21 +163,15 @@ impl Reader {
             DeValue::String(word) if *word == "never" => Some(Timeout::Never),
             DeValue::String(_) => {
                 let help = duration_help(value.get_ref());
-                let help =
-                    help.or_else(|| Some("an integer of milliseconds, or \"never\"".to_owned()));
+                let help = help.or_else(|| Some("an integer of milliseconds, or \"never\"".to_owned()));
                 self.fault(
                     value.span(),
-                    format!(
-                        "{} must be an integer or \"never\", found text",
-                        quoted(place)
-                    ),
+                    format!("{} must be an integer or \"never\", found text", quoted(place)),
                     help,
                 );
                 None
             }
-            _ => self
-                .number(place, value, Unit::Ms, &(1..=MAX_TIMEOUT_MS))
-                .map(Timeout::After),
+            _ => self.number(place, value, Unit::Ms, &(1..=MAX_TIMEOUT_MS)).map(Timeout::After),
         }
     }
 }

@@ -34,13 +34,7 @@ impl Timeout {
 }
 
 /// The units of a duration, longest first, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl fmt::Display for Timeout {
     /// As the command line takes it: `5m`, `never`.
@@ -48,9 +42,7 @@ impl fmt::Display for Timeout {
         match *self {
             Timeout::Never => f.pad("never"),
             Timeout::After(ms) => {
-                let unit = UNITS
-                    .iter()
-                    .find(|(_, size)| ms != 0 && ms.is_multiple_of(*size));
+                let unit = UNITS.iter().find(|(_, size)| ms != 0 && ms.is_multiple_of(*size));
                 let (unit, size) = unit.copied().unwrap_or(("ms", 1));
                 f.pad(&format!("{}{unit}", ms / size))
             }
@@ -70,28 +62,15 @@ impl FromStr for Timeout {
     type Err = BadDuration;
 
     fn from_str(text: &str) -> Result<Self, BadDuration> {
-        let bad = || BadDuration {
-            given: text.to_owned(),
-        };
+        let bad = || BadDuration { given: text.to_owned() };
         if text == "never" {
             return Ok(Timeout::Never);
         }
         let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let (number, unit) = text.split_at(digits);
-        let (_, size) = UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(bad)?;
-        let ms = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(*size))
-            .ok_or_else(bad)?;
-        if ms == 0 || ms > MAX_TIMEOUT_MS {
-            Err(bad())
-        } else {
-            Ok(Timeout::After(ms))
-        }
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*size)).ok_or_else(bad)?;
+        if ms == 0 || ms > MAX_TIMEOUT_MS { Err(bad()) } else { Ok(Timeout::After(ms)) }
     }
 }
 
@@ -115,9 +94,7 @@ impl<'de> Deserialize<'de> for Timeout {
         match Text::deserialize(deserializer)? {
             Text::Ms(ms) => Ok(Timeout::After(ms)),
             Text::Word(word) if word == "never" => Ok(Timeout::Never),
-            Text::Word(word) => Err(D::Error::custom(format!(
-                "expected milliseconds or \"never\", found {word:?}"
-            ))),
+            Text::Word(word) => Err(D::Error::custom(format!("expected milliseconds or \"never\", found {word:?}"))),
         }
     }
 }

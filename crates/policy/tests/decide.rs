@@ -1,11 +1,5 @@
 //! The decision at each call: which paths are in which directory.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
@@ -13,31 +7,20 @@ use common::{capability, policy};
 use parole_policy::{Arguments, DenialKind, Level, SecurityPolicy, Verdict, decide};
 
 /// `/data`, `/data/in` and `/deep/er` are granted.
-const NESTED: &str = "[grant.read_file]\ndirs = { \"/data\" = \"/h/data\", \"/data/in\" = \"/h/in\", \"/deep/er\" = \"/h/deep\" }";
+const NESTED: &str =
+    "[grant.read_file]\ndirs = { \"/data\" = \"/h/data\", \"/data/in\" = \"/h/in\", \"/deep/er\" = \"/h/deep\" }";
 /// Everything is granted, and `/data` apart.
 const ROOT: &str = "[grant.read_file]\ndirs = { \"/\" = \"/h/root\", \"/data\" = \"/h/data\" }";
 
 /// What reading a path comes to: `GUEST-DIR relative`, `denied` or `invalid`.
 fn read(policy: &SecurityPolicy, path: &str) -> String {
-    match decide(
-        policy,
-        7,
-        capability("read_file"),
-        &Arguments::Read { path },
-    ) {
+    match decide(policy, 7, capability("read_file"), &Arguments::Read { path }) {
         Verdict::Allow(permit) => {
             assert_eq!(permit.generation, 7);
-            format!(
-                "{} {}",
-                permit.grant.unwrap().dirs[permit.dir.unwrap()].guest,
-                permit.relative
-            )
+            format!("{} {}", permit.grant.unwrap().dirs[permit.dir.unwrap()].guest, permit.relative)
         }
         Verdict::Deny(denial) => {
-            assert!(
-                !denial.reason.contains("/h/") && !denial.remedy.is_empty(),
-                "{denial:?}"
-            );
+            assert!(!denial.reason.contains("/h/") && !denial.remedy.is_empty(), "{denial:?}");
             match denial.kind {
                 DenialKind::Denied => "denied".to_owned(),
                 DenialKind::Invalid => "invalid".to_owned(),
@@ -183,17 +166,11 @@ fn the_root_as_a_directory() {
 fn length_of_a_path() {
     let policy = policy(NESTED);
     let path = |length: usize| format!("/data/{}", "a".repeat(length - 6));
-    assert_eq!(
-        read(&policy, &path(4096)),
-        format!("/data {}", "a".repeat(4090))
-    );
+    assert_eq!(read(&policy, &path(4096)), format!("/data {}", "a".repeat(4090)));
     assert_eq!(read(&policy, &path(4097)), "invalid");
     assert_eq!(read(&policy, &"/".repeat(4096)), "denied");
     assert_eq!(read(&policy, &"../".repeat(1365)), "denied");
-    assert_eq!(
-        read(&policy, &format!("/data/{}", "\u{e9}".repeat(2046))),
-        "invalid"
-    );
+    assert_eq!(read(&policy, &format!("/data/{}", "\u{e9}".repeat(2046))), "invalid");
 }
 
 /// Every path that can be made of these pieces: what is allowed lies below its directory and is a file.
@@ -209,30 +186,18 @@ fn whatever_is_allowed_stays_inside() {
             path.push_str(PIECES[rest % PIECES.len()]);
             rest /= PIECES.len();
         }
-        if let Verdict::Allow(permit) =
-            decide(&policy, 0, capability, &Arguments::Read { path: &path })
-        {
+        if let Verdict::Allow(permit) = decide(&policy, 0, capability, &Arguments::Read { path: &path }) {
             allowed += 1;
             let mut depth = 0_i32;
-            for part in permit
-                .relative
-                .split('/')
-                .filter(|part| !part.is_empty() && *part != ".")
-            {
+            for part in permit.relative.split('/').filter(|part| !part.is_empty() && *part != ".") {
                 depth += if part == ".." { -1 } else { 1 };
                 assert!(depth >= 0, "{path}");
             }
             let guest = &permit.grant.unwrap().dirs[permit.dir.unwrap()].guest;
             let before = path.strip_suffix(permit.relative).unwrap();
-            let parts: Vec<&str> = before
-                .split('/')
-                .filter(|part| !part.is_empty() && *part != ".")
-                .collect();
+            let parts: Vec<&str> = before.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
             assert_eq!(format!("/{}", parts.join("/")), *guest, "{path}");
-            assert!(
-                depth > 0 && !permit.relative.starts_with('/') && !permit.relative.ends_with(['/']),
-                "{path}"
-            );
+            assert!(depth > 0 && !permit.relative.starts_with('/') && !permit.relative.ends_with(['/']), "{path}");
         }
     }
     assert!(allowed > 10_000, "{allowed}");
@@ -241,12 +206,8 @@ fn whatever_is_allowed_stays_inside() {
 #[test]
 fn level_and_block_list_are_asked_again() {
     let arguments = Arguments::Read { path: "/data/x" };
-    let allows = |policy: &SecurityPolicy| {
-        matches!(
-            decide(policy, 0, capability("read_file"), &arguments),
-            Verdict::Allow(_)
-        )
-    };
+    let allows =
+        |policy: &SecurityPolicy| matches!(decide(policy, 0, capability("read_file"), &arguments), Verdict::Allow(_));
     let good = SecurityPolicy::new(Level::Restricted).allow_read("/data", "/h");
     assert!(allows(&good));
     assert!(!allows(&good.clone().block("read_file")));
@@ -262,22 +223,9 @@ fn level_and_block_list_are_asked_again() {
 
 #[test]
 fn arguments_that_do_not_fit_are_denied() {
-    let policy = SecurityPolicy::new(Level::Standard)
-        .allow_read("/d", "/h")
-        .allow_write("/d", "/h");
-    let allows = |name, arguments| {
-        matches!(
-            decide(&policy, 0, capability(name), &arguments),
-            Verdict::Allow(_)
-        )
-    };
-    let (read, write) = (
-        Arguments::Read { path: "/d/x" },
-        Arguments::Write {
-            path: "/d/x",
-            bytes: 1,
-        },
-    );
+    let policy = SecurityPolicy::new(Level::Standard).allow_read("/d", "/h").allow_write("/d", "/h");
+    let allows = |name, arguments| matches!(decide(&policy, 0, capability(name), &arguments), Verdict::Allow(_));
+    let (read, write) = (Arguments::Read { path: "/d/x" }, Arguments::Write { path: "/d/x", bytes: 1 });
     assert!(allows("read_file", read) && allows("write_file", write));
     assert!(!allows("read_file", write) && !allows("write_file", read));
     assert!(!allows("read_file", Arguments::None) && !allows("write_file", Arguments::None));
@@ -287,56 +235,28 @@ fn arguments_that_do_not_fit_are_denied() {
 
 #[test]
 fn denials_say_what_and_what_would_allow_it() {
-    let denial = |toml: &str, name, arguments| match decide(
-        &policy(toml),
-        0,
-        capability(name),
-        &arguments,
-    ) {
+    let denial = |toml: &str, name, arguments| match decide(&policy(toml), 0, capability(name), &arguments) {
         Verdict::Deny(denial) => (denial.reason, denial.remedy),
         Verdict::Allow(permit) => panic!("{permit:?}"),
     };
     let read = |path| Arguments::Read { path };
     let (reason, remedy) = denial("", "read_file", read("/etc/passwd"));
     assert_eq!(reason, "`read_file` may not reach `/etc/passwd`");
-    assert_eq!(
-        remedy,
-        "--allow-read /etc=DIR, or in the policy file: [grant.read_file] dirs = { \"/etc\" = \"DIR\" }"
-    );
-    let (_, remedy) = denial(
-        NESTED,
-        "write_file",
-        Arguments::Write {
-            path: "out/x",
-            bytes: 0,
-        },
-    );
+    assert_eq!(remedy, "--allow-read /etc=DIR, or in the policy file: [grant.read_file] dirs = { \"/etc\" = \"DIR\" }");
+    let (_, remedy) = denial(NESTED, "write_file", Arguments::Write { path: "out/x", bytes: 0 });
     assert_eq!(
         remedy,
         "--allow-write /out=DIR, or in the policy file: [grant.write_file] dirs = { \"/out\" = \"DIR\" }"
     );
     let (reason, _) = denial(NESTED, "read_file", read("/data/../x"));
-    assert_eq!(
-        reason,
-        "`read_file` may not follow `..` out of a directory in `/data/../x`"
-    );
+    assert_eq!(reason, "`read_file` may not follow `..` out of a directory in `/data/../x`");
     let (reason, _) = denial(NESTED, "read_file", read("/data/"));
     assert_eq!(reason, "`/data/` is not a plain file");
     let (reason, remedy) = denial("level = \"sandbox\"", "read_file", read("/x"));
     assert_eq!(
         (reason.as_str(), remedy.as_str()),
-        (
-            "`read_file` is not granted",
-            "level = \"restricted\"  (or --level restricted)"
-        )
+        ("`read_file` is not granted", "level = \"restricted\"  (or --level restricted)")
     );
-    let (reason, _) = denial(
-        "",
-        "read_file",
-        read(&format!("/\u{1b}[2J\n{}", "x".repeat(4000))),
-    );
-    assert!(
-        reason.len() < 300 && reason.starts_with("`read_file` may not reach `/\\u{1b}[2J\\nxxx"),
-        "{reason}"
-    );
+    let (reason, _) = denial("", "read_file", read(&format!("/\u{1b}[2J\n{}", "x".repeat(4000))));
+    assert!(reason.len() < 300 && reason.starts_with("`read_file` may not reach `/\\u{1b}[2J\\nxxx"), "{reason}");
 }

@@ -8,11 +8,7 @@ use std::fmt::Write as _;
 /// Runs on a thread with a stack of 1 MiB: half of what a Tokio worker has.
 fn survives(toml: String) {
     let thread = std::thread::Builder::new().stack_size(1 << 20);
-    thread
-        .spawn(move || assert!(common::parse(&toml).is_err()))
-        .unwrap()
-        .join()
-        .unwrap();
+    thread.spawn(move || assert!(common::parse(&toml).is_err())).unwrap().join().unwrap();
 }
 
 #[test]
@@ -21,11 +17,7 @@ fn deep_nesting_does_not_overflow_the_stack() {
     for depth in [70, 79, 80, 81, 1_000, 100_000] {
         survives(format!("a = {}", "[".repeat(depth)));
         survives(format!("a = {}{}", "[".repeat(depth), "]".repeat(depth)));
-        survives(format!(
-            "a = {}1{}",
-            "{a = ".repeat(depth),
-            "}".repeat(depth)
-        ));
+        survives(format!("a = {}1{}", "{a = ".repeat(depth), "}".repeat(depth)));
         survives(vec!["a"; depth].join(".") + " = 1");
         survives(format!("[{}]", vec!["a"; depth].join(".")));
     }
@@ -38,11 +30,7 @@ fn deep_nesting_does_not_overflow_the_stack() {
     survives(format!("{deepest}\n{}", deepest.lines().last().unwrap()));
     // The most dots that are let through to the parser.
     let allowed: Vec<&str> = deepest.lines().collect();
-    let most = format!(
-        "{}\n{}",
-        allowed[0],
-        format!("{dotted} = {{").repeat(12) + &"}".repeat(12)
-    );
+    let most = format!("{}\n{}", allowed[0], format!("{dotted} = {{").repeat(12) + &"}".repeat(12));
     survives(most.clone() + "\n" + most.lines().last().unwrap());
 }
 
@@ -87,10 +75,7 @@ fn changed_files_do_not_panic() {
         let length = random(40);
         let file: String = (0..length).map(|_| PIECES[random(PIECES.len())]).collect();
         for error in common::parse(&file).err().unwrap_or_default() {
-            assert!(
-                file.get(error.span.clone()).is_some(),
-                "{error:?} in {file:?}"
-            );
+            assert!(file.get(error.span.clone()).is_some(), "{error:?} in {file:?}");
             assert!(error.line >= 1 && error.column >= 1 && !error.message.is_empty());
         }
     }
@@ -99,25 +84,10 @@ fn changed_files_do_not_panic() {
 /// The slowest files that fit are refused in reasonable time.
 #[test]
 fn large_files_are_refused_quickly() {
-    for piece in [
-        "= ",
-        "a\n",
-        "\"",
-        "[a]\n",
-        "[[a]]\n",
-        "a=1\n",
-        "[[",
-        "{",
-        "x = 'y' z\n",
-        "block = [\"\"]\n",
-    ] {
+    for piece in ["= ", "a\n", "\"", "[a]\n", "[[a]]\n", "a=1\n", "[[", "{", "x = 'y' z\n", "block = [\"\"]\n"] {
         let file = piece.repeat(parole_policy::MAX_FILE / piece.len());
         let start = std::time::Instant::now();
         assert!(common::parse(&file).is_err());
-        assert!(
-            start.elapsed().as_secs() < 20,
-            "{piece:?} took {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed().as_secs() < 20, "{piece:?} took {:?}", start.elapsed());
     }
 }

@@ -1,11 +1,5 @@
 //! Flags: a policy of their own, or a file narrowed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
@@ -37,10 +31,7 @@ fn say(result: Result<SecurityPolicy, FlagError>) -> String {
         Err(error) => error.to_string(),
         Ok(policy) => {
             let dirs = policy.grants.iter().flat_map(|(name, grant)| {
-                grant
-                    .dirs
-                    .iter()
-                    .map(move |dir| format!(" {name}:{}={}", dir.guest, dir.host.display()))
+                grant.dirs.iter().map(move |dir| format!(" {name}:{}={}", dir.guest, dir.host.display()))
             });
             format!("{}{}", policy.level, dirs.collect::<String>())
         }
@@ -48,11 +39,7 @@ fn say(result: Result<SecurityPolicy, FlagError>) -> String {
 }
 
 fn alone(words: &str) -> String {
-    say(SecurityPolicy::from_flags(
-        &flags(words),
-        Path::new("/cwd"),
-        &CATALOGUE,
-    ))
+    say(SecurityPolicy::from_flags(&flags(words), Path::new("/cwd"), &CATALOGUE))
 }
 
 #[test]
@@ -67,93 +54,44 @@ fn flags_are_the_policy() {
         ("read=/data=../up", "standard read_file:/data=/up"),
         ("read=/data=/srv/a=b", "standard read_file:/data=/srv/a=b"),
         ("read=/=.", "standard read_file:/=/cwd"),
-        (
-            "read=b read=a write=a",
-            "standard read_file:/a=/cwd/a read_file:/b=/cwd/b write_file:/a=/cwd/a",
-        ),
+        ("read=b read=a write=a", "standard read_file:/a=/cwd/a read_file:/b=/cwd/b write_file:/a=/cwd/a"),
         ("read=a,b", "standard read_file:/a,b=/cwd/a,b"),
         ("read=..x", "standard read_file:/..x=/cwd/..x"),
-        (
-            "read=../x",
-            "--allow-read ../x: guest path `/../x` holds `..`, so its place for the guest is not clear",
-        ),
+        ("read=../x", "--allow-read ../x: guest path `/../x` holds `..`, so its place for the guest is not clear"),
         (
             "read=a/../b",
             "--allow-read a/../b: guest path `/a/../b` holds `..`, so its place for the guest is not clear",
         ),
-        (
-            "read=data=./x",
-            "--allow-read data=./x: guest path `data` must start with `/`",
-        ),
+        ("read=data=./x", "--allow-read data=./x: guest path `data` must start with `/`"),
         ("read=/d=", "--allow-read /d=: the host path is empty"),
         ("read=", "--allow-read : the host path is empty"),
-        (
-            "read=/a/../b=x",
-            "--allow-read /a/../b=x: guest path `/a/../b` holds `..`",
-        ),
-        (
-            "read=a read=./a",
-            "--allow-read ./a: guest path `/a` is granted twice",
-        ),
+        ("read=/a/../b=x", "--allow-read /a/../b=x: guest path `/a/../b` holds `..`"),
+        ("read=a read=./a", "--allow-read ./a: guest path `/a` is granted twice"),
         (
             "level=restricted write=a",
             "--allow-write a: `write_file` needs level `standard`; this policy has `restricted`",
         ),
         ("level=standard write=a", "standard write_file:/a=/cwd/a"),
-        (
-            "block=read_file read=a",
-            "--allow-read a: `read_file` is in the block list of this policy",
-        ),
+        ("block=read_file read=a", "--allow-read a: `read_file` is in the block list of this policy"),
         ("block=write_file read=a", "standard read_file:/a=/cwd/a"),
-        (
-            "block=raed_file",
-            "--block raed_file: unknown capability `raed_file`",
-        ),
+        ("block=raed_file", "--block raed_file: unknown capability `raed_file`"),
         ("block=print,", "--block : unknown capability ``"),
         ("block=print,display", "standard"),
         ("timeout=input=5m", "standard"),
         ("timeout=input=never", "standard"),
         ("timeout=input", "--timeout input: there is no `=` in it"),
-        (
-            "timeout=inptu=5m",
-            "--timeout inptu=5m: unknown capability `inptu`",
-        ),
-        (
-            "timeout=print=5m",
-            "--timeout print=5m: `print` makes no promises, so it has no timeout",
-        ),
-        (
-            "timeout=dial=5m",
-            "--timeout dial=5m: `dial` needs level `trusted`; this policy has `standard`",
-        ),
+        ("timeout=inptu=5m", "--timeout inptu=5m: unknown capability `inptu`"),
+        ("timeout=print=5m", "--timeout print=5m: `print` makes no promises, so it has no timeout"),
+        ("timeout=dial=5m", "--timeout dial=5m: `dial` needs level `trusted`; this policy has `standard`"),
     ];
     for (words, expect) in rows {
         assert_eq!(alone(words), expect, "{words}");
     }
-    for wrong in [
-        "5",
-        "5 m",
-        "m",
-        "",
-        "-5m",
-        "1.5h",
-        "0s",
-        "5M",
-        "Never",
-        "3651d",
-        "99999999999999999999d",
-        "5m ",
-        "\u{665}m",
-    ] {
-        let flags = Flags {
-            timeouts: vec![format!("input={wrong}")],
-            ..Flags::default()
-        };
-        let error = say(SecurityPolicy::from_flags(
-            &flags,
-            Path::new("/cwd"),
-            &CATALOGUE,
-        ));
+    for wrong in
+        ["5", "5 m", "m", "", "-5m", "1.5h", "0s", "5M", "Never", "3651d", "99999999999999999999d", "5m ", "\u{665}m"]
+    {
+        let flags = Flags { timeouts: vec![format!("input={wrong}")], ..Flags::default() };
+        let error = say(SecurityPolicy::from_flags(&flags, Path::new("/cwd"), &CATALOGUE));
         assert!(error.contains("is not a duration"), "{wrong}: {error}");
     }
     let policy = SecurityPolicy::from_flags(
@@ -163,14 +101,8 @@ fn flags_are_the_policy() {
     )
     .unwrap();
     assert_eq!(policy.limits, Limits::of(Level::Trusted));
-    assert_eq!(
-        policy.timeout_of(common::capability("input")),
-        Timeout::After(7_200_000)
-    );
-    assert_eq!(
-        policy.block.iter().collect::<Vec<_>>(),
-        ["display", "print"]
-    );
+    assert_eq!(policy.timeout_of(common::capability("input")), Timeout::After(7_200_000));
+    assert_eq!(policy.block.iter().collect::<Vec<_>>(), ["display", "print"]);
 }
 
 #[test]
@@ -217,110 +149,41 @@ fn flags_narrow_a_file() {
     let rows = [
         ("", all),
         ("level=standard", all),
-        (
-            "level=restricted",
-            "restricted read_file:/data=/p/data read_file:/srv=/srv",
-        ),
+        ("level=restricted", "restricted read_file:/data=/p/data read_file:/srv=/srv"),
         ("level=sandbox", "sandbox"),
-        (
-            "level=trusted",
-            "--level trusted: the policy file has level `standard`",
-        ),
-        (
-            "level=unrestricted",
-            "--level unrestricted: the policy file has level `standard`",
-        ),
+        ("level=trusted", "--level trusted: the policy file has level `standard`"),
+        ("level=unrestricted", "--level unrestricted: the policy file has level `standard`"),
         ("block=read_file", "standard write_file:/out=/p/out"),
-        (
-            "block=nothing",
-            "--block nothing: unknown capability `nothing`",
-        ),
-        (
-            "read=data",
-            "standard read_file:/data=/p/data write_file:/out=/p/out",
-        ),
-        (
-            "read=data/in",
-            "standard read_file:/data/in=/p/data/in write_file:/out=/p/out",
-        ),
-        (
-            "read=/x=data/in",
-            "standard read_file:/x=/p/data/in write_file:/out=/p/out",
-        ),
-        (
-            "read=/x=data/a/../in",
-            "standard read_file:/x=/p/data/in write_file:/out=/p/out",
-        ),
-        (
-            "read=/srv/d",
-            "standard read_file:/srv/d=/srv/d write_file:/out=/p/out",
-        ),
-        (
-            "read=data write=out",
-            "standard read_file:/data=/p/data write_file:/out=/p/out",
-        ),
-        (
-            "read=data2",
-            "--allow-read /p/data2: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "read=.",
-            "--allow-read /p: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "read=/",
-            "--allow-read /: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "read=/x=data/../out",
-            "--allow-read /p/out: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "read=/srv2",
-            "--allow-read /srv2: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "read=data read=out",
-            "--allow-read /p/out: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "read=out",
-            "--allow-read /p/out: the policy file has `/p/data`, `/srv` for `read_file`",
-        ),
-        (
-            "write=data",
-            "--allow-write /p/data: the policy file has `/p/out` for `write_file`",
-        ),
+        ("block=nothing", "--block nothing: unknown capability `nothing`"),
+        ("read=data", "standard read_file:/data=/p/data write_file:/out=/p/out"),
+        ("read=data/in", "standard read_file:/data/in=/p/data/in write_file:/out=/p/out"),
+        ("read=/x=data/in", "standard read_file:/x=/p/data/in write_file:/out=/p/out"),
+        ("read=/x=data/a/../in", "standard read_file:/x=/p/data/in write_file:/out=/p/out"),
+        ("read=/srv/d", "standard read_file:/srv/d=/srv/d write_file:/out=/p/out"),
+        ("read=data write=out", "standard read_file:/data=/p/data write_file:/out=/p/out"),
+        ("read=data2", "--allow-read /p/data2: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("read=.", "--allow-read /p: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("read=/", "--allow-read /: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("read=/x=data/../out", "--allow-read /p/out: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("read=/srv2", "--allow-read /srv2: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("read=data read=out", "--allow-read /p/out: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("read=out", "--allow-read /p/out: the policy file has `/p/data`, `/srv` for `read_file`"),
+        ("write=data", "--allow-write /p/data: the policy file has `/p/out` for `write_file`"),
         (
             "level=restricted write=out",
             "--allow-write out: `write_file` needs level `standard`; this policy has `restricted`",
         ),
-        (
-            "block=write_file write=out",
-            "--allow-write out: `write_file` is in the block list of this policy",
-        ),
+        ("block=write_file write=out", "--allow-write out: `write_file` is in the block list of this policy"),
         ("timeout=input=60s", all),
         ("timeout=input=10s", all),
-        (
-            "timeout=input=61s",
-            "--timeout input=61s: the policy file has 1m for `input`",
-        ),
-        (
-            "timeout=input=never",
-            "--timeout input=never: the policy file has 1m for `input`",
-        ),
+        ("timeout=input=61s", "--timeout input=61s: the policy file has 1m for `input`"),
+        ("timeout=input=never", "--timeout input=never: the policy file has 1m for `input`"),
         ("timeout=sleep=never", all),
         ("timeout=sleep=1d", all),
         ("timeout=read_file=10s", all),
-        (
-            "timeout=read_file=11s",
-            "--timeout read_file=11s: the policy file has 10s for `read_file`",
-        ),
+        ("timeout=read_file=11s", "--timeout read_file=11s: the policy file has 10s for `read_file`"),
         ("timeout=approve=7d", all),
-        (
-            "timeout=approve=8d",
-            "--timeout approve=8d: the policy file has 7d for `approve`",
-        ),
+        ("timeout=approve=8d", "--timeout approve=8d: the policy file has 7d for `approve`"),
         (
             "level=sandbox timeout=input=1s",
             "--timeout input=1s: `input` needs level `restricted`; this policy has `sandbox`",
@@ -335,31 +198,16 @@ fn flags_narrow_a_file() {
     assert_eq!(narrowed.grants["input"].timeout, Timeout::After(10_000));
     assert!(narrowed.block.contains("print"));
     // Nothing is granted where the file grants nothing.
-    let empty = parse("")
-        .unwrap()
-        .narrow(&flags("read=data"), Path::new("/p"), &CATALOGUE);
-    assert_eq!(
-        say(empty),
-        "--allow-read /p/data: the policy file has no directories for `read_file`"
-    );
+    let empty = parse("").unwrap().narrow(&flags("read=data"), Path::new("/p"), &CATALOGUE);
+    assert_eq!(say(empty), "--allow-read /p/data: the policy file has no directories for `read_file`");
 }
 
 #[test]
 fn limits_when_a_file_is_narrowed() {
     assert_eq!(narrow("").unwrap().limits, policy(FILE).limits);
     let sandbox = narrow("level=sandbox").unwrap().limits;
-    assert_eq!(
-        sandbox,
-        Limits {
-            memory: 128 << 20,
-            ..Limits::of(Level::Sandbox)
-        }
-    );
-    let all = policy("level = \"unrestricted\"").narrow(
-        &flags("level=restricted"),
-        Path::new("/p"),
-        &CATALOGUE,
-    );
+    assert_eq!(sandbox, Limits { memory: 128 << 20, ..Limits::of(Level::Sandbox) });
+    let all = policy("level = \"unrestricted\"").narrow(&flags("level=restricted"), Path::new("/p"), &CATALOGUE);
     assert_eq!(all.unwrap().limits, Limits::of(Level::Restricted));
 }
 

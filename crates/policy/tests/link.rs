@@ -1,11 +1,5 @@
 //! The decision at link time.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
@@ -32,38 +26,18 @@ fn link(policy: &SecurityPolicy, import: &str) -> String {
 fn levels_are_cumulative() {
     let links = |level| {
         let policy = SecurityPolicy::new(level);
-        CATALOGUE
-            .iter()
-            .filter(|c| link(&policy, c.interface) == c.name)
-            .map(|c| c.name)
-            .collect::<Vec<_>>()
-            .join(" ")
+        CATALOGUE.iter().filter(|c| link(&policy, c.interface) == c.name).map(|c| c.name).collect::<Vec<_>>().join(" ")
     };
     let rows = [
         (Level::Sandbox, "print display"),
-        (
-            Level::Restricted,
-            "print display input approve sleep read_file",
-        ),
-        (
-            Level::Standard,
-            "print display input approve sleep read_file write_file",
-        ),
-        (
-            Level::Trusted,
-            "print display input approve sleep read_file write_file dial",
-        ),
-        (
-            Level::Unrestricted,
-            "print display input approve sleep read_file write_file dial",
-        ),
+        (Level::Restricted, "print display input approve sleep read_file"),
+        (Level::Standard, "print display input approve sleep read_file write_file"),
+        (Level::Trusted, "print display input approve sleep read_file write_file dial"),
+        (Level::Unrestricted, "print display input approve sleep read_file write_file dial"),
     ];
     for (level, expect) in rows {
         assert_eq!(links(level), expect, "{level}");
-        let adds = levels(&CATALOGUE)
-            .into_iter()
-            .filter(|row| row.level <= level)
-            .flat_map(|row| row.adds);
+        let adds = levels(&CATALOGUE).into_iter().filter(|row| row.level <= level).flat_map(|row| row.adds);
         let mut adds: Vec<&str> = adds.map(|capability| capability.name).collect();
         let mut expect: Vec<&str> = expect.split(' ').collect();
         adds.sort_unstable();
@@ -74,37 +48,19 @@ fn levels_are_cumulative() {
 
 #[test]
 fn denials() {
-    let check = |toml: &str, import: &str, expect: &str| {
-        assert_eq!(link(&policy(toml), import), expect, "{toml}")
-    };
+    let check = |toml: &str, import: &str, expect: &str| assert_eq!(link(&policy(toml), import), expect, "{toml}");
     check(
         "level = \"restricted\"",
         "parole:capabilities/write-file@0.1.0",
         "write_file: `write_file` needs level `standard` or higher; this policy has `restricted` | level = \"standard\"  (or --level standard)",
     );
-    check(
-        "level = \"standard\"",
-        "parole:capabilities/write-file@0.1.0",
-        "write_file",
-    );
-    let blocked =
-        "display: `display` is in the block list | remove `display` from `block` (or from --block)";
+    check("level = \"standard\"", "parole:capabilities/write-file@0.1.0", "write_file");
+    let blocked = "display: `display` is in the block list | remove `display` from `block` (or from --block)";
     for level in Level::ALL {
-        check(
-            &format!("level = \"{level}\"\nblock = [\"display\"]"),
-            "parole:capabilities/display@0.1.9",
-            blocked,
-        );
-        check(
-            &format!("level = \"{level}\"\nblock = [\"print\"]"),
-            "parole:capabilities/display@0.1.9",
-            "display",
-        );
+        check(&format!("level = \"{level}\"\nblock = [\"display\"]"), "parole:capabilities/display@0.1.9", blocked);
+        check(&format!("level = \"{level}\"\nblock = [\"print\"]"), "parole:capabilities/display@0.1.9", "display");
         let unknown = link(&SecurityPolicy::new(level), "acme:crm/customers@1.0.0");
-        assert_eq!(
-            unknown,
-            "-: no capability is defined for `acme:crm/customers@1.0.0` | -"
-        );
+        assert_eq!(unknown, "-: no capability is defined for `acme:crm/customers@1.0.0` | -");
     }
     check(
         "level = \"sandbox\"\nblock = [\"dial\"]",
@@ -116,23 +72,10 @@ fn denials() {
         "parole:capabilities/raed-file@0.1.0",
         "-: no capability is defined for `parole:capabilities/raed-file@0.1.0` (the nearest is `parole:capabilities/read-file@0.1.0`) | -",
     );
-    check(
-        "",
-        "acme:files/read-file@0.1.0",
-        "-: no capability is defined for `acme:files/read-file@0.1.0` | -",
-    );
-    for odd in [
-        "",
-        "read-file",
-        "@",
-        "/",
-        "\u{1f980}",
-        "parole:capabilities/",
-        "wasi:sockets/tcp@0.2.0",
-    ] {
+    check("", "acme:files/read-file@0.1.0", "-: no capability is defined for `acme:files/read-file@0.1.0` | -");
+    for odd in ["", "read-file", "@", "/", "\u{1f980}", "parole:capabilities/", "wasi:sockets/tcp@0.2.0"] {
         assert!(
-            link(&SecurityPolicy::new(Level::Unrestricted), odd)
-                .starts_with("-: no capability is defined for"),
+            link(&SecurityPolicy::new(Level::Unrestricted), odd).starts_with("-: no capability is defined for"),
             "{odd}"
         );
     }
@@ -155,20 +98,8 @@ fn names_are_compared_as_the_linker_does() {
     for (import, expect) in rows {
         assert_eq!(link(&policy, import), expect, "{import}");
     }
-    for version in [
-        "@0.2.0",
-        "@1.0.0",
-        "@0.1.0-rc.1",
-        "@0.1",
-        "@",
-        "",
-        "@0.1.0.0",
-        "@00.1.0",
-    ] {
-        let (name, host) = (
-            "parole:capabilities/read-file",
-            "parole:capabilities/read-file@0.1.0",
-        );
+    for version in ["@0.2.0", "@1.0.0", "@0.1.0-rc.1", "@0.1", "@", "", "@0.1.0.0", "@00.1.0"] {
+        let (name, host) = ("parole:capabilities/read-file", "parole:capabilities/read-file@0.1.0");
         let expect = format!(
             "read_file: `{name}{version}` does not match `{host}`, the version that this host has | build the guest against {host}"
         );
@@ -183,10 +114,7 @@ fn names_are_compared_as_the_linker_does() {
         assert!(link(&policy, import).contains("does not match"), "{import}");
     }
     // What is send-only has no twin.
-    assert!(
-        link(&policy, "parole:capabilities/print-async@0.1.0")
-            .starts_with("-: no capability is defined")
-    );
+    assert!(link(&policy, "parole:capabilities/print-async@0.1.0").starts_with("-: no capability is defined"));
 }
 
 #[test]
@@ -198,20 +126,11 @@ fn async_twins() {
         "async = false",
         "input: `input` is asked for by an async guest; this policy has `async = false` | async = true",
     );
-    check(
-        "block = [\"input\"]",
-        "input: `input` is in the block list | remove `input` from `block` (or from --block)",
-    );
+    check("block = [\"input\"]", "input: `input` is in the block list | remove `input` from `block` (or from --block)");
     check(
         "level = \"sandbox\"",
         "input: `input` needs level `restricted` or higher; this policy has `sandbox` | level = \"restricted\"  (or --level restricted)",
     );
-    assert_eq!(
-        link(&policy("async = false"), "parole:capabilities/input@0.1.0"),
-        "input"
-    );
-    assert_eq!(
-        CATALOGUE.by_import(twin).map(|(c, twin)| (c.name, twin)),
-        Some(("input", true))
-    );
+    assert_eq!(link(&policy("async = false"), "parole:capabilities/input@0.1.0"), "input");
+    assert_eq!(CATALOGUE.by_import(twin).map(|(c, twin)| (c.name, twin)), Some(("input", true)));
 }

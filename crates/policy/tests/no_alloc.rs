@@ -1,12 +1,6 @@
 //! An allowed call allocates nothing and takes half a microsecond at most.
 #![allow(unsafe_code, reason = "a global allocator that counts")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
@@ -54,13 +48,8 @@ fn allocations(work: impl FnOnce()) -> u64 {
 }
 
 fn rich() -> SecurityPolicy {
-    let policy = SecurityPolicy::new(Level::Standard)
-        .block("display")
-        .block("sleep")
-        .allow_write("/out", "/srv/out");
-    (0..8).fold(policy, |policy, n| {
-        policy.allow_read(&format!("/data/{n}"), format!("/srv/{n}"))
-    })
+    let policy = SecurityPolicy::new(Level::Standard).block("display").block("sleep").allow_write("/out", "/srv/out");
+    (0..8).fold(policy, |policy, n| policy.allow_read(&format!("/data/{n}"), format!("/srv/{n}")))
 }
 
 #[test]
@@ -69,39 +58,17 @@ fn an_allowed_call_allocates_nothing() {
     let calls = [
         ("print", Arguments::None),
         ("input", Arguments::None),
-        (
-            "read_file",
-            Arguments::Read {
-                path: "/data/7/a/../b/./c.txt",
-            },
-        ),
-        (
-            "write_file",
-            Arguments::Write {
-                path: "out//x",
-                bytes: 1 << 20,
-            },
-        ),
+        ("read_file", Arguments::Read { path: "/data/7/a/../b/./c.txt" }),
+        ("write_file", Arguments::Write { path: "out//x", bytes: 1 << 20 }),
     ];
     for (name, arguments) in calls {
         let capability = capability(name);
-        let made = allocations(|| {
-            assert!(matches!(
-                black_box(decide(&policy, 0, capability, &arguments)),
-                Verdict::Allow(_)
-            ))
-        });
+        let made =
+            allocations(|| assert!(matches!(black_box(decide(&policy, 0, capability, &arguments)), Verdict::Allow(_))));
         assert_eq!(made, 0, "{name}");
     }
     // The counter does count: a denial has text.
-    let denied = allocations(|| {
-        drop(black_box(decide(
-            &policy,
-            0,
-            capability("display"),
-            &Arguments::None,
-        )))
-    });
+    let denied = allocations(|| drop(black_box(decide(&policy, 0, capability("display"), &Arguments::None))));
     assert!(denied > 0);
 }
 
@@ -110,17 +77,10 @@ fn an_allowed_call_allocates_nothing() {
 #[ignore = "a figure, for release builds"]
 fn an_allowed_call_takes_half_a_microsecond_at_most() {
     let (policy, capability) = (rich(), capability("read_file"));
-    let arguments = Arguments::Read {
-        path: "/data/7/reports/2026/august/summary.txt",
-    };
+    let arguments = Arguments::Read { path: "/data/7/reports/2026/august/summary.txt" };
     let start = Instant::now();
     for _ in 0..1_000_000 {
-        black_box(decide(
-            black_box(&policy),
-            0,
-            capability,
-            black_box(&arguments),
-        ));
+        black_box(decide(black_box(&policy), 0, capability, black_box(&arguments)));
     }
     let nanoseconds = start.elapsed().as_nanos() / 1_000_000;
     assert!(nanoseconds <= 500, "{nanoseconds} ns");

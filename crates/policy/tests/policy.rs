@@ -1,11 +1,5 @@
 //! The policy itself: built in Rust, pinned, explained.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
@@ -18,18 +12,12 @@ use parole_policy::{Arguments, Level, LimitKey, Limits, Link, SecurityPolicy, Ti
 fn levels_in_words() {
     for level in Level::ALL {
         assert_eq!(level.as_str().parse(), Ok(level));
-        assert_eq!(
-            serde_json::to_string(&level).unwrap(),
-            format!("\"{level}\"")
-        );
+        assert_eq!(serde_json::to_string(&level).unwrap(), format!("\"{level}\""));
     }
     assert!(Level::ALL.is_sorted());
     assert_eq!(Level::default(), Level::Standard);
     let error = "Trusted".parse::<Level>().unwrap_err();
-    assert_eq!(
-        (error.to_string().as_str(), error.nearest),
-        ("unknown level `Trusted`", Some(Level::Trusted))
-    );
+    assert_eq!((error.to_string().as_str(), error.nearest), ("unknown level `Trusted`", Some(Level::Trusted)));
 }
 
 #[test]
@@ -37,17 +25,10 @@ fn defaults_of_limits_grow_with_the_level_and_are_in_range() {
     for pair in Level::ALL.windows(2) {
         for key in LimitKey::ALL {
             let (lower, higher) = (key.get(&Limits::of(pair[0])), key.get(&Limits::of(pair[1])));
-            assert!(
-                lower <= higher && key.range.contains(&lower) && key.range.contains(&higher),
-                "{}",
-                key.name
-            );
+            assert!(lower <= higher && key.range.contains(&lower) && key.range.contains(&higher), "{}", key.name);
         }
     }
-    assert_eq!(
-        (size_text(64 << 20), size_text(1500), size_text(0)),
-        ("64MiB".into(), "1500B".into(), "0B".into())
-    );
+    assert_eq!((size_text(64 << 20), size_text(1500), size_text(0)), ("64MiB".into(), "1500B".into(), "0B".into()));
 }
 
 #[test]
@@ -88,60 +69,37 @@ fn built_in_rust() {
     assert_eq!(built.grants["read_file"].max_bytes, Some(8 << 20));
     assert_eq!((built.limits.promises, built.limits.handles), (3, 1_000));
     let faults = |policy: &SecurityPolicy| policy.validate(&CATALOGUE).unwrap_err().join("; ");
-    assert_eq!(
-        faults(&built.clone().block("pritn")),
-        "unknown capability `pritn`"
-    );
-    assert_eq!(
-        faults(&built.clone().timeout("inptu", Timeout::Never)),
-        "unknown capability `inptu`"
-    );
+    assert_eq!(faults(&built.clone().block("pritn")), "unknown capability `pritn`");
+    assert_eq!(faults(&built.clone().timeout("inptu", Timeout::Never)), "unknown capability `inptu`");
     assert_eq!(
         faults(&built.clone().allow_write("/o", "/o")),
         "grant.write_file: `write_file` needs level `standard`; this policy has `restricted`"
     );
     let relative = built.allow_read("/r", "relative");
-    assert_eq!(
-        faults(&relative),
-        "read_file: host path `relative` is relative to a directory that is not absolute"
-    );
+    assert_eq!(faults(&relative), "read_file: host path `relative` is relative to a directory that is not absolute");
     // Its fault survives being pinned, and it links nothing.
     let pinned = SecurityPolicy::from_json(&relative.to_json().unwrap()).unwrap();
     for policy in [&relative, &pinned] {
-        let Link::Denied(denial) = policy.link("parole:capabilities/input@0.1.0", &CATALOGUE)
-        else {
-            panic!()
-        };
-        assert!(
-            denial
-                .reason
-                .starts_with("this policy is not valid: read_file: host path `relative`")
-        );
+        let Link::Denied(denial) = policy.link("parole:capabilities/input@0.1.0", &CATALOGUE) else { panic!() };
+        assert!(denial.reason.starts_with("this policy is not valid: read_file: host path `relative`"));
     }
 }
 
 #[test]
 fn empty_scopes_are_announced() {
-    let check = |toml: &str, expect: &[&str]| {
-        assert_eq!(policy(toml).empty_scopes(&CATALOGUE), expect, "{toml}")
-    };
+    let check = |toml: &str, expect: &[&str]| assert_eq!(policy(toml).empty_scopes(&CATALOGUE), expect, "{toml}");
     check("", &["read_file", "write_file"]);
     check("level = \"restricted\"", &["read_file"]);
     check("level = \"sandbox\"", &[]);
     check("block = [\"read_file\"]", &["write_file"]);
     check("[grant.read_file]\ndirs = {}", &["read_file", "write_file"]);
-    check(
-        "[grant.read_file]\ndirs = { \"/d\" = \"d\" }",
-        &["write_file"],
-    );
+    check("[grant.read_file]\ndirs = { \"/d\" = \"d\" }", &["write_file"]);
 }
 
 #[test]
 fn scopes_may_not_overlap_what_is_protected() {
-    let protected: [(&str, &Path); 2] = [
-        ("the state directory", Path::new("/var/parole")),
-        ("the policy file", Path::new("/p/policy.toml")),
-    ];
+    let protected: [(&str, &Path); 2] =
+        [("the state directory", Path::new("/var/parole")), ("the policy file", Path::new("/p/policy.toml"))];
     let rows = [
         ("/", Some("the state directory")),
         ("/var", Some("the state directory")),
@@ -160,11 +118,7 @@ fn scopes_may_not_overlap_what_is_protected() {
             SecurityPolicy::new(Level::Standard).allow_write("/d", host),
         ] {
             let overlap = policy.overlap(&protected);
-            assert_eq!(
-                overlap.as_ref().map(|overlap| overlap.label.as_str()),
-                expect,
-                "{host}"
-            );
+            assert_eq!(overlap.as_ref().map(|overlap| overlap.label.as_str()), expect, "{host}");
             assert!(overlap.is_none_or(|overlap| overlap.dir.host == Path::new(host)));
         }
     }
@@ -175,48 +129,22 @@ fn explanations_name_the_line() {
     let file = "level = \"restricted\"\nblock = [\n  \"display\",\n]\n[grant.read_file]\nmax_bytes = 5\ndirs = {\n  \"/data\" = \"data\",\n  \"/in\" = \"in\",\n}\n";
     let read = |path| Arguments::Read { path };
     let check = |toml: &str, name, arguments, expect: &str| {
-        assert_eq!(
-            policy(toml).explain(capability(name), &arguments).text,
-            expect
-        )
+        assert_eq!(policy(toml).explain(capability(name), &arguments).text, expect)
     };
-    check(
-        file,
-        "read_file",
-        read("/in/x"),
-        "allow read_file: /p/in is granted as `/in` (line 9)",
-    );
-    check(
-        file,
-        "read_file",
-        read("/data/x"),
-        "allow read_file: /p/data is granted as `/data` (line 8)",
-    );
-    check(
-        file,
-        "read_file",
-        read("/etc/x"),
-        "deny read_file: `read_file` may not reach `/etc/x` (line 7)",
-    );
+    check(file, "read_file", read("/in/x"), "allow read_file: /p/in is granted as `/in` (line 9)");
+    check(file, "read_file", read("/data/x"), "allow read_file: /p/data is granted as `/data` (line 8)");
+    check(file, "read_file", read("/etc/x"), "deny read_file: `read_file` may not reach `/etc/x` (line 7)");
     check(
         file,
         "read_file",
         read("/in/../x"),
         "deny read_file: `read_file` may not follow `..` out of a directory in `/in/../x` (line 7)",
     );
-    check(
-        file,
-        "display",
-        Arguments::None,
-        "deny display: `display` is in the block list (line 3)",
-    );
+    check(file, "display", Arguments::None, "deny display: `display` is in the block list (line 3)");
     check(
         file,
         "write_file",
-        Arguments::Write {
-            path: "/x",
-            bytes: 1,
-        },
+        Arguments::Write { path: "/x", bytes: 1 },
         "deny write_file: `write_file` needs level `standard` or higher; this policy has `restricted` (line 1)",
     );
     check(
@@ -225,18 +153,8 @@ fn explanations_name_the_line() {
         Arguments::None,
         "allow print: level `restricted` links `print`, which needs no scope (line 1)",
     );
-    check(
-        "[grant.read_file]",
-        "read_file",
-        read("/x"),
-        "deny read_file: `read_file` may not reach `/x` (line 1)",
-    );
-    check(
-        "",
-        "read_file",
-        read("/x"),
-        "deny read_file: `read_file` may not reach `/x`",
-    );
+    check("[grant.read_file]", "read_file", read("/x"), "deny read_file: `read_file` may not reach `/x` (line 1)");
+    check("", "read_file", read("/x"), "deny read_file: `read_file` may not reach `/x`");
     let explanation = policy(file).explain(capability("read_file"), &read("/in/x"));
     assert_eq!((explanation.verdict, explanation.line), ("allow", Some(9)));
 }

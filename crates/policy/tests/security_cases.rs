@@ -1,11 +1,5 @@
 //! The cases P01 to P04 of the security cases, by name.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::too_many_lines,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
@@ -13,63 +7,30 @@ use common::{capability, faults, parse, policy};
 use parole_policy::{Arguments, Level, SecurityPolicy, Verdict, decide};
 
 fn allows(policy: &SecurityPolicy) -> bool {
-    let read = decide(
-        policy,
-        0,
-        capability("read_file"),
-        &Arguments::Read { path: "/data/x" },
-    );
-    let write = decide(
-        policy,
-        0,
-        capability("write_file"),
-        &Arguments::Write {
-            path: "/data/x",
-            bytes: 1,
-        },
-    );
+    let read = decide(policy, 0, capability("read_file"), &Arguments::Read { path: "/data/x" });
+    let write = decide(policy, 0, capability("write_file"), &Arguments::Write { path: "/data/x", bytes: 1 });
     matches!(read, Verdict::Allow(_)) || matches!(write, Verdict::Allow(_))
 }
 
 /// At `standard` an empty list denies all; it never allows all.
 #[test]
 fn p01_an_empty_list_allows_nothing() {
-    for empty in [
-        "",
-        "[grant.read_file]",
-        "[grant.read_file]\ndirs = {}",
-        "[grant.write_file]\ndirs = {}",
-    ] {
-        assert!(
-            !allows(&policy(&format!("level = \"standard\"\n{empty}"))),
-            "{empty}"
-        );
+    for empty in ["", "[grant.read_file]", "[grant.read_file]\ndirs = {}", "[grant.write_file]\ndirs = {}"] {
+        assert!(!allows(&policy(&format!("level = \"standard\"\n{empty}"))), "{empty}");
     }
     assert!(!allows(&SecurityPolicy::new(Level::Unrestricted)));
-    assert!(allows(&policy(
-        "level = \"standard\"\n[grant.read_file]\ndirs = { \"/data\" = \"d\" }"
-    )));
+    assert!(allows(&policy("level = \"standard\"\n[grant.read_file]\ndirs = { \"/data\" = \"d\" }")));
 }
 
 /// An unknown key is refused, with its line.
 #[test]
 fn p02_an_unknown_key_is_refused() {
     for (file, expect) in [
-        (
-            "level = \"standard\"\nallowed_host = [\"x\"]",
-            "2:1 unknown key `allowed_host`",
-        ),
+        ("level = \"standard\"\nallowed_host = [\"x\"]", "2:1 unknown key `allowed_host`"),
         ("[limits]\nram = 1", "2:1 unknown key `limits.ram`"),
-        (
-            "[grant.read_file]\nallow = {}",
-            "2:1 unknown key `grant.read_file.allow`",
-        ),
+        ("[grant.read_file]\nallow = {}", "2:1 unknown key `grant.read_file.allow`"),
     ] {
-        assert!(
-            faults(file)[0].starts_with(expect),
-            "{file}: {:?}",
-            faults(file)
-        );
+        assert!(faults(file)[0].starts_with(expect), "{file}: {:?}", faults(file));
     }
     assert!(parse("level = \"standard\"\nblock = []").is_ok());
 }
@@ -88,25 +49,13 @@ fn p03_an_entry_that_does_not_parse_is_refused() {
     ] {
         assert_eq!(faults(file).len(), 1, "{file}");
     }
-    assert!(
-        parse("block = [\"print\"]\n[grant.read_file]\ndirs = { \"/a\" = \"a\", \"/b\" = \"b\" }")
-            .is_ok()
-    );
+    assert!(parse("block = [\"print\"]\n[grant.read_file]\ndirs = { \"/a\" = \"a\", \"/b\" = \"b\" }").is_ok());
 }
 
 /// A level in other case or with a typo is refused, never taken for the default.
 #[test]
 fn p04_a_level_in_other_case_or_with_a_typo_is_refused() {
-    for word in [
-        "Standard",
-        "STANDARD",
-        "standart",
-        "standard ",
-        " standard",
-        "",
-        "stan",
-        "\u{455}tandard",
-    ] {
+    for word in ["Standard", "STANDARD", "standart", "standard ", " standard", "", "stan", "\u{455}tandard"] {
         assert_eq!(faults(&format!("level = \"{word}\"")).len(), 1, "{word}");
         assert!(word.parse::<Level>().is_err(), "{word}");
     }

@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         })
         .open()?;
-    let guest = Guest::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-examples/prebuilt/greet.wasm").as_ref())?;
+    let guest =
+        Guest::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-examples/prebuilt/greet.wasm").as_ref())?;
     let policy = SecurityPolicy::new(Level::Restricted);
 
     // The guest calls `input` in plain blocking style. Nobody is here to answer: it is suspended.

@@ -154,7 +154,11 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 fn read_or_make_key(path: &Path) -> Result<[u8; KEY], Error> {
     let mut key = [0; KEY];
     for _ in 0..2 {
-        match fs::OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path) {
+        match fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)
+        {
             Ok(mut file) => match file.read_exact(&mut key) {
                 Ok(()) => return Ok(key),
                 // A crash between making and filling it: nothing was ever signed with it.

@@ -126,10 +126,9 @@ fn classify(error: &wasmtime::Error, met: &Met) -> Ended {
     if text.contains(HOST_OUT_OF_MEMORY) {
         return Ended::Broken(Error::Internal(HOST_OUT_OF_MEMORY.into()));
     }
-    for (part, name) in [
-        ("fuel allocated for hostcalls has been exhausted", "arguments"),
-        ("store handle limit exceeded", "handles"),
-    ] {
+    for (part, name) in
+        [("fuel allocated for hostcalls has been exhausted", "arguments"), ("store handle limit exceeded", "handles")]
+    {
         if text.contains(part) {
             return Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}")));
         }

@@ -42,7 +42,7 @@ pub(crate) async fn start(
     policy: SecurityPolicy,
     options: RunOptions,
 ) -> Result<Report, Error> {
-    let id = ExecutionId::generate();
+    let id = options.id.unwrap_or_else(ExecutionId::generate);
     let scope = runtime.scope(policy, runtime.0.validators.clone())?;
     let prepared = runtime.prepare(&guest, &scope.policy, id).await?;
     let setup = Setup {
@@ -338,8 +338,7 @@ impl Drive {
         let inner = &self.runtime.0;
         let limits: Limits = self.scope.policy.limits;
         let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
-        let of_journal =
-            JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
+        let of_journal = JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
         let journal = match (birth.is_some(), effects) {
             (true, _) => Journal::new(self.id, self.secret.clone(), of_journal),
             (false, true) => Journal::resume(self.id, self.secret.clone(), of_journal),

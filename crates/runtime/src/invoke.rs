@@ -35,7 +35,9 @@ pub(crate) fn target(pre: &InstancePre<Execution>, invoke: Option<&str>) -> Resu
     let (index, function) = find(component, name)?;
     let types: Vec<(String, Type)> = function.params().map(|(name, ty)| (name.to_owned(), ty)).collect();
     let signature = || signature(name, &function);
-    if let Some(unsupported) = types.iter().map(|(_, ty)| ty.clone()).chain(function.results()).find_map(|ty| unsupported(&ty, 0)) {
+    if let Some(unsupported) =
+        types.iter().map(|(_, ty)| ty.clone()).chain(function.results()).find_map(|ty| unsupported(&ty, 0))
+    {
         return Err(Error::Usage(format!("{} cannot be called from outside: it has {unsupported}", signature())));
     }
     if invoke.is_none() && !types.is_empty() {
@@ -147,7 +149,9 @@ fn unsupported(ty: &Type, depth: usize) -> Option<&'static str> {
         Type::Tuple(tuple) => tuple.types().find_map(|ty| deeper(&ty)),
         Type::Record(record) => record.fields().find_map(|field| deeper(&field.ty)),
         Type::Variant(variant) => variant.cases().filter_map(|case| case.ty).find_map(|ty| deeper(&ty)),
-        Type::Bool | Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => None,
+        Type::Bool | Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
+            None
+        }
         Type::Float32 | Type::Float64 | Type::Char | Type::String | Type::Enum(_) | Type::Flags(_) => None,
         Type::Own(_) | Type::Borrow(_) => Some("a resource"),
         _ => Some("a type without a text form"),

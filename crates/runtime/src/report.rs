@@ -135,7 +135,10 @@ impl Denied {
             import: None,
             capability: refused.capability.clone(),
             argument: refused.argument.clone(),
-            reason: refused.error.to_string(),
+            reason: match &refused.error {
+                parole_capabilities::Error::Denied(reason) => reason.clone(),
+                error => error.to_string(),
+            },
             remedy: refused.remedy.clone(),
         }
     }

@@ -1,10 +1,11 @@
 //! The runtime: starts, resumes and cancels executions, from any context.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use parole_capabilities::{CATALOGUE, Event, Execution, Scope, Sink, Validator, waiting_room::WaitingRoom};
-use parole_durable::{Digest, ExecutionId, Hub, PromiseState, Write};
+use parole_durable::store::PromiseFilter;
+use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
 use parole_policy::SecurityPolicy;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
@@ -75,6 +76,8 @@ pub enum Wait {
 /// What is said about a run beside guest and policy.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
+    /// The id that the execution is to have, for a caller that must know it before the end; else a new one.
+    pub id: Option<ExecutionId>,
     /// `name(arguments)` in WAVE; without it `run` is called.
     pub invoke: Option<String>,
     /// How far it goes.
@@ -175,17 +178,11 @@ impl Runtime {
     /// # Errors
     /// [`Error::Store`].
     pub fn ready(&self) -> Result<Vec<ExecutionId>, Error> {
-        let mut ready = Vec::new();
-        let pending = self.hub().promises(&parole_durable::store::PromiseFilter { pending: true, ..Default::default() })?;
-        for record in self.hub().executions(false)? {
-            let waits = pending
-                .iter()
-                .any(|promise| promise.execution() == Some(record.id) && promise.state == PromiseState::Pending);
-            if !waits {
-                ready.push(record.id);
-            }
-        }
-        Ok(ready)
+        let filter = PromiseFilter { pending: true, ..Default::default() };
+        let waiting: HashSet<ExecutionId> =
+            self.hub().promises(&filter)?.iter().filter_map(parole_durable::PromiseRecord::execution).collect();
+        let executions = self.hub().executions(false)?.into_iter().map(|record| record.id);
+        Ok(executions.filter(|id| !waiting.contains(id)).collect())
     }
 
     /// Removes executions that ended before a time (Unix milliseconds), and gives how many.
@@ -272,7 +269,8 @@ impl Runtime {
         id: ExecutionId,
     ) -> Result<Result<Arc<Prepared>, Vec<Denied>>, Error> {
         // All guests that import the same capabilities under any policy share one linked form.
-        let known = self.lock_prepared().iter().find(|((digest, _), _)| *digest == guest.digest).map(|(_, p)| Arc::clone(p));
+        let known =
+            self.lock_prepared().iter().find(|((digest, _), _)| *digest == guest.digest).map(|(_, p)| Arc::clone(p));
         let component = match known {
             Some(prepared) => prepared.pre.component().clone(),
             None => self.component(guest, id).await?,
@@ -307,9 +305,9 @@ impl Runtime {
     /// A capability that is linked but can reach nothing is said before the start.
     fn announce(&self, imports: &[Import], policy: &SecurityPolicy, id: ExecutionId) {
         for name in policy.empty_scopes(&CATALOGUE) {
-            let imported = imports
-                .iter()
-                .any(|import| matches!(&import.link, parole_policy::Link::Granted(capability) if capability.name == name));
+            let imported = imports.iter().any(
+                |import| matches!(&import.link, parole_policy::Link::Granted(capability) if capability.name == name),
+            );
             if imported {
                 self.0.sink.event(id, Event::EmptyScope { capability: name });
             }
@@ -322,7 +320,10 @@ impl Runtime {
         for (name, grant) in &mut policy.grants {
             for dir in &mut grant.dirs {
                 dir.host = dir.host.canonicalize().map_err(|error| {
-                    Error::Usage(format!("the directory {} granted to `{name}` cannot be opened: {error}", dir.host.display()))
+                    Error::Usage(format!(
+                        "the directory {} granted to `{name}` cannot be opened: {error}",
+                        dir.host.display()
+                    ))
                 })?;
             }
         }
@@ -372,4 +373,3 @@ pub struct Inspection {
     /// What the policy would refuse.
     pub denied: Vec<Denied>,
 }
-

@@ -1,5 +1,7 @@
 //! What is stored of an execution, for people and programs to look at.
 
+use std::collections::HashMap;
+
 use parole_capabilities::execution::{Gathered, entry_of};
 use parole_capabilities::sink::event_of;
 use parole_capabilities::types::Refused;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use crate::drive::report;
 use crate::error::Error;
 use crate::promises::pending_of;
-use crate::report::{Ending, Outcome, Report};
+use crate::report::{Ending, Outcome, Pending, Report};
 use crate::runtime::Runtime;
 use crate::setup::Setup;
 
@@ -36,7 +38,7 @@ pub struct Summary {
     /// When it last changed.
     pub updated_at: UnixMs,
     /// What it waits for.
-    pub pending: Vec<crate::report::Pending>,
+    pub pending: Vec<Pending>,
 }
 
 /// One step of a journal.
@@ -74,7 +76,12 @@ impl Runtime {
     /// # Errors
     /// [`Error::Store`].
     pub fn executions(&self, with_ended: bool) -> Result<Vec<Summary>, Error> {
-        let pending = self.hub().promises(&PromiseFilter { pending: true, ..PromiseFilter::default() })?;
+        let mut pending: HashMap<ExecutionId, Vec<Pending>> = HashMap::new();
+        for promise in self.hub().promises(&PromiseFilter { pending: true, ..PromiseFilter::default() })? {
+            if let Some(execution) = promise.execution() {
+                pending.entry(execution).or_default().push(pending_of(&promise));
+            }
+        }
         let records = self.hub().executions(with_ended)?;
         let summary = |record: &ExecutionRecord| -> Result<Summary, Error> {
             let setup = self.hub().payload(&record.setup)?.map(|bytes| Setup::from_bytes(&bytes)).transpose();
@@ -90,7 +97,7 @@ impl Runtime {
                 component: record.component.to_string(),
                 created_at: record.created_at,
                 updated_at: record.updated_at,
-                pending: pending.iter().filter(|p| p.execution() == Some(record.id)).map(pending_of).collect(),
+                pending: pending.get(&record.id).cloned().unwrap_or_default(),
             })
         };
         records.iter().map(summary).collect()
@@ -183,7 +190,11 @@ fn entry(step: &Step) -> Entry {
         admitted_at: time(step.admitted_at),
         completed_at: step.completion.as_ref().and_then(|completion| time(completion.at)),
         promise: step.promise.as_ref().map(|id| id.as_str().to_owned()),
-        result: step.completion.as_ref().filter(|_| !output).map(|completion| result(&step.function, &completion.result)),
+        result: step
+            .completion
+            .as_ref()
+            .filter(|_| !output)
+            .map(|completion| result(&step.function, &completion.result)),
     }
 }
 
@@ -196,7 +207,9 @@ fn result(function: &str, result: &StepResult) -> Value {
         }
         (StepResult::Ok(bytes), _) => json!({ "ok": base64::engine::general_purpose::STANDARD.encode(bytes) }),
         (StepResult::Err(bytes), _) => json!({ "err": serde_json::from_slice::<Value>(bytes).unwrap_or_default() }),
-        (StepResult::Denied(bytes), _) => json!({ "denied": serde_json::from_slice::<Value>(bytes).unwrap_or_default() }),
+        (StepResult::Denied(bytes), _) => {
+            json!({ "denied": serde_json::from_slice::<Value>(bytes).unwrap_or_default() })
+        }
     }
 }
 

@@ -326,7 +326,9 @@ fn two_runtimes_do_not_run_one_execution() {
     let running = waits.clone();
     let run = std::thread::spawn(move || running.blocking().run(greet(), at(Level::Standard), options));
     let pending = loop {
-        if let Some(promise) = other.promises().list(&PromiseFilter { pending: true, ..Default::default() }).unwrap().pop() {
+        if let Some(promise) =
+            other.promises().list(&PromiseFilter { pending: true, ..Default::default() }).unwrap().pop()
+        {
             break promise;
         }
         std::thread::sleep(Duration::from_millis(5));

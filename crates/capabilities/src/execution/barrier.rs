@@ -70,8 +70,13 @@ impl Execution {
     }
 
     /// A guest that waits is woken by the cancel of its promise; one that computes looks here.
+    /// A replay without effects is never live, and holds nothing that could be taken from it.
     fn look_for_cancel(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
-        if self.parts.birth.is_some() || !self.flights.is_empty() || self.started.elapsed() < CANCEL_DELAY {
+        if !self.live
+            || self.parts.birth.is_some()
+            || !self.flights.is_empty()
+            || self.started.elapsed() < CANCEL_DELAY
+        {
             return Ok(());
         }
         let id = self.id();
@@ -138,7 +143,8 @@ impl Execution {
     /// What the execution has used so far.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let (cpu_us, wall_us) = if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
+        let (cpu_us, wall_us) =
+            if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
         Usage {
             cpu_us,
             wall_us,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parole_durable::hub::now;
+use parole_durable::hub::{Waiter, now};
 use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
@@ -53,6 +53,7 @@ impl Execution {
             created_at: now,
             settled_at: None,
         };
+        self.made = Some(Box::new(record.clone()));
         self.parts.journal.admit(open, Some(record), now);
         Ok(id)
     }
@@ -67,12 +68,10 @@ impl Execution {
 
     /// Waits for a promise, in memory or by parking, and gives the settled record.
     pub(crate) async fn wait(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
-        let mut record = self.parts.hub.promise(id)?;
-        if record.is_none() || self.parts.journal.unsaved_steps() > 0 {
-            record = self.barrier_before_wait(record.is_none() && self.parts_at_once(timer), id).await?;
-        }
-        let Some(record) = record else { return Err(Stop::Fenced) };
-        let record = if record.state == PromiseState::Pending { self.wait_for(record).await? } else { record };
+        let record = match self.made.take() {
+            Some(made) if made.id == *id => self.wait_for_new(&made).await?,
+            _ => self.wait_for_old(id, timer).await?,
+        };
         if record.state == PromiseState::RejectedCanceled {
             // Either the promise was canceled, or with it the execution.
             self.still_held()?;
@@ -80,60 +79,77 @@ impl Execution {
         Ok(record)
     }
 
-    async fn barrier_before_wait(
-        &mut self,
-        leaves: bool,
-        id: &PromiseId,
-    ) -> Result<Option<PromiseRecord>, Stop> {
-        // One commit does for a guest that is left alone.
-        let lease = if leaves { Lease::Release } else { Lease::Keep };
-        let released = lease == Lease::Release;
-        self.commit(lease).await?;
-        let record = self.parts.hub.promise(id)?;
-        match record {
-            Some(record) if released && record.state == PromiseState::Pending => Err(Stop::Parked {
-                promise: id.clone(),
-                deadline: record.timeout_at,
-                timer: record.is_timer(),
-                released,
-            }),
-            Some(_) if released => Err(Stop::Parked { promise: id.clone(), deadline: 0, timer: true, released }),
-            record => Ok(record),
+    /// Waits for a promise that is made durable by the barrier before this wait. Until then nobody
+    /// can settle it, so whoever registers before has missed nothing, and need not read the row.
+    async fn wait_for_new(&mut self, made: &PromiseRecord) -> Result<PromiseRecord, Stop> {
+        let (id, deadline, timer) = (&made.id, made.timeout_at, made.is_timer());
+        if self.parts_at_once(timer) {
+            self.commit(Lease::Release).await?;
+            return Err(Stop::Parked { promise: id.clone(), deadline, timer, released: true });
         }
+        let waiter = self.parts.hub.settled(id, deadline);
+        self.commit(Lease::Keep).await?;
+        self.wait_for(made, Some(waiter)).await
+    }
+
+    async fn wait_for_old(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
+        if self.parts.journal.unsaved_steps() > 0 {
+            self.commit(Lease::Keep).await?;
+        }
+        let Some(record) = self.parts.hub.promise(id)? else { return Err(Stop::Fenced) };
+        if record.state != PromiseState::Pending {
+            return Ok(record);
+        }
+        if self.parts_at_once(timer) {
+            self.commit(Lease::Release).await?;
+            return Err(Stop::Parked { promise: id.clone(), deadline: record.timeout_at, timer, released: true });
+        }
+        self.wait_for(&record, None).await
     }
 
     fn parts_at_once(&self, timer: bool) -> bool {
         self.parts.parking.detach || (self.parts.parking.leave_persons && !timer)
     }
 
-    async fn wait_for(&mut self, record: PromiseRecord) -> Result<PromiseRecord, Stop> {
-        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
-        if self.parts_at_once(timer) {
-            self.commit(Lease::Release).await?;
-            return Err(Stop::Parked { promise: id, deadline, timer, released: true });
-        }
-        self.parts.sink.event(self.id(), Event::Waiting(&record));
+    async fn wait_for(&mut self, record: &PromiseRecord, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
+        self.parts.sink.event(self.id(), Event::Waiting(record));
         self.parts.meter.pause();
-        let settled = self.settled_in_memory(&id, deadline).await;
+        let settled = self.settled_in_memory(&record.id, record.timeout_at, waiter).await;
         self.parts.meter.resume();
         match settled? {
             Some(record) => Ok(record),
-            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
+            None => Err(Stop::Parked {
+                promise: record.id.clone(),
+                deadline: record.timeout_at,
+                timer: record.is_timer(),
+                released: false,
+            }),
         }
     }
 
-    /// The settled record, or `None` when the guest is to give its memory up.
-    async fn settled_in_memory(&self, id: &PromiseId, deadline: UnixMs) -> Result<Option<PromiseRecord>, Stop> {
+    /// The settled record, or `None` when the guest is to give its memory up. A waiter that is
+    /// handed in has been there from the start: the row is looked at only once it says so.
+    async fn settled_in_memory(
+        &self,
+        id: &PromiseId,
+        deadline: UnixMs,
+        mut waiter: Option<Waiter>,
+    ) -> Result<Option<PromiseRecord>, Stop> {
         let mut seat = self.parts.parking.room.enter();
         let park = tokio::time::sleep(self.parts.parking.after);
         tokio::pin!(park);
         loop {
-            let waiter = self.parts.hub.settled(id, deadline);
-            match self.parts.hub.promise(id)? {
-                Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
-                Some(_) => {}
-                None => return Err(Stop::Fenced),
-            }
+            let waiter = match waiter.take().filter(|_| deadline > now()) {
+                Some(waiter) => waiter,
+                None => {
+                    let waiter = self.parts.hub.settled(id, deadline);
+                    match self.parts.hub.promise(id)? {
+                        Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
+                        Some(_) => waiter,
+                        None => return Err(Stop::Fenced),
+                    }
+                }
+            };
             tokio::select! {
                 () = waiter => {}
                 () = &mut park => return Ok(None),

@@ -43,8 +43,9 @@ enum Asked {
 
 pub fn run(args: Args) -> Result<u8> {
     if !output::is_terminal() {
-        return Err(Failure::usage("`parole answer` needs a terminal: stdin and stderr must be one")
-            .hint("without one: parole promises --pending, then parole promise resolve ID --data TEXT | --value JSON"));
+        return Err(Failure::usage("`parole answer` needs a terminal: stdin and stderr must be one").hint(
+            "without one: parole promises --pending, then parole promise resolve ID --data TEXT | --value JSON",
+        ));
     }
     let (console, notes) = Console::new(Show::default());
     let runtime = args.state.open(console.sink(), None)?;
@@ -90,7 +91,7 @@ async fn walk(session: &mut Session, args: &Args) -> Result<u8> {
         }
         let runtime = session.runtime.clone();
         let work = runtime.resume(id, ResumeOptions { wait: Wait::All, pinned: false });
-        let went = match session.drive(Some(id), work).await {
+        let went = match session.drive(id, false, work).await {
             Ok(went) => went,
             Err(failure) => {
                 output::err(&format!("parole: {id}:"));

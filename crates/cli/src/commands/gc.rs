@@ -35,7 +35,9 @@ fn duration(text: &str) -> std::result::Result<u64, String> {
     }
     match text.parse() {
         Ok(Timeout::After(ms)) => Ok(ms),
-        Ok(Timeout::Never) => Err("never would remove nothing: write 10s, 5m, 2h, 7d, or 0 for every ended execution".into()),
+        Ok(Timeout::Never) => {
+            Err("never would remove nothing: write 10s, 5m, 2h, 7d, or 0 for every ended execution".into())
+        }
         Err(error @ parole_policy::BadDuration { .. }) => Err(error.to_string()),
     }
 }

@@ -34,7 +34,11 @@ pub fn run(args: &Args) -> Result<u8> {
         .into_iter()
         .map(|entry| {
             [
-                if entry.calls > 1 { format!("{}–{}", entry.step, entry.step + entry.calls - 1) } else { entry.step.to_string() },
+                if entry.calls > 1 {
+                    format!("{}–{}", entry.step, entry.step + entry.calls - 1)
+                } else {
+                    entry.step.to_string()
+                },
                 entry.function,
                 serde_json::to_string(&entry.effect).unwrap_or_default().trim_matches('"').to_owned(),
                 entry.state.to_owned(),

@@ -33,8 +33,11 @@ pub fn run(args: &Args) -> Result<u8> {
     let rows: Vec<[String; 5]> = executions
         .into_iter()
         .map(|execution| {
-            let waits: Vec<String> =
-                execution.pending.iter().map(|pending| format!("{} “{}”", pending.capability, pending.summary)).collect();
+            let waits: Vec<String> = execution
+                .pending
+                .iter()
+                .map(|pending| format!("{} “{}”", pending.capability, pending.summary))
+                .collect();
             [
                 execution.execution.to_string(),
                 execution.state.to_owned(),

@@ -136,7 +136,7 @@ async fn each(session: &mut Session, args: &Args) -> Result<u8> {
 async fn one(session: &mut Session, id: ExecutionId, pinned: bool) -> (Result<Report>, bool) {
     let options = ResumeOptions { wait: session.answers.wait(), pinned };
     let runtime = session.runtime.clone();
-    match session.drive(Some(id), runtime.resume(id, options)).await {
+    match session.drive(id, false, runtime.resume(id, options)).await {
         Ok(Went::Report(report)) => (Ok(*report), false),
         Ok(Went::NoMore(id)) => (session.left(id).await, false),
         Ok(Went::Interrupted(id)) => (session.left(id).await, true),

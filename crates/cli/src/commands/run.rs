@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use parole_runtime::{Guest, RunOptions, Wait};
+use parole_runtime::{ExecutionId, Guest, RunOptions, Wait};
 
 use crate::ask::Asker;
 use crate::console::{Console, Show};
@@ -91,8 +91,9 @@ pub fn run(args: Args) -> Result<u8> {
             changes: Changes::of(&args.state.dir()?)?,
             asker: Some(asker),
         };
-        let work = runtime.run(guest, policy, RunOptions { invoke: args.invoke, wait });
-        let went = session.drive(None, work).await?;
+        let id = ExecutionId::generate();
+        let work = runtime.run(guest, policy, RunOptions { id: Some(id), invoke: args.invoke, wait });
+        let went = session.drive(id, true, work).await?;
         finish(&mut session, went, args.json).await
     })
 }
@@ -100,7 +101,9 @@ pub fn run(args: Args) -> Result<u8> {
 /// Reads a guest.
 pub fn guest(path: &Path) -> Result<Guest> {
     Guest::from_file(path).map_err(|error| match Failure::from(error) {
-        failure if failure.kind == Kind::Usage => failure.hint("expected the file of a guest: a component, .wasm or .wat"),
+        failure if failure.kind == Kind::Usage => {
+            failure.hint("expected the file of a guest: a component, .wasm or .wat")
+        }
         failure => failure,
     })
 }

@@ -38,7 +38,10 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     for pending in &report.pending {
         let deadline = times::deadline(pending.timeout_at, now());
-        line("waits for", &format!("{} “{}”, expires {deadline}", output::cell(&pending.id), table::cut(&pending.summary)));
+        line(
+            "waits for",
+            &format!("{} “{}”, expires {deadline}", output::cell(&pending.id), table::cut(&pending.summary)),
+        );
     }
     for denied in &report.denied {
         output::out(report::refusal(denied).trim_start_matches("parole: "));

@@ -23,7 +23,7 @@ fn words_and_flags() {
     check(&s, &["rnu"], 2, "unrecognized subcommand 'rnu'");
     check(&s, &["run"], 2, "<GUEST>");
     check(&s, &["run", "a", "b"], 2, "unexpected argument 'b'");
-    check(&s, &["ps", "--jason"], 2, "'--json' exists");
+    check(&s, &["ps", "--jason"], 2, "a similar argument exists: '--json'");
     check(&s, &["resume"], 2, "<EXECUTION>");
     check(&s, &["resume", "--watch"], 2, "--all");
     check(&s, &["resume", "--all", UNKNOWN], 2, "cannot be used with");
@@ -206,7 +206,10 @@ fn state_directories() {
 fn damaged_state() {
     let s = Scratch::new();
     s.parole(&["ps"]).code(0);
-    std::fs::write(s.path("state/parole.db"), "this is no database, whatever its name says").unwrap();
+    for companion in ["state/parole.db-wal", "state/parole.db-shm"] {
+        let _ = std::fs::remove_file(s.path(companion));
+    }
+    std::fs::write(s.path("state/parole.db"), "this is no database, whatever its name says. ".repeat(200)).unwrap();
     let ran = s.parole(&["ps"]).code(70);
     assert!(ran.err.starts_with("parole: "), "{}", ran.err);
 }

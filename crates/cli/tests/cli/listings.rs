@@ -46,7 +46,8 @@ fn a_timeout_is_what_the_flag_says() {
     let scratch = Scratch::new();
     let (_, id) = scratch.left_at(&["run", &guest("greet.wasm"), "--detach", "--json", "--timeout", "input=never"]);
     assert!(scratch.parole(&["promises"]).code(0).out.contains("never"));
-    let (execution, _) = scratch.left_at(&["run", &guest("greet.wasm"), "--detach", "--json", "--timeout", "input=20ms"]);
+    let (execution, _) =
+        scratch.left_at(&["run", &guest("greet.wasm"), "--detach", "--json", "--timeout", "input=20ms"]);
     std::thread::sleep(std::time::Duration::from_millis(30));
     scratch.parole(&["resume", &execution]).code(1).says("nobody answered in time");
     assert!(scratch.parole(&["promise", "get", &id]).code(0).out.contains("expires    never"));
@@ -70,7 +71,9 @@ fn the_wit_is_one_valid_package() {
     let scratch = Scratch::new();
     let wit = scratch.parole(&["wit"]).code(0).out;
     assert_eq!(wit.matches("package parole:capabilities").count(), 1);
-    for interface in ["types", "print", "log", "display", "input", "approve", "review", "sleep", "read-file", "write-file"] {
+    for interface in
+        ["types", "print", "log", "display", "input", "approve", "review", "sleep", "read-file", "write-file"]
+    {
         assert!(wit.contains(&format!("interface {interface} {{")), "{interface}");
     }
     let one = scratch.parole(&["wit", "read_file"]).code(0).out;

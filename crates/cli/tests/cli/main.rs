@@ -1,10 +1,5 @@
 //! Tests of the `parole` program from outside: arguments, exit codes, JSON, the terminal.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what is wrong by failing"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 mod bad_input;
 mod help;

@@ -23,7 +23,8 @@ pub struct Pty {
 impl Pty {
     pub fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
         let words: Vec<String> = std::iter::once(&PAROLE).chain(arguments).map(|word| format!("'{word}'")).collect();
-        Self::shell(scratch, &words.join(" "))
+        // Without `exec` the shell would take part in Ctrl-C.
+        Self::shell(scratch, &format!("exec {}", words.join(" ")))
     }
 
     /// A line of shell at a terminal.

@@ -231,12 +231,7 @@ impl Watch {
 
     /// The life of the thread. `expire` queues [`Write::Expire`]; `now` is the wall clock, which
     /// is asked each time anew: if it is set back a deadline comes later, never earlier.
-    pub(super) fn run(
-        &self,
-        backend: &dyn Backend,
-        now: &dyn Fn() -> UnixMs,
-        expire: &dyn Fn(UnixMs) -> Receipt,
-    ) {
+    pub(super) fn run(&self, backend: &dyn Backend, now: &dyn Fn() -> UnixMs, expire: &dyn Fn(UnixMs) -> Receipt) {
         let mut eyes = Eyes::default();
         let mut expiring: Option<Receipt> = None;
         let mut idle_since = Instant::now();

@@ -112,14 +112,8 @@ pub(super) trait Committed: Send + Sync {
 impl Queue {
     /// Without a store the thread opens one as its first act.
     pub(super) fn new(store: Option<Box<dyn Store>>) -> Self {
-        let state = State {
-            writes: VecDeque::new(),
-            flushes: Vec::new(),
-            closed: false,
-            asleep: false,
-            store,
-            started: false,
-        };
+        let state =
+            State { writes: VecDeque::new(), flushes: Vec::new(), closed: false, asleep: false, store, started: false };
         Self { state: Mutex::new(state), bell: Condvar::new() }
     }
 

@@ -134,26 +134,24 @@ impl<'c> Apply<'c> {
     fn insert_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
         let row = ExecutionRow { record, ended };
         let (r, crc) = (&row.record, row.sum());
-        self.connection
-            .prepare_cached(INSERT_EXECUTION)?
-            .execute(params![
-                r.id.0.as_bytes(),
-                r.component.0,
-                r.setup.0,
-                r.secret.0,
-                stored(r.fence.0),
-                r.owner.as_ref().map(|owner| owner.0.as_bytes()),
-                stored(r.usage.cpu_us),
-                stored(r.usage.wall_us),
-                stored(r.usage.output),
-                stored(r.usage.journal),
-                stored(r.usage.shown),
-                stored(r.created_at),
-                stored(r.updated_at),
-                r.outcome,
-                row.ended.map(stored),
-                crc,
-            ])?;
+        self.connection.prepare_cached(INSERT_EXECUTION)?.execute(params![
+            r.id.0.as_bytes(),
+            r.component.0,
+            r.setup.0,
+            r.secret.0,
+            stored(r.fence.0),
+            r.owner.as_ref().map(|owner| owner.0.as_bytes()),
+            stored(r.usage.cpu_us),
+            stored(r.usage.wall_us),
+            stored(r.usage.output),
+            stored(r.usage.journal),
+            stored(r.usage.shown),
+            stored(r.created_at),
+            stored(r.updated_at),
+            r.outcome,
+            row.ended.map(stored),
+            crc,
+        ])?;
         Ok(())
     }
 
@@ -161,22 +159,20 @@ impl<'c> Apply<'c> {
     fn update_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
         let row = ExecutionRow { record, ended };
         let (r, crc) = (&row.record, row.sum());
-        self.connection
-            .prepare_cached(UPDATE_EXECUTION)?
-            .execute(params![
-                stored(r.fence.0),
-                r.owner.as_ref().map(|owner| owner.0.as_bytes()),
-                stored(r.usage.cpu_us),
-                stored(r.usage.wall_us),
-                stored(r.usage.output),
-                stored(r.usage.journal),
-                stored(r.usage.shown),
-                stored(r.updated_at),
-                r.outcome,
-                row.ended.map(stored),
-                crc,
-                r.id.0.as_bytes(),
-            ])?;
+        self.connection.prepare_cached(UPDATE_EXECUTION)?.execute(params![
+            stored(r.fence.0),
+            r.owner.as_ref().map(|owner| owner.0.as_bytes()),
+            stored(r.usage.cpu_us),
+            stored(r.usage.wall_us),
+            stored(r.usage.output),
+            stored(r.usage.journal),
+            stored(r.usage.shown),
+            stored(r.updated_at),
+            r.outcome,
+            row.ended.map(stored),
+            crc,
+            r.id.0.as_bytes(),
+        ])?;
         Ok(())
     }
 
@@ -258,24 +254,22 @@ impl<'c> Apply<'c> {
             row.stored |= STORED_RESULT;
         }
         let crc = row.sum(id);
-        self.connection
-            .prepare_cached(INSERT_STEP)?
-            .execute(params![
-                id.0.as_bytes(),
-                stored(row.number),
-                stored(row.calls),
-                row.function,
-                stored(row.effect),
-                row.arguments,
-                row.promise,
-                stored(row.admitted_at),
-                row.completed_at.map(stored),
-                row.outcome.map(stored),
-                row.result,
-                row.delivered,
-                stored(row.stored),
-                crc,
-            ])?;
+        self.connection.prepare_cached(INSERT_STEP)?.execute(params![
+            id.0.as_bytes(),
+            stored(row.number),
+            stored(row.calls),
+            row.function,
+            stored(row.effect),
+            row.arguments,
+            row.promise,
+            stored(row.admitted_at),
+            row.completed_at.map(stored),
+            row.outcome.map(stored),
+            row.result,
+            row.delivered,
+            stored(row.stored),
+            crc,
+        ])?;
         Ok(())
     }
 
@@ -289,9 +283,8 @@ impl<'c> Apply<'c> {
         };
         let row = PromiseRow::of(execution, record, settled);
         let crc = row.sum();
-        self.connection
-            .prepare_cached("INSERT INTO promises VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?
-            .execute(params![
+        self.connection.prepare_cached("INSERT INTO promises VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?.execute(
+            params![
                 row.execution.0.as_bytes(),
                 row.id,
                 stored(row.state),
@@ -308,7 +301,8 @@ impl<'c> Apply<'c> {
                 row.value_headers,
                 row.value,
                 crc,
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 

@@ -77,7 +77,8 @@ impl SqliteStore {
     /// program made it. [`StoreError::Damaged`]: it is no database.
     pub fn open(dir: &StateDir) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
-            let text = format!("SQLite {} can lose commits in WAL mode; 3.51.3 or newer is needed", rusqlite::version());
+            let text =
+                format!("SQLite {} can lose commits in WAL mode; 3.51.3 or newer is needed", rusqlite::version());
             return Err(StoreError::Unfit(text.into()));
         }
         let connection = open_current(&dir.database()?)?;
@@ -134,7 +135,10 @@ impl Store for SqliteStore {
             tracing::warn!(%error, writes = batch.len(), "a batch was not committed");
             // A transaction that is dropped rolls back. Whether it did is not known after an I/O
             // error, so the connection goes as well: a new one sees what the files say.
-            if !matches!(error, StoreError::Busy(_)) || is_note(batch) || self.connection.as_ref().is_some_and(|c| !c.is_autocommit()) {
+            if !matches!(error, StoreError::Busy(_))
+                || is_note(batch)
+                || self.connection.as_ref().is_some_and(|c| !c.is_autocommit())
+            {
                 self.connection = None;
                 self.log = None;
             }

@@ -25,7 +25,8 @@ impl SqliteReader {
     }
 
     fn number(&self, sql: &str, values: &[&dyn ToSql]) -> Result<Option<u64>, StoreError> {
-        let value = self.0.prepare_cached(sql).and_then(|mut s| s.query_row(values, |row| row.get::<_, Option<i64>>(0)));
+        let value =
+            self.0.prepare_cached(sql).and_then(|mut s| s.query_row(values, |row| row.get::<_, Option<i64>>(0)));
         value.map(|n| n.map(i64::cast_unsigned)).map_err(|e| failed(&e))
     }
 
@@ -82,8 +83,7 @@ impl Reader for SqliteReader {
     }
 
     fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError> {
-        let sql =
-            format!("SELECT {} FROM executions WHERE ? OR outcome IS NULL ORDER BY id", ExecutionRow::COLUMNS);
+        let sql = format!("SELECT {} FROM executions WHERE ? OR outcome IS NULL ORDER BY id", ExecutionRow::COLUMNS);
         let mut statement = self.0.prepare_cached(&sql).map_err(|e| failed(&e))?;
         let rows = statement.query_map([with_ended], |row| Ok(ExecutionRow::read(row))).map_err(|e| failed(&e))?;
         rows.map(|row| Ok(row.map_err(|e| failed(&e))?.map_err(damaged)?.record)).collect()

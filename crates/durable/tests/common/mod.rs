@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parole_durable::ids::NEVER;
-use parole_durable::promise::{
-    TAG_CAPABILITY, TAG_COMPONENT, TAG_EXECUTION, TAG_EXTERNAL, TAG_STEP, TAG_TIMER,
-};
+use parole_durable::promise::{TAG_CAPABILITY, TAG_COMPONENT, TAG_EXECUTION, TAG_EXTERNAL, TAG_STEP, TAG_TIMER};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{
     Commit, Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseRecord, PromiseState, Secret,

@@ -4,39 +4,15 @@
 
 use std::path::Path;
 
-use parole_policy::{
-    Capability, Catalogue, GrantKey, HOST_TIMEOUT, Kind, Level, PolicyError, SecurityPolicy,
-    Timeout,
-};
+use parole_policy::{Capability, Catalogue, GrantKey, HOST_TIMEOUT, Kind, Level, PolicyError, SecurityPolicy, Timeout};
 
 const DAY: u64 = 86_400_000;
 
 /// `dial` is not a capability of Parole: it gives the tests one above `standard` with a version from 1 up.
 const TABLE: &[Capability] = &[
-    entry(
-        "print",
-        "parole:capabilities/print@0.1.0",
-        Level::Sandbox,
-        Kind::SendOnly,
-        &[],
-        Timeout::Never,
-    ),
-    entry(
-        "display",
-        "parole:capabilities/display@0.1.0",
-        Level::Sandbox,
-        Kind::SendOnly,
-        &[],
-        Timeout::Never,
-    ),
-    entry(
-        "input",
-        "parole:capabilities/input@0.1.0",
-        Level::Restricted,
-        Kind::Person,
-        WAITS,
-        Timeout::After(300_000),
-    ),
+    entry("print", "parole:capabilities/print@0.1.0", Level::Sandbox, Kind::SendOnly, &[], Timeout::Never),
+    entry("display", "parole:capabilities/display@0.1.0", Level::Sandbox, Kind::SendOnly, &[], Timeout::Never),
+    entry("input", "parole:capabilities/input@0.1.0", Level::Restricted, Kind::Person, WAITS, Timeout::After(300_000)),
     entry(
         "approve",
         "parole:capabilities/approve@0.1.0",
@@ -45,14 +21,7 @@ const TABLE: &[Capability] = &[
         WAITS,
         Timeout::After(7 * DAY),
     ),
-    entry(
-        "sleep",
-        "parole:capabilities/sleep@0.1.0",
-        Level::Restricted,
-        Kind::Timer,
-        WAITS,
-        Timeout::Never,
-    ),
+    entry("sleep", "parole:capabilities/sleep@0.1.0", Level::Restricted, Kind::Timer, WAITS, Timeout::Never),
     entry(
         "read_file",
         "parole:capabilities/read-file@0.1.0",
@@ -66,22 +35,10 @@ const TABLE: &[Capability] = &[
         "parole:capabilities/write-file@0.1.0",
         Level::Standard,
         Kind::Host,
-        &[
-            GrantKey::Dirs,
-            GrantKey::Quota,
-            GrantKey::MaxFiles,
-            GrantKey::TimeoutMs,
-        ],
+        &[GrantKey::Dirs, GrantKey::Quota, GrantKey::MaxFiles, GrantKey::TimeoutMs],
         HOST_TIMEOUT,
     ),
-    entry(
-        "dial",
-        "parole:capabilities/dial@1.2.0",
-        Level::Trusted,
-        Kind::Host,
-        WAITS,
-        HOST_TIMEOUT,
-    ),
+    entry("dial", "parole:capabilities/dial@1.2.0", Level::Trusted, Kind::Host, WAITS, HOST_TIMEOUT),
 ];
 
 const WAITS: &[GrantKey] = &[GrantKey::TimeoutMs];
@@ -94,23 +51,13 @@ const fn entry(
     grant_keys: &'static [GrantKey],
     default_timeout: Timeout,
 ) -> Capability {
-    Capability {
-        name,
-        interface,
-        level,
-        kind,
-        grant_keys,
-        default_timeout,
-        summary: "for tests",
-    }
+    Capability { name, interface, level, kind, grant_keys, default_timeout, summary: "for tests" }
 }
 
 pub const CATALOGUE: Catalogue = Catalogue::new(TABLE);
 
 pub fn capability(name: &str) -> &'static Capability {
-    CATALOGUE
-        .by_name(name)
-        .expect("a capability of the test table")
+    CATALOGUE.by_name(name).expect("a capability of the test table")
 }
 
 /// A policy file in `/p`.
@@ -126,16 +73,8 @@ pub fn policy(toml: &str) -> SecurityPolicy {
 /// The faults of a file, each as `line:column message | help`.
 pub fn faults(toml: &str) -> Vec<String> {
     let show = |error: PolicyError| {
-        let help = error
-            .help
-            .map(|help| format!(" | {help}"))
-            .unwrap_or_default();
+        let help = error.help.map(|help| format!(" | {help}")).unwrap_or_default();
         format!("{}:{} {}{help}", error.line, error.column, error.message)
     };
-    parse(toml)
-        .err()
-        .unwrap_or_default()
-        .into_iter()
-        .map(show)
-        .collect()
+    parse(toml).err().unwrap_or_default().into_iter().map(show).collect()
 }

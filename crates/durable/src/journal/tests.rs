@@ -1,0 +1,173 @@
+//! Replay, told as stories.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use uuid::Uuid;
+
+use super::*;
+
+const LIMITS: JournalLimits = JournalLimits { journal: 1000, output: 100, promises: 1 };
+
+fn journal() -> Journal {
+    Journal::new(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS)
+}
+
+fn replaying(steps: &[Step]) -> Journal {
+    let mut journal = Journal::resume(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS);
+    journal.feed(steps.to_vec(), true).unwrap();
+    journal
+}
+
+fn open(next: Next) -> Open {
+    match next {
+        Next::Open(open) => open,
+        Next::Replayed(result) => panic!("replayed {result:?}"),
+    }
+}
+
+/// Two prints, a read, a print: the story that the other tests replay.
+fn story() -> Vec<Step> {
+    let mut journal = journal();
+    journal.send(0, b"", b"one").unwrap();
+    journal.send(0, b"", b"two").unwrap();
+    let call = open(journal.call("read_file", Effect::Read, b"/a").unwrap());
+    assert_eq!(call.number, 2);
+    journal.complete(call, None, StepResult::Ok(b"data".to_vec()), 5).unwrap();
+    journal.send(1, b"w", b"arn").unwrap();
+    journal.take_unsaved().steps
+}
+
+#[test]
+fn a_run_of_sends_is_one_step() {
+    let steps = story();
+    assert_eq!(steps.iter().map(|s| (s.number, s.calls)).collect::<Vec<_>>(), [(0, 2), (2, 1), (3, 1)]);
+    assert_eq!(frames(&steps[0].arguments).collect::<Vec<_>>(), [(0, &b"one"[..]), (0, b"two")]);
+    assert_eq!(frames(&steps[2].arguments).collect::<Vec<_>>(), [(1, &b"warn"[..])]);
+}
+
+#[test]
+fn replay_answers_from_the_record_and_then_goes_live() {
+    let mut journal = replaying(&story());
+    journal.send(0, b"o", b"ne").unwrap();
+    journal.send(0, b"", b"two").unwrap();
+    let Next::Replayed(result) = journal.call("read_file", Effect::Read, b"/a").unwrap() else { panic!() };
+    assert_eq!(result, StepResult::Ok(b"data".to_vec()));
+    assert!(!journal.is_live());
+    journal.send(1, b"", b"warn").unwrap();
+    assert!(journal.is_live());
+    assert_eq!(journal.take_unsaved().steps, []);
+    assert_eq!(open(journal.call("sleep", Effect::Await, b"1").unwrap()).number, 4);
+}
+
+#[test]
+fn a_flush_in_the_middle_of_a_run_changes_nothing_for_the_replay() {
+    let mut live = journal();
+    live.send(0, b"", b"a").unwrap();
+    let mut steps = live.take_unsaved().steps;
+    live.send(0, b"", b"b").unwrap();
+    steps.extend(live.take_unsaved().steps);
+    assert_eq!(steps.len(), 2);
+    let mut journal = replaying(&steps);
+    journal.send(0, b"", b"a").unwrap();
+    journal.send(0, b"", b"b").unwrap();
+    assert!(journal.is_live());
+}
+
+#[test]
+fn another_order_is_a_mismatch_that_names_both() {
+    let check = |act: &dyn Fn(&mut Journal) -> Fault, step: u64| {
+        let Fault::Mismatch { step: at, recorded, asked } = act(&mut replaying(&story())) else { panic!() };
+        assert_eq!(at, step);
+        assert_ne!(recorded, asked);
+    };
+    check(&|j| j.send(0, b"", b"two").unwrap_err(), 0);
+    check(&|j| j.send(1, b"", b"one").unwrap_err(), 0);
+    check(&|j| j.send(0, b"", b"on").unwrap_err(), 0);
+    check(&|j| j.call("read_file", Effect::Read, b"/a").unwrap_err(), 0);
+    let past_output = |j: &mut Journal| {
+        j.send(0, b"", b"one").unwrap();
+        j.send(0, b"", b"two").unwrap();
+    };
+    check(
+        &|j| {
+            past_output(j);
+            j.call("read_file", Effect::Read, b"/b").unwrap_err()
+        },
+        2,
+    );
+    check(
+        &|j| {
+            past_output(j);
+            j.call("write_file", Effect::Read, b"/a").unwrap_err()
+        },
+        2,
+    );
+    check(
+        &|j| {
+            past_output(j);
+            j.send(0, b"", b"three").unwrap_err()
+        },
+        2,
+    );
+    // One of two sends, then a call: the run is not over.
+    check(
+        &|j| {
+            j.send(0, b"", b"one").unwrap();
+            j.call("read_file", Effect::Read, b"/a").unwrap_err()
+        },
+        1,
+    );
+}
+
+#[test]
+fn a_missing_step_is_noticed() {
+    let mut steps = story();
+    steps.remove(1);
+    let mut journal = Journal::resume(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS);
+    assert_eq!(journal.feed(steps, true), Err(Fault::Gap { expected: 2, found: 3 }));
+}
+
+#[test]
+fn an_admitted_call_comes_back_open_with_the_same_promise() {
+    let mut live = journal();
+    let call = open(live.call("input", Effect::Await, b"name?").unwrap());
+    let id = live.promise_id(&call, "input");
+    let record = PromiseRecord {
+        id: id.clone(),
+        state: crate::PromiseState::Pending,
+        param: crate::Value::default(),
+        value: crate::Value::default(),
+        tags: std::collections::BTreeMap::new(),
+        timeout_at: 9,
+        created_at: 1,
+        settled_at: None,
+    };
+    assert_eq!(live.may_wait(), Ok(()));
+    live.admit(&call, Some(record), 1);
+    assert_eq!(live.may_wait(), Err(1));
+    let steps = live.take_unsaved().steps;
+    let mut journal = replaying(&steps);
+    let again = open(journal.call("input", Effect::Await, b"name?").unwrap());
+    assert_eq!(again.admitted.as_ref().unwrap().promise, Some(id.clone()));
+    assert_eq!(journal.promise_id(&again, "input"), id);
+    journal.complete(again, Some(id), StepResult::Ok(b"Ada".to_vec()), 3).unwrap();
+    let steps = journal.take_unsaved().steps;
+    assert_eq!((steps.len(), steps[0].admitted_at, steps[0].delivered), (1, 1, true));
+}
+
+#[test]
+fn limits_hold_at_one_past_and_not_before() {
+    let mut journal = journal();
+    journal.send(0, b"", &[b'x'; 100]).unwrap();
+    assert_eq!(journal.send(0, b"", b"y"), Err(Fault::Limit { name: "output", limit: 100 }));
+    let call = open(journal.call("f", Effect::Read, &[0; 500]).unwrap());
+    journal.complete(call, None, StepResult::Ok(vec![0; 500]), 0).unwrap();
+    let Err(Fault::Limit { name: "journal", .. }) = journal.call("f", Effect::Read, b"1") else { panic!() };
+}
+
+#[test]
+fn without_effects_the_head_is_the_end() {
+    let mut journal = replaying(&story()[..1]).without_effects();
+    journal.send(0, b"", b"one").unwrap();
+    journal.send(0, b"", b"two").unwrap();
+    assert_eq!(journal.call("read_file", Effect::Read, b"/a").unwrap_err(), Fault::Head(2));
+}
