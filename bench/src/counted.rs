@@ -1,7 +1,10 @@
-//! An allocator that counts what its thread asks for.
+//! What is counted: allocations of a thread, syncs of the process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ffi::c_int;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -36,4 +39,21 @@ unsafe impl GlobalAlloc for Counted {
 /// How often this thread has allocated.
 pub fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
+}
+
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// Stands in for the function of the C library, which SQLite calls.
+#[expect(unsafe_code, reason = "it takes the place of a function of the C library")]
+#[unsafe(no_mangle)]
+extern "C" fn fdatasync(file: c_int) -> c_int {
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the caller has it open.
+    let synced = rustix::fs::fdatasync(unsafe { BorrowedFd::borrow_raw(file) });
+    synced.map_or(-1, |()| 0)
+}
+
+/// How often this process has synced a file.
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::Relaxed)
 }

@@ -35,7 +35,7 @@ pub fn guest(bytes: Vec<u8>) -> Guest {
 
 /// `run(times)`.
 pub fn options(times: u32, wait: Wait) -> RunOptions {
-    RunOptions { invoke: Some(format!("run({times})")), wait }
+    RunOptions { invoke: Some(format!("run({times})")), wait, ..RunOptions::default() }
 }
 
 /// A runtime that tells the ids of the promises for which its guests begin to wait.

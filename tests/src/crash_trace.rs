@@ -3,9 +3,9 @@
 //! What strace does, as found out with strace 6.1 (the numbers are `when=N` of `--inject`):
 //!
 //! * N is counted for each system call and for each *thread* by itself, not over the set: `inject=fsync,pwrite64:when=2`
-//!   hits the second `fsync` and the second `pwrite64` of whichever thread gets there first. So every call of a set is
-//!   gone through by itself, and what was hit is read from the log and checked against the list of an undisturbed
-//!   run. What one thread hides from another is aimed at by its path (`-P`), which restricts the count too.
+//!   hits the second `fsync` and the second `pwrite64` of whichever thread gets there first. So each call of an
+//!   undisturbed run is aimed at by its own turn, and what was hit is read from the log again. What one thread hides
+//!   from another is aimed at by its path (`-P`), which restricts the count too.
 //! * SIGKILL strikes on the way in: the call is not performed. A kill at the N-th call shows the state after the
 //!   calls before it, and the run that ends by itself shows the one after the last.
 //! * With `--seccomp-bpf`, which is faster, most of the kills do not happen; errors do.
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::crash::Place;
 use crate::ensure;
@@ -90,12 +90,25 @@ impl fmt::Display for Call {
     }
 }
 
+/// A durable call of a traced run.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which.
+    pub call: Call,
+    /// The full path of its file; of a rename the source.
+    pub path: PathBuf,
+    /// Its turn among the calls of this name that its thread makes, where no other thread was there before.
+    pub turn: Option<usize>,
+    /// The same among those on this path.
+    pub turn_on_path: Option<usize>,
+}
+
 /// A traced run.
 pub struct Traced {
     /// What the program did.
     pub ran: Ran,
-    /// Its durable calls, in the order in which they were begun, with the full path of the file.
-    pub calls: Vec<(Call, PathBuf)>,
+    /// Its durable calls, in the order in which they were begun.
+    pub calls: Vec<Seen>,
     /// Which of them were harmed.
     pub harmed: Vec<usize>,
 }
@@ -106,34 +119,24 @@ impl Traced {
     #[must_use]
     pub fn passed_over(&self) -> Option<&Call> {
         let is_sync = |call: &Call| matches!(&*call.syscall, "fsync" | "fdatasync");
-        let says = self.calls.iter().rposition(|(call, _)| call.path == STDOUT).unwrap_or(self.calls.len());
+        let says = self.calls.iter().rposition(|seen| seen.call.path == STDOUT).unwrap_or(self.calls.len());
         let made_good = |index: usize| {
-            let after = self.calls[..says].iter().enumerate().skip(index + 1);
-            let path = &self.calls[index].0.path;
-            after.into_iter().any(|(later, (call, _))| is_sync(call) && call.path == *path && !self.harmed.contains(&later))
+            let mut after = self.calls[..says].iter().enumerate().skip(index + 1);
+            let path = &self.calls[index].call.path;
+            after.any(|(later, Seen { call, .. })| is_sync(call) && call.path == *path && !self.harmed.contains(&later))
         };
         let counts = |call: &Call| is_sync(call) || (call.syscall == "pwrite64" && call.path.ends_with("parole.db-wal"));
-        let mut harmed = self.harmed.iter().filter(|index| **index < says && counts(&self.calls[**index].0));
-        harmed.find(|index| !made_good(**index)).map(|index| &self.calls[*index].0)
+        let mut harmed = self.harmed.iter().filter(|index| **index < says && counts(&self.calls[**index].call));
+        harmed.find(|index| !made_good(**index)).map(|index| &self.calls[*index].call)
     }
 
     /// The `k`-th of its kind, for the call of this number.
     #[must_use]
     pub fn which(&self, index: usize) -> (Call, usize) {
-        let call = self.calls[index].0.clone();
-        let k = self.calls[..=index].iter().filter(|(other, _)| *other == call).count();
+        let call = self.calls[index].call.clone();
+        let k = self.calls[..=index].iter().filter(|other| other.call == call).count();
         (call, k)
     }
-}
-
-/// How often each kind of call occurs.
-#[must_use]
-pub fn census(calls: &[(Call, PathBuf)]) -> BTreeMap<Call, usize> {
-    let mut census = BTreeMap::new();
-    for (call, _) in calls {
-        *census.entry(call.clone()).or_default() += 1;
-    }
-    census
 }
 
 /// Runs the program under strace, and does harm to one of its calls, or to none.
@@ -152,6 +155,10 @@ pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) ->
         command.arg("-e").arg(harm.option(&aim.syscall, aim.n));
         if let Some(path) = &aim.path {
             command.arg("-P").arg(path);
+            if aim.syscall != WRITE {
+                // To see when it speaks.
+                command.arg("-P").arg(&stdout);
+            }
         }
     }
     command.arg(parole_binary()?).args(arguments);
@@ -169,9 +176,23 @@ pub fn stdout(place: &Place) -> PathBuf {
     place.root().with_file_name("stdout")
 }
 
+/// Counts calls by thread, and knows who was first.
+#[derive(Default)]
+struct Turns<'t, K>(BTreeMap<(&'t str, K), usize>);
+
+impl<'t, K: Ord + Clone> Turns<'t, K> {
+    /// The turn of this call of a thread, and whether no other thread had as many before.
+    fn take(&mut self, thread: &'t str, what: K) -> (usize, bool) {
+        let turn = self.0.get(&(thread, what.clone())).map_or(1, |before| before + 1);
+        let first = !self.0.iter().any(|((other, w), count)| *other != thread && *w == what && *count >= turn);
+        self.0.insert((thread, what), turn);
+        (turn, first)
+    }
+}
+
 fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
     let mut traced = Traced { ran, calls: Vec::new(), harmed: Vec::new() };
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let (mut turns, mut turns_on_path) = (Turns::default(), Turns::default());
     let killed = text.contains("+++ killed by SIGKILL +++");
     // By thread: the call that it has begun and that the log has not yet seen the end of.
     let mut begun: BTreeMap<&str, usize> = BTreeMap::new();
@@ -194,24 +215,27 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
             continue;
         }
         let path = path_of(arguments).ok_or_else(|| format!("a line of strace that is not understood: {line}"))?;
-        let count = counts.entry((thread, syscall)).or_default();
-        *count += 1;
-        let aimed_at = harm.is_some_and(|(_, aim)| aim.syscall == syscall && aim.n == *count);
+        let (turn, first) = turns.take(thread, syscall);
+        let (turn_on_path, first_on_path) = turns_on_path.take(thread, (syscall, path.clone()));
+        let aimed_at = harm.is_some_and(|(_, aim)| aim.syscall == syscall && aim.n == turn);
         let hit = killed && aimed_at && traced.harmed.is_empty();
         // Only files of ours and what is said to the caller: a `write` may as well wake a thread.
         let ours = path.starts_with(place.root());
-        let stdout = path == stdout(place);
-        if syscall == WRITE && !ours && !stdout && !hit {
+        let says = path == stdout(place);
+        if syscall == WRITE && !ours && !says && !hit {
             continue;
         }
-        let name = if syscall != WRITE || ours {
-            plain(place, arguments)
-        } else if stdout {
-            STDOUT.into()
-        } else {
-            "elsewhere".into()
+        let name = match (syscall == WRITE && !ours, says) {
+            (false, _) => plain(place, arguments),
+            (true, true) => STDOUT.into(),
+            (true, false) => "elsewhere".into(),
         };
-        traced.calls.push((Call { syscall: syscall.into(), path: name }, path));
+        traced.calls.push(Seen {
+            call: Call { syscall: syscall.into(), path: name },
+            path,
+            turn: first.then_some(turn),
+            turn_on_path: first_on_path.then_some(turn_on_path),
+        });
         let index = traced.calls.len() - 1;
         if injected || hit {
             traced.harmed.push(index);
@@ -278,4 +302,70 @@ fn without_random(text: &str) -> String {
         }
     }
     plain
+}
+
+/// A process that was stopped at a system call, under strace: what it holds it keeps.
+pub struct Stopped {
+    strace: std::process::Child,
+    pid: String,
+    command: String,
+}
+
+/// Starts the program and stops it (SIGSTOP) right after the N-th of a system call on the log of its database.
+pub fn stopped_at(place: &Place, syscall: &str, n: usize, arguments: &[String]) -> Result<Stopped, Failure> {
+    let log = place.root().with_file_name("stopped.log");
+    let mut command = Command::new(strace().ok_or("strace is missing: apt-get install strace")?);
+    command.args(["-f", "-s", "0", "-o"]).arg(&log).arg("-e").arg(format!("trace={syscall}"));
+    command.arg("-e").arg(format!("inject={syscall}:signal=STOP:when={n}"));
+    command.arg("-P").arg(place.state().join("parole.db-wal")).arg(parole_binary()?).args(arguments);
+    place.surround(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let shown = format!("{command:?}");
+    let strace = command.spawn().map_err(because(&shown))?;
+    let mut stopped = Stopped { strace, pid: String::new(), command: shown };
+    let until = Instant::now() + LIMIT;
+    loop {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        if let Some(line) = text.lines().find(|line| line.contains("--- stopped by SIGSTOP ---")) {
+            // Any of its threads stands for the process.
+            stopped.pid = line.split_whitespace().next().unwrap_or_default().into();
+            return Ok(stopped);
+        }
+        let ended = stopped.strace.try_wait().map_err(because(&stopped.command))?;
+        ensure!(ended.is_none() && Instant::now() < until, "it was not stopped ({ended:?}): {}\n{text}", stopped.command);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Stopped {
+    /// Lets it run to its end.
+    pub fn goes_on(mut self) -> Result<Ran, Failure> {
+        self.signal("-CONT")
+    }
+
+    /// Kills it where it stands.
+    pub fn is_killed(mut self) -> Result<Ran, Failure> {
+        self.signal("-KILL")
+    }
+
+    fn signal(&mut self, signal: &str) -> Result<Ran, Failure> {
+        let start = Instant::now();
+        Command::new("/bin/kill").args([signal, &self.pid]).status().map_err(because("kill"))?;
+        loop {
+            if let Some(status) = self.strace.try_wait().map_err(because(&self.command))? {
+                let command = self.command.clone();
+                return Ok(Ran { command, status, stdout: Vec::new(), stderr: Vec::new(), took: start.elapsed(), peak: 0 });
+            }
+            ensure!(start.elapsed() < LIMIT, "it does not end: {}", self.command);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if self.strace.try_wait().is_ok_and(|ended| ended.is_none()) {
+            drop(Command::new("/bin/kill").args(["-KILL", &self.pid]).status());
+            drop((self.strace.kill(), self.strace.wait()));
+        }
+    }
 }

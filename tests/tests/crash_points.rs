@@ -5,7 +5,8 @@
 //! They need strace (`apt-get install strace`) and the release binary. `PAROLE_CRASH_LIST=1` lists the calls.
 
 use parole_tests::crash_points::{
-    CreateAndWait, CreateFirst, CreateFresh, Resolve, ResolveApproval, Resume, Sleep, Wake, WriteBetweenWaits, every_point,
+    Cancel, CreateAndWait, CreateFirst, CreateFresh, Resolve, ResolveApproval, Resume, Retention, Sleep, TimeOut, Wake,
+    WriteBetweenWaits, every_point,
 };
 use parole_tests::crash_trace::Harm;
 use parole_tests::fixture::Failure;
@@ -43,4 +44,7 @@ scenarios! {
     d04_write_between_waits: WriteBetweenWaits;
     sleep: Sleep;
     wake: Wake;
+    cancel: Cancel;
+    time_out: TimeOut;
+    retention: Retention;
 }

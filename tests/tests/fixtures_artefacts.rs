@@ -65,7 +65,8 @@ fn x01_precompiled() -> Result<(), Failure> {
     let module = Module::default().functions(1, &[0, 0x0b]).bytes();
     for epochs in [false, true] {
         let mut config = Config::new();
-        config.epoch_interruption(epochs).wasm_gc(false).wasm_component_model_async(false);
+        config.epoch_interruption(epochs).concurrency_support(false);
+        config.gc_support(false).wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
         let engine = Engine::new(&config).map_err(|error| error.to_string())?;
         let compiled = engine.precompile_component(&plain).map_err(|error| error.to_string())?;
         for name in ["guest.wasm", "guest.cwasm", "guest.wat"] {
@@ -93,6 +94,50 @@ fn x01_own_cache() -> Result<(), Failure> {
             fs::copy(&path, world.path("kept.wasm")).map_err(io)?;
             check(&run(&world, "kept.wasm")?, &[REJECTED])?;
         }
+    }
+    Ok(())
+}
+
+/// What was compiled is used only as it was kept, and for the guest that it was made from.
+#[test]
+fn x01_tampered_cache() -> Result<(), Failure> {
+    let world = World::plant()?;
+    let guests = ["start-prints", "voices"].map(parole_tests::fixture::play::guest);
+    let calls = [&["run"][..], &["run", "--invoke", "print(\"voices\")"]];
+    let outputs = ["started\n", "voices\n"];
+    let run_both = || -> Result<(), Failure> {
+        for ((guest, call), output) in guests.iter().zip(calls).zip(outputs) {
+            let mut arguments = call.to_vec();
+            arguments.extend([guest.to_str().unwrap_or_default(), "--json"]);
+            let ran = world.run(&arguments)?;
+            ensure!(ran.exits(0)?.json()?["output"] == output, "another guest ran\n{}", ran.report());
+        }
+        Ok(())
+    };
+    run_both()?;
+    let kept: Vec<_> = fs::read_dir(world.path("state/cache")).map_err(io)?.filter_map(Result::ok).collect();
+    let kept: Vec<_> = kept
+        .iter()
+        .map(|entry| entry.path())
+        .filter(|path| fs::metadata(path).is_ok_and(|about| about.len() > 1000))
+        .collect();
+    let [one, other] = &kept[..] else {
+        return Err(format!("not two artefacts are kept, but {}", kept.len()).into());
+    };
+    let both = [fs::read(one).map_err(io)?, fs::read(other).map_err(io)?];
+    fs::write(one, &both[1]).map_err(io)?;
+    fs::write(other, &both[0]).map_err(io)?;
+    run_both().map_err(|failure| format!("exchanged: {failure}"))?;
+    for place in [0, 100, 5_000, both[0].len() / 2, both[0].len() - 1] {
+        let mut bytes = both[0].clone();
+        let place = place.min(bytes.len() - 1);
+        bytes[place] ^= 4;
+        fs::write(one, &bytes).map_err(io)?;
+        run_both().map_err(|failure| format!("a bit at {place}: {failure}"))?;
+    }
+    for length in [0, 1, 31, 32, 33, both[0].len() / 2] {
+        fs::write(one, &both[0][..length]).map_err(io)?;
+        run_both().map_err(|failure| format!("cut at {length}: {failure}"))?;
     }
     Ok(())
 }

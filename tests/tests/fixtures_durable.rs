@@ -449,3 +449,68 @@ fn state_directory_is_private() -> Result<(), Failure> {
     );
     Ok(())
 }
+
+/// A timer is settled by time alone.
+#[test]
+fn timers_are_not_settled() -> Result<(), Failure> {
+    let world = world()?;
+    let guest = guest("waits");
+    let arguments = [
+        "run",
+        &guest.to_string_lossy(),
+        "--policy",
+        "policy.toml",
+        "--json",
+        "--detach",
+        "--invoke",
+        "sleep(600000, 1)",
+    ];
+    let ran = world.run(&arguments)?;
+    let json = ran.exits(75)?.json()?;
+    let promise = json["pending"][0]["id"].as_str().ok_or_else(|| format!("no timer\n{}", ran.report()))?;
+    for arguments in [
+        &["promise", "resolve", promise, "--value", "null"][..],
+        &["promise", "resolve", promise, "--data", "x"],
+        &["promise", "reject", promise, "--data", "x"],
+    ] {
+        let ran = world.run(arguments)?;
+        ensure!(matches!(ran.status.code(), Some(1 | 2)), "a timer was settled\n{}", ran.report());
+    }
+    ensure!(world.promise_state(promise)? == "pending", "the timer is not pending any more");
+    Ok(())
+}
+
+/// Approvals are not given by a pipe, whichever command it is put into.
+#[test]
+fn approvals_need_a_terminal() -> Result<(), Failure> {
+    let world = world()?;
+    let waiting = world.waits("waits", "approve(\"go on?\")")?;
+    for arguments in [
+        &["answer"][..],
+        &["answer", &waiting.execution],
+        &["answer", "--capability", "approve"],
+        &["resume", &waiting.execution],
+        &["resume", "--all"],
+    ] {
+        let ran = world.run_with(arguments, Some("yes\ny\ntrue\nyes\nyes\n"), Duration::from_secs(20))?;
+        ensure!(world.promise_state(&waiting.promise)? == "pending", "a pipe has approved\n{}", ran.report());
+    }
+    Ok(())
+}
+
+/// The secret that ids are made of is in nothing that is shown.
+#[test]
+fn secrets_are_not_shown() -> Result<(), Failure> {
+    let world = world()?;
+    let waiting = asks(&world)?;
+    for arguments in [
+        &["show", &waiting.execution, "--json"][..],
+        &["journal", &waiting.execution, "--json"],
+        &["promises", "--json"],
+        &["ps", "--all", "--json"],
+    ] {
+        let shown = world.run(arguments)?.exits(0)?.out().to_lowercase();
+        ensure!(!shown.contains("secret") && !shown.contains("seed"), "{arguments:?} shows {shown}");
+    }
+    Ok(())
+}

@@ -71,7 +71,7 @@ const IN_MEMORY: usize = 9_000;
 pub fn memory_child(arguments: &[&str]) {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     match arguments {
-        ["bare"] => {
+        ["bare", ..] => {
             let bare = std::sync::Arc::new(Bare::new(&guests::input(), Path::new("/")));
             let start = |count: usize| {
                 for _ in 0..count {
@@ -85,7 +85,7 @@ pub fn memory_child(arguments: &[&str]) {
             start(IN_MEMORY);
             println!("{}", (host::resident() - before) / IN_MEMORY as u64);
         }
-        ["parole", state] => {
+        ["parole", state, ..] => {
             let (runtime, mut waiting) = host::waiting(Path::new(state), IN_MEMORY * 2);
             let guest = host::guest(guests::input());
             let mut start = |count: usize| {
@@ -104,6 +104,9 @@ pub fn memory_child(arguments: &[&str]) {
             println!("{}", (host::resident() - before) / IN_MEMORY as u64);
         }
         _ => panic!("{arguments:?}"),
+    }
+    if std::env::args().any(|argument| argument == "stay") {
+        std::thread::sleep(Duration::from_secs(60));
     }
     // What waits, waits for ever.
     std::process::exit(0);

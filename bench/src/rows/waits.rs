@@ -1,6 +1,5 @@
 //! Suspend, resolve, resume: one at a time and many at once, every commit durable.
 
-use std::process::Command;
 use std::time::Instant;
 
 use parole_runtime::{ResumeOptions, Runtime, Wait};
@@ -8,6 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::bare::{Disk, Rows};
+use crate::counted::syncs;
 use crate::table::{Row, Samples, count, duration, ratio};
 use crate::{guests, host};
 
@@ -75,7 +75,7 @@ pub fn cycle() -> Vec<Row> {
 const AT_ONCE: u32 = 64;
 const WAITS: u32 = 40;
 
-fn at_once(runtime: &Runtime, waiting: &mut UnboundedReceiver<String>) -> std::time::Duration {
+fn at_once(runtime: &Runtime, waiting: &mut UnboundedReceiver<String>, waits: u32) -> std::time::Duration {
     let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let guest = host::guest(guests::input());
     tokio.block_on(async {
@@ -83,11 +83,11 @@ fn at_once(runtime: &Runtime, waiting: &mut UnboundedReceiver<String>) -> std::t
         let runs: Vec<_> = (0..AT_ONCE)
             .map(|_| {
                 let (runtime, guest) = (runtime.clone(), guest.clone());
-                tokio::spawn(async move { runtime.run(guest, host::policy(), host::options(WAITS, Wait::All)).await })
+                tokio::spawn(async move { runtime.run(guest, host::policy(), host::options(waits, Wait::All)).await })
             })
             .collect();
         let mut resolved = Vec::new();
-        while resolved.len() < (AT_ONCE * WAITS) as usize {
+        while resolved.len() < (AT_ONCE * waits) as usize {
             let id = waiting.recv().await.unwrap();
             let runtime = runtime.clone();
             resolved.push(tokio::spawn(async move {
@@ -101,23 +101,10 @@ fn at_once(runtime: &Runtime, waiting: &mut UnboundedReceiver<String>) -> std::t
     })
 }
 
+/// For a profiler.
 pub fn cycles_child(arguments: &[&str]) {
     let (runtime, mut waiting) = host::waiting(std::path::Path::new(arguments[0]), 1000);
-    at_once(&runtime, &mut waiting);
-}
-
-/// Syncs of a child, by strace.
-fn syncs(arguments: &[&str]) -> Option<f64> {
-    let log = host::scratch();
-    let log = log.path().join("log");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-c", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"]).arg(&log);
-    command.arg(std::env::current_exe().unwrap()).arg("child").args(arguments);
-    let ended = command.status().ok()?;
-    let text = std::fs::read_to_string(log).ok()?;
-    // Columns: % time, seconds, usecs/call, calls, …, syscall.
-    let calls = text.lines().filter(|line| line.ends_with("fsync") || line.ends_with("fdatasync"));
-    ended.success().then(|| calls.filter_map(|line| line.split_whitespace().nth(3)?.parse::<f64>().ok()).sum())
+    at_once(&runtime, &mut waiting, arguments[1].parse().unwrap());
 }
 
 pub fn cycles() -> Vec<Row> {
@@ -139,10 +126,11 @@ pub fn cycles() -> Vec<Row> {
         }
         run.join().unwrap();
         single.push_part(start.elapsed(), 200);
-        figure.push_part(at_once(&runtime, &mut waiting), AT_ONCE * WAITS);
+        figure.push_part(at_once(&runtime, &mut waiting, WAITS), AT_ONCE * WAITS);
     }
-    let state = scratch.path().join("traced");
-    let syncs = syncs(&["cycles", state.to_str().unwrap()]).map(|syncs| syncs / f64::from(AT_ONCE * WAITS));
+    let before = syncs();
+    at_once(&runtime, &mut waiting, WAITS);
+    let syncs = (syncs() - before) as f64 / f64::from(AT_ONCE * WAITS);
     let times = single.median() / figure.median();
     vec![
         Row {
@@ -155,11 +143,11 @@ pub fn cycles() -> Vec<Row> {
         },
         Row {
             what: "  syncs a cycle",
-            figure: syncs.map_or_else(|| "not measured".into(), |syncs| format!("{syncs:.3}")),
-            baseline: if syncs.is_some() { String::new() } else { "no strace".into() },
+            figure: format!("{syncs:.3}"),
+            baseline: String::new(),
             ratio: String::new(),
             target: "<= 0.1",
-            met: syncs.map(|syncs| syncs <= 0.1),
+            met: Some(syncs <= 0.1),
         },
     ]
 }

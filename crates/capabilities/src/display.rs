@@ -5,6 +5,7 @@ use parole_policy::{Capability, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
+use crate::types::json;
 use crate::{Entry, Execution, Payload, no_summary, sink};
 
 /// The longest media type: what RFC 6838 allows a type and a subtype, with a slash between them.
@@ -34,6 +35,11 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
         let mime = &mime[..mime.floor_char_boundary(MIME_MAX)];
         let length = u16::try_from(mime.len()).unwrap_or_default().to_le_bytes();
         let head = [&length, mime.as_bytes()].concat();
-        Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, &head, &data, mime)?)
+        let arguments = || {
+            use base64::Engine as _;
+            let data = base64::engine::general_purpose::STANDARD.encode(&data);
+            json(&serde_json::json!({ "mime": mime, "data": data }))
+        };
+        Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, (&head, &data), mime, arguments)?)
     })
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use parole_durable::hub::{Waiter, now};
 use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
-use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult};
+use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult, Write};
 use parole_policy::{Arguments, DenialKind, Permit, Verdict, decide};
 use wasmtime::ResourceLimiter;
 
@@ -89,6 +89,8 @@ pub struct Execution {
     live: bool,
     flights: VecDeque<Flight>,
     shown: u64,
+    /// Recorded output that is not noted as shown, each with the number of the call after it.
+    unshown: Vec<(u64, Vec<u8>)>,
     output_since: Option<Instant>,
     started: Instant,
     /// Tells that the execution may have been canceled; asked for once the guest has run for a while.
@@ -135,6 +137,7 @@ impl Execution {
             live,
             flights: VecDeque::new(),
             shown,
+            unshown: Vec::new(),
             output_since: None,
             started: Instant::now(),
             fenced: None,
@@ -171,45 +174,60 @@ impl Execution {
         Arc::clone(&self.parts.scope)
     }
 
-    /// Reads recorded steps when they are needed, and notices the head of the journal.
-    fn catch_up(&mut self) -> Result<(), Stop> {
+    /// Whether the replay is over.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Reads recorded steps when they are needed, and notices the head of the journal. Done before the
+    /// guest starts and after each recorded step, so that time counts from the very head on.
+    ///
+    /// # Errors
+    /// The store failed, or the journal has a gap.
+    pub fn catch_up(&mut self) -> Result<(), Stop> {
         if self.live {
             return Ok(());
         }
         while self.parts.journal.starved() {
             let steps = self.parts.hub.steps(self.id(), self.parts.journal.wants(), STEPS_A_PAGE)?;
             let last = steps.len() < STEPS_A_PAGE;
-            self.show_again(&steps);
+            let unshown = steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.shown);
+            self.unshown.extend(unshown.map(|step| (step.number + step.calls, step.arguments.clone())));
             self.parts.journal.feed(steps, last)?;
         }
         if self.parts.journal.is_live() {
             self.live = true;
             self.parts.meter.restart(self.parts.used);
+            self.show_again();
         }
         Ok(())
     }
 
-    /// Output that had been made durable, but perhaps not shown, before a crash.
-    fn show_again(&mut self, steps: &[parole_durable::Step]) {
-        let shown = self.shown;
-        for step in steps.iter().filter(|step| step.function == OUTPUT && step.number >= shown) {
-            show(&*self.parts.sink, self.parts.journal.execution(), &step.arguments);
-            self.shown = step.number + step.calls;
+    /// Output that had been made durable, but perhaps not shown, before a crash. Shown at the head of the
+    /// journal, when the replay has turned out to be one.
+    fn show_again(&mut self) {
+        for (upto, output) in std::mem::take(&mut self.unshown) {
+            show(&*self.parts.sink, self.parts.journal.execution(), &output);
+            self.shown = upto;
+        }
+        if self.shown != self.parts.used.shown && self.parts.journal.has_effects() {
+            drop(self.parts.hub.write(Write::Shown { execution: self.id(), upto: self.shown }));
         }
     }
 
-    /// Takes a send-only call. `refusable` is the text that validators judge.
+    /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
+    /// `arguments` makes the canonical arguments, for validators.
     pub(crate) fn send(
         &mut self,
         entry: &'static Entry,
         channel: u8,
-        head: &[u8],
-        body: &[u8],
-        refusable: &str,
+        (head, body): (&[u8], &[u8]),
+        text: &str,
+        arguments: impl FnOnce() -> Vec<u8>,
     ) -> Result<(), Stop> {
-        self.catch_up()?;
         let mut channel = channel;
-        if self.live && self.refusal(entry, &Arguments::None, refusable.as_bytes()).is_some() {
+        if self.live && self.is_refused(entry, arguments) {
             channel |= DROPPED;
         }
         let channel = match self.parts.journal.send(channel, head, body) {
@@ -219,30 +237,34 @@ impl Execution {
             }
             Err(fault) => return Err(fault.into()),
         };
+        self.catch_up()?;
         if self.output_since.is_none() {
             self.output_since = Some(Instant::now());
         }
         if channel == crate::sink::PRINT {
-            Event::Print(refusable).append_to(&mut self.gathered.output);
+            Event::Print(text).append_to(&mut self.gathered.output);
         } else if channel == crate::sink::DISPLAY {
-            Event::Display { mime: refusable, data: body }.append_to(&mut self.gathered.output);
+            Event::Display { mime: text, data: body }.append_to(&mut self.gathered.output);
         }
         Ok(())
     }
 
     /// The output limit: what still fits of a line is kept, with a mark after it.
     fn cut(&mut self, channel: u8, body: &[u8], name: &'static str, limit: u64) -> Stop {
-        if channel == crate::sink::PRINT
+        if channel & !DROPPED == crate::sink::PRINT
+            && name == "output"
             && let Ok(text) = std::str::from_utf8(body)
         {
             let left = usize::try_from(self.parts.journal.output_left()).unwrap_or(usize::MAX);
             let fits = text.floor_char_boundary(left.min(text.len()));
-            if let Err(fault) = self.parts.journal.send(channel, b"", &body[..fits]) {
-                return fault.into();
+            match self.parts.journal.send(channel, b"", &body[..fits]) {
+                Ok(crate::sink::PRINT) => Event::Print(&text[..fits]).append_to(&mut self.gathered.output),
+                // No room for even an empty line: the mark alone says so.
+                Ok(_) | Err(parole_durable::journal::Fault::Limit { .. }) => {}
+                Err(fault) => return fault.into(),
             }
-            Event::Print(&text[..fits]).append_to(&mut self.gathered.output);
         }
-        if let Err(fault) = self.parts.journal.send(crate::sink::CUT, b"", b"") {
+        if let Err(fault) = self.parts.journal.mark(crate::sink::CUT) {
             return fault.into();
         }
         Event::Cut.append_to(&mut self.gathered.output);
@@ -251,9 +273,10 @@ impl Execution {
 
     /// Takes any other call: from the journal, or open. `arguments` is canonical JSON.
     pub(crate) fn begin(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Begin, Stop> {
-        self.catch_up()?;
         let number = self.parts.journal.calls();
-        match self.parts.journal.call(function, effect, arguments)? {
+        let next = self.parts.journal.call(function, effect, arguments)?;
+        self.catch_up()?;
+        match next {
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed(result) => {
                 if let StepResult::Denied(bytes) = &result {
@@ -290,11 +313,11 @@ impl Execution {
         }
     }
 
-    fn refusal(&self, entry: &'static Entry, typed: &Arguments<'_>, arguments: &[u8]) -> Option<Refused> {
+    fn is_refused(&self, entry: &'static Entry, arguments: impl FnOnce() -> Vec<u8>) -> bool {
         let scope = &*self.parts.scope;
-        match decide(&scope.policy, 0, &entry.capability, typed) {
-            Verdict::Allow(_) if scope.validators.is_empty() => None,
-            _ => self.decide(scope, entry, &Arguments::None, arguments).err(),
+        match decide(&scope.policy, 0, &entry.capability, &Arguments::None) {
+            Verdict::Deny(_) => true,
+            Verdict::Allow(_) => !scope.validators.is_empty() && self.judge(entry, &arguments()).is_some(),
         }
     }
 

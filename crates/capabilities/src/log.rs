@@ -5,6 +5,7 @@ use parole_policy::{Capability, Kind, Level as PolicyLevel, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
+use crate::types::json;
 use crate::{Entry, Execution, Payload, no_summary, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -45,6 +46,9 @@ enum Level {
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap("log", |mut store: StoreContextMut<'_, Execution>, (level, message): (Level, String)| {
-        Ok(store.data_mut().send(&ENTRY, sink::LOG, &[level as u8], message.as_bytes(), &message)?)
+        let head = [level as u8];
+        let name = sink::LOG_LEVELS[usize::from(head[0])];
+        let arguments = || json(&serde_json::json!({ "level": name, "message": message }));
+        Ok(store.data_mut().send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, arguments)?)
     })
 }

@@ -5,6 +5,7 @@ use parole_policy::{Capability, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
+use crate::types::json;
 use crate::{Entry, Execution, Payload, no_summary, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -27,6 +28,7 @@ pub(crate) const ENTRY: Entry = Entry {
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap("print", |mut store: StoreContextMut<'_, Execution>, (text,): (String,)| {
-        Ok(store.data_mut().send(&ENTRY, sink::PRINT, b"", text.as_bytes(), &text)?)
+        let arguments = || json(&serde_json::json!({ "text": text }));
+        Ok(store.data_mut().send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, arguments)?)
     })
 }

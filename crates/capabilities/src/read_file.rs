@@ -88,7 +88,7 @@ fn read(dir: &Dir, path: &str, max: u64, timeout: Option<Duration>) -> Result<Ve
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     loop {
         let before = bytes.len();
-        let left = max + 1 - before as u64;
+        let left = max.saturating_add(1) - before as u64;
         (&mut file).take(left.min(PIECE)).read_to_end(&mut bytes).map_err(|error| failed(&error, path))?;
         if bytes.len() as u64 > max {
             return Err(Error::TooLarge(max));
@@ -123,5 +123,23 @@ pub(crate) fn failed(error: &std::io::Error, path: &str) -> Error {
         ErrorKind::InvalidFilename | ErrorKind::InvalidInput => Error::Invalid(format!("`{path}` is not a file name")),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::Failed("no space left on the device".into()),
         kind => Error::Failed(kind.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_a_limit() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(scratch.path(), cap_std::ambient_authority()).unwrap();
+        dir.write("five", "12345").unwrap();
+        for max in [5, 6, u64::MAX - 1, u64::MAX] {
+            assert_eq!(read(&dir, "five", max, None), Ok(b"12345".to_vec()));
+        }
+        for max in [0, 4] {
+            assert_eq!(read(&dir, "five", max, None), Err(Error::TooLarge(max)));
+        }
     }
 }

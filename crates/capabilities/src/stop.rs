@@ -3,6 +3,7 @@
 
 use parole_durable::hub::WriteError;
 use parole_durable::journal::Fault;
+use parole_durable::store::Refusal;
 use parole_durable::{PromiseId, StoreError, UnixMs};
 
 use crate::types::Refused;
@@ -39,6 +40,9 @@ pub enum Stop {
     /// The execution belongs to somebody else by now, or has ended: it was canceled or taken over.
     #[error("the execution was canceled or taken over")]
     Fenced,
+    /// The replay takes longer than what it repeats may have taken.
+    #[error("the replay takes too long: this machine is much slower than the one before, or the guest is another")]
+    SlowReplay,
     /// The store failed: nothing after the last barrier has been shown or done.
     #[error("the store failed: {0}")]
     Store(StoreError),
@@ -50,6 +54,7 @@ pub enum Stop {
 impl From<WriteError> for Stop {
     fn from(error: WriteError) -> Self {
         match error {
+            WriteError::Refused(Refusal::Damaged(what)) => Stop::Store(StoreError::Damaged(what)),
             WriteError::Refused(_) => Stop::Fenced,
             WriteError::Store(error) => Stop::Store(error),
         }

@@ -1,12 +1,14 @@
 //! `write_file`: replaces a file of a granted directory atomically.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
 use parole_durable::{Digest, Effect, PromiseId};
 use parole_policy::{Arguments, Capability, GrantKey, Kind, Level, Permit, Timeout};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, fchmod};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -56,10 +58,9 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let arguments = json(&Question { path, bytes: contents.len(), digest: Digest::of(&contents) });
     let open = match execution.begin("write_file", Effect::Idempotent, &arguments)? {
         Begin::Answered(answer) => {
-            if answer.is_ok() {
-                execution.written.add(bytes);
-            }
-            return Ok(answer.map(|_| ()));
+            let answer = answer.map(|_| ());
+            execution.written.charge(bytes, &answer);
+            return Ok(answer);
         }
         Begin::Open(open) => open,
     };
@@ -80,15 +81,18 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
         }
         (Ok(()), _) => Err(Error::Failed("the granted directory is not open".into())),
     };
-    if result.is_ok() {
-        execution.written.add(bytes);
-    }
+    execution.written.charge(bytes, &result);
     execution.finish(open, None, &result.clone().map(|()| Vec::new()))?;
     Ok(result)
 }
 
 impl crate::execution::Written {
-    fn add(&mut self, bytes: u64) {
+    /// Takes a call off the quota, whatever came of it, unless its answer says that it never began to
+    /// write. The answer alone decides, so that a replay counts the same.
+    fn charge(&mut self, bytes: u64, answer: &Result<(), Error>) {
+        if let Err(Error::Denied(_) | Error::Invalid(_) | Error::Exhausted(_) | Error::TooLarge(_)) = answer {
+            return;
+        }
         self.bytes = self.bytes.saturating_add(bytes);
         self.files = self.files.saturating_add(1);
     }
@@ -111,7 +115,26 @@ impl Execution {
     }
 }
 
-/// Files are synced to the disk, which blocks: so on a thread for that.
+/// What has become of a write. It moves on once, by whoever comes first: the thread that is about to
+/// rename, or the call that gives up.
+#[derive(Default)]
+struct Progress(AtomicU8);
+
+const WRITING: u8 = 0;
+const RENAMING: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Progress {
+    fn to(&self, next: u8) -> bool {
+        self.0.compare_exchange(WRITING, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// How long a write that came to its rename in time may take for the rest.
+const REST: Duration = Duration::from_secs(1);
+
+/// Files are synced to the disk, which blocks: so on a thread for that. A write that takes too long is
+/// given up, and then it does not happen later either.
 async fn replace_elsewhere(
     dir: Dir,
     path: String,
@@ -119,19 +142,40 @@ async fn replace_elsewhere(
     key: PromiseId,
     timeout: Option<u64>,
 ) -> Result<(), Error> {
-    let work = tokio::task::spawn_blocking(move || replace(&dir, &path, &contents, &key));
+    let progress = Arc::new(Progress::default());
+    let shared = Arc::clone(&progress);
+    let mut work = tokio::task::spawn_blocking(move || replace(&dir, &path, &contents, &key, &shared));
     let timeout = timeout.map_or(Duration::MAX, Duration::from_millis);
-    match tokio::time::timeout(timeout, work).await {
+    let mut done = tokio::time::timeout(timeout, &mut work).await;
+    if done.is_err() {
+        if progress.to(GIVEN_UP) {
+            return Err(too_long());
+        }
+        done = tokio::time::timeout(REST, work).await;
+    }
+    match done {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Error::Failed("the host could not do it".into())),
-        Err(_) => Err(Error::Failed("it took too long; it may still happen".into())),
+        Err(_) => Err(Error::Failed("it took too long; the file may have been replaced".into())),
+    }
+}
+
+fn too_long() -> Error {
+    Error::Failed("it took too long; nothing was written".into())
+}
+
+/// What goes wrong once there are bytes on the disk: never a kind of error that says that nothing was begun.
+fn failed_late(error: &std::io::Error, path: &str) -> Error {
+    match failed(error, path) {
+        Error::Denied(text) | Error::Invalid(text) => Error::Failed(text),
+        error => error,
     }
 }
 
 /// Writes beside the file under a name that only this call has, syncs, renames over it, and
 /// syncs the directory: whoever looks sees the old contents or the new ones. A repetition
 /// after a crash finds and replaces its own unfinished file.
-fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId) -> Result<(), Error> {
+fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId, progress: &Progress) -> Result<(), Error> {
     let failed = |error: std::io::Error| failed(&error, path);
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     if matches!(name, "" | "." | "..") {
@@ -141,16 +185,16 @@ fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId) -> Result<()
         "" => dir.try_clone().map_err(failed)?,
         parent => dir.open_dir(parent).map_err(failed)?,
     };
-    let mut mode = 0o666;
-    match parent.symlink_metadata(name) {
-        Ok(there) if there.is_file() => mode = there.permissions().mode() & 0o777,
+    let old = match parent.symlink_metadata(name) {
+        Ok(there) if there.is_file() => Some(there.permissions().mode() & 0o777),
         Ok(_) => return Err(not_plain(path)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
-    }
+    };
     let unfinished = format!(".parole-{}.tmp", key.as_str().rsplit(':').next().unwrap_or_default());
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options.write(true).create_new(true).mode(old.unwrap_or(0o666));
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     let mut file = match parent.open_with(&unfinished, &options) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             parent.remove_file(&unfinished).map_err(failed)?;
@@ -160,11 +204,104 @@ fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId) -> Result<()
     };
     let written = file
         .write_all(contents)
+        // The umask has its say about new files only.
+        .and_then(|()| old.map_or(Ok(()), |old| Ok(fchmod(&file, Mode::from_raw_mode(old))?)))
         .and_then(|()| file.sync_all())
-        .and_then(|()| parent.rename(&unfinished, &parent, name));
-    if let Err(error) = written {
+        .map_err(|error| failed_late(&error, path))
+        .and_then(|()| if progress.to(RENAMING) { Ok(()) } else { Err(too_long()) })
+        .and_then(|()| parent.rename(&unfinished, &parent, name).map_err(|error| failed_late(&error, path)));
+    if written.is_err() {
         let _ = parent.remove_file(&unfinished);
-        return Err(failed(error));
+        return written;
     }
-    parent.open(".").and_then(|dir| dir.sync_all()).map_err(failed)
+    parent.open(".").and_then(|dir| dir.sync_all()).map_err(|error| failed_late(&error, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use cap_std::ambient_authority;
+
+    use super::*;
+    use crate::execution::Written;
+
+    fn place() -> (tempfile::TempDir, Dir) {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(scratch.path(), ambient_authority()).unwrap();
+        (scratch, dir)
+    }
+
+    fn names(scratch: &tempfile::TempDir) -> Vec<String> {
+        let mut names: Vec<String> =
+            scratch.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_mode_of_a_file_is_kept_exactly() {
+        let (scratch, dir) = place();
+        let file = scratch.path().join("f");
+        for mode in [0o600, 0o640, 0o666, 0o777, 0o200] {
+            std::fs::write(&file, "old").unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default()).unwrap();
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode, "{mode:o}");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        }
+        // A file that sets the user id hands that on to nobody's new contents.
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4711)).unwrap();
+        replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default()).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o711);
+    }
+
+    #[test]
+    fn what_was_given_up_does_not_happen_later() {
+        let (scratch, dir) = place();
+        std::fs::write(scratch.path().join("f"), "old").unwrap();
+        let progress = Progress::default();
+        assert!(progress.to(GIVEN_UP) && !progress.to(RENAMING));
+        assert_eq!(replace(&dir, "f", b"new", &"write_file:x:y".into(), &progress), Err(too_long()));
+        assert_eq!(std::fs::read(scratch.path().join("f")).unwrap(), b"old");
+        assert_eq!(names(&scratch), ["f"]);
+    }
+
+    #[test]
+    fn a_write_that_takes_too_long_is_given_up() {
+        let (scratch, dir) = place();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            // The one thread for files is busy.
+            let (free, busy) = std::sync::mpsc::channel::<()>();
+            let other = tokio::task::spawn_blocking(move || busy.recv());
+            let answer = replace_elsewhere(dir, "f".into(), b"new".to_vec(), "write_file:x:y".into(), Some(20)).await;
+            assert_eq!(answer, Err(too_long()));
+            drop(free);
+            assert!(other.await.unwrap().is_err());
+            tokio::task::spawn_blocking(|| {}).await.unwrap();
+        });
+        assert_eq!(names(&scratch), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_quota_is_charged_by_the_answer() {
+        let mut written = Written::default();
+        let text = String::new;
+        for answer in [Ok(()), Err(Error::Failed(text())), Err(Error::NotFound), Err(too_long())] {
+            written.charge(10, &answer);
+        }
+        assert_eq!((written.bytes, written.files), (40, 4));
+        for error in [Error::Denied(text()), Error::Invalid(text()), Error::Exhausted(text()), Error::TooLarge(1)] {
+            written.charge(10, &Err(error));
+        }
+        assert_eq!((written.bytes, written.files), (40, 4));
+        let late = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        written.charge(10, &Err(failed_late(&late, "f")));
+        assert_eq!(written.files, 5);
+        written.charge(u64::MAX, &Ok(()));
+        assert_eq!(written.bytes, u64::MAX);
+    }
 }

@@ -48,7 +48,7 @@ pub enum Reply {
     Skip,
     /// Ctrl-D: no more answers.
     End,
-    /// It was settled elsewhere meanwhile.
+    /// It was settled elsewhere meanwhile, or has expired.
     Withdrawn,
     /// The terminal failed.
     Failed(io::Error),
@@ -78,6 +78,7 @@ type Asked<T> = Result<T, Reply>;
 impl Question {
     fn put(&self, withdrawn: &UnixStream) -> Reply {
         terminal::forget_typed();
+        output::asks_until(self.record.timeout_at);
         let arguments: Value =
             self.record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Shows what guests put out, and what the host has to say about them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ pub struct Console {
     notes: UnboundedSender<Note>,
     /// The execution that was heard of last.
     seen: Mutex<Option<ExecutionId>>,
+    stopped: AtomicBool,
 }
 
 /// What a session has to react to.
@@ -58,7 +60,8 @@ impl Console {
         use std::io::IsTerminal as _;
         let (notes, receiver) = unbounded_channel();
         let terminal = std::io::stderr().is_terminal();
-        (Arc::new(Self { show, terminal, compiling: Mutex::default(), notes, seen: Mutex::default() }), receiver)
+        let (compiling, seen, stopped) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        (Arc::new(Self { show, terminal, compiling, notes, seen, stopped }), receiver)
     }
 
     /// The sink for a runtime.
@@ -74,7 +77,16 @@ impl Console {
         }
     }
 
+    /// Takes no more from guests: whoever brings something waits for the end of the process. What was
+    /// not shown is shown by the next resume.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
     fn event(&self, execution: ExecutionId, event: &Event<'_>) {
+        while self.stopped.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
         if lock(&self.seen).replace(execution) != Some(execution) {
             let _ = self.notes.send(Note::Seen(execution));
         }

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parole_capabilities::inert::{Lines, inert};
+use parole_durable::hub::now;
+use parole_durable::ids::{NEVER, UnixMs};
 use serde::Serialize;
 
 /// Whoever read our output has gone: `parole ps | head -1`. No fault of ours.
@@ -19,6 +21,8 @@ static LOST: OnceLock<String> = OnceLock::new();
 
 /// Whether the cursor stands behind a question.
 static QUESTION: AtomicBool = AtomicBool::new(false);
+/// When that question expires.
+static EXPIRES: AtomicU64 = AtomicU64::new(NEVER);
 
 /// Whether a person can be asked: stdin and stderr are terminals.
 pub fn is_terminal() -> bool {
@@ -66,6 +70,11 @@ fn write_err(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// The questions from here on are asked until this time.
+pub fn asks_until(at: UnixMs) {
+    EXPIRES.store(at, Ordering::Relaxed);
+}
+
 /// A question, with the cursor left behind it.
 pub fn prompt(text: &str) {
     QUESTION.store(true, Ordering::Relaxed);
@@ -80,7 +89,8 @@ pub fn typed() {
 /// A question that nobody needs to answer any more; nothing if none is open.
 pub fn withdraw_prompt() {
     if QUESTION.load(Ordering::Relaxed) {
-        err("(settled elsewhere)");
+        let expired = EXPIRES.load(Ordering::Relaxed) <= now();
+        err(if expired { "(expired: nobody answered in time)" } else { "(settled elsewhere)" });
     }
 }
 

@@ -49,7 +49,7 @@ pub enum Went {
     Report(Box<Report>),
     /// There are no more answers: Ctrl-D, or the end of the lines.
     NoMore(Option<ExecutionId>),
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C or SIGTERM. The guest may be computing still: whoever gets this ends the process.
     Interrupted(Option<ExecutionId>),
 }
 
@@ -126,6 +126,9 @@ impl Session {
                         let why = "interrupted while the guest was being compiled: nothing has started";
                         break Err(Failure::new(Kind::Interrupted, why));
                     }
+                    // Whatever the guest does until this process ends is neither shown nor noted as shown.
+                    self.console.stop();
+                    self.console.notice("parole: interrupted: the guest does not run on");
                     break Ok(Went::Interrupted(watched.execution));
                 }
                 report = &mut work => break report.map(|report| Went::Report(Box::new(report))).map_err(Failure::from),
@@ -280,7 +283,8 @@ impl Session {
 pub async fn settle(runtime: &Runtime, record: &PromiseRecord, value: &Value) -> Result<bool> {
     let settled = runtime.promises().resolve(record.id.as_str(), value, &who::who()).await?;
     if !settled.won {
-        output::err("(settled elsewhere before: that stands)");
+        let expired = settled.promise.record.state == PromiseState::RejectedTimedout;
+        output::err(if expired { "(expired before: too late)" } else { "(settled elsewhere before: that stands)" });
     }
     Ok(settled.won)
 }

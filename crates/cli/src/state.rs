@@ -63,7 +63,13 @@ fn from_environment() -> Result<PathBuf> {
 
 /// Guests are compiled in a child process, so that one made against the compiler fells only that.
 pub fn compiler() -> Result<Compiler> {
-    Ok(Compiler::Child { program: program()?, arguments: vec![COMPILE.into()] })
+    Ok(Compiler::Child { program: itself()?, arguments: vec![COMPILE.into()] })
+}
+
+/// This very program, also where another one has taken its place on the disk meanwhile: a
+/// compiler of another version would make code that this one does not load.
+fn itself() -> Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { program() }
 }
 
 fn program() -> Result<PathBuf> {

@@ -8,6 +8,7 @@ mod future;
 mod watch;
 mod writer;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,6 +127,8 @@ struct Shared {
     watch: Arc<Watch>,
     readers: Mutex<Vec<Box<dyn Reader>>>,
     owner: Mutex<Option<Owner>>,
+    /// Executions whose lease this process could not give back.
+    abandoned: Mutex<HashSet<ExecutionId>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -186,6 +189,7 @@ impl Hub {
             watch: Arc::default(),
             readers: Mutex::default(),
             owner: Mutex::default(),
+            abandoned: Mutex::default(),
         };
         Self(Arc::new(Handle { shared: Arc::new(shared), threads: Arc::default() }))
     }
@@ -266,6 +270,7 @@ impl Hub {
     pub async fn acquire_async(&self, id: ExecutionId) -> Result<Fence, WriteError> {
         let owner = self.owner()?;
         let void = match self.execution(id)?.ok_or(Refusal::NoExecution(id))?.owner {
+            Some(holder) if holder == owner && lock(&self.0.shared.abandoned).remove(&id) => Some(holder),
             Some(holder) if self.0.shared.backend.owners()?.is_alive(holder)? => return Err(Refusal::Held(id).into()),
             holder => holder,
         };
@@ -273,6 +278,12 @@ impl Hub {
             Written::Acquired(fence) => Ok(fence),
             _ => Err(StoreError::Closed.into()),
         }
+    }
+
+    /// This process does not run an execution any more, but could not give its lease back: the next
+    /// [`Hub::acquire`] here takes it over.
+    pub fn abandon(&self, id: ExecutionId) {
+        lock(&self.0.shared.abandoned).insert(id);
     }
 
     /// Whether a process that lives holds the execution of a record.

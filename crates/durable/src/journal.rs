@@ -25,6 +25,10 @@ pub const OUTPUT: &str = "output";
 pub const DROPPED: u8 = 0x80;
 
 const FRAME_HEAD: usize = 5;
+/// What each send-only call costs of the output beside its payload: the end of its line.
+const LINE_END: u64 = 1;
+/// What each step costs of the journal beside its arguments and result: about what its row takes.
+const STEP_COST: usize = 64;
 
 /// The limits that the journal itself keeps, pinned when the execution starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,10 +216,24 @@ impl Journal {
         self.output
     }
 
-    /// Bytes of output that the limit still leaves.
+    /// Bytes of payload that the output limit still leaves a call.
     #[must_use]
     pub fn output_left(&self) -> u64 {
-        self.limits.output.saturating_sub(self.output)
+        self.limits.output.saturating_sub(self.output).saturating_sub(LINE_END)
+    }
+
+    /// Whether calls that have no recorded result are performed.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        self.effects
+    }
+
+    /// The end of the guest: on replay everything that is recorded must have been asked again by then.
+    ///
+    /// # Errors
+    /// [`Fault::Mismatch`] when steps are left.
+    pub fn end(&self) -> Result<(), Fault> {
+        if self.is_live() { Ok(()) } else { Err(self.mismatch("the end of the guest", b"")) }
     }
 
     /// Takes recorded steps, in order; `last` says that the store has no more.
@@ -238,29 +256,47 @@ impl Journal {
     /// it is recorded: on replay that says whether the call had been [`DROPPED`].
     ///
     /// # Errors
-    /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the payload does not fit in the output limit
-    /// (nothing of it is recorded then).
+    /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the payload does not fit in the output limit, or
+    /// its frame in the journal (nothing of it is recorded then).
     pub fn send(&mut self, channel: u8, head: &[u8], body: &[u8]) -> Result<u8, Fault> {
-        let mut channel = channel;
-        let length = head.len() + body.len();
-        let output = self.output.saturating_add(length as u64);
-        let length = match u32::try_from(length) {
-            Ok(length) if output <= self.limits.output => length.to_le_bytes(),
-            _ => return Err(Fault::Limit { name: "output", limit: self.limits.output }),
+        let cost = (head.len() + body.len()) as u64 + LINE_END;
+        let output = self.output.saturating_add(cost);
+        if output > self.limits.output {
+            return Err(Fault::Limit { name: "output", limit: self.limits.output });
+        }
+        self.charge(FRAME_HEAD)?;
+        let channel = self.frame(channel, head, body)?;
+        self.output = output;
+        Ok(channel)
+    }
+
+    /// Records a frame without a payload that counts against nothing: a mark of the host's own.
+    ///
+    /// # Errors
+    /// [`Fault::Mismatch`] on replay.
+    pub fn mark(&mut self, channel: u8) -> Result<u8, Fault> {
+        self.frame(channel, b"", b"")
+    }
+
+    fn frame(&mut self, channel: u8, head: &[u8], body: &[u8]) -> Result<u8, Fault> {
+        let size = FRAME_HEAD + head.len() + body.len();
+        let Ok(length) = u32::try_from(head.len() + body.len()).map(u32::to_le_bytes) else {
+            return Err(Fault::Limit { name: "output", limit: u64::from(u32::MAX) });
         };
+        let mut recorded = channel;
         if let Some(step) = self.recorded.front() {
             let rest = step.arguments.get(self.frames_done..).unwrap_or_default();
             let same = step.function == OUTPUT
-                && rest.len() >= FRAME_HEAD + head.len() + body.len()
-                && rest[0] & !DROPPED == channel
+                && rest.len() >= size
+                && rest[0] & !DROPPED == channel & !DROPPED
                 && rest[1..FRAME_HEAD] == length
                 && rest[FRAME_HEAD..].starts_with(head)
                 && rest[FRAME_HEAD + head.len()..].starts_with(body);
             if !same {
                 return Err(self.mismatch(OUTPUT, &[head, body].concat()));
             }
-            channel = rest[0];
-            self.frames_done += FRAME_HEAD + head.len() + body.len();
+            recorded = rest[0];
+            self.frames_done += size;
             if self.frames_done == step.arguments.len() {
                 self.recorded.pop_front();
                 self.frames_done = 0;
@@ -276,9 +312,8 @@ impl Journal {
             self.run.extend_from_slice(head);
             self.run.extend_from_slice(body);
         }
-        self.output = output;
         self.next += 1;
-        Ok(channel)
+        Ok(recorded)
     }
 
     /// Takes any other call. On replay `arguments` must be what was recorded, byte for byte.
@@ -290,13 +325,14 @@ impl Journal {
             if !self.effects {
                 return Err(Fault::Head(self.next));
             }
-            self.charge(arguments.len())?;
+            self.charge(arguments.len() + STEP_COST)?;
             return Ok(Next::Open(self.open(function, effect, arguments.to_vec(), None)));
         };
-        if step.function != function || step.arguments != arguments || self.frames_done != 0 {
+        let same = step.function == function && step.effect == effect && step.arguments == arguments;
+        if !same || self.frames_done != 0 {
             return Err(self.mismatch(function, arguments));
         }
-        self.size += step.size();
+        self.size = self.size.saturating_add(step.size() + STEP_COST as u64);
         let Some(step) = self.recorded.pop_front() else { return Err(Fault::Head(self.next)) };
         match step.completion {
             Some(completion) => {
@@ -445,7 +481,7 @@ impl Journal {
                 let from = if step.function == OUTPUT { self.frames_done + FRAME_HEAD } else { 0 };
                 describe(&step.function, step.arguments.get(from..).unwrap_or_default())
             }
-            None => "nothing".into(),
+            None => "steps that were not read yet".into(),
         };
         Fault::Mismatch { step: self.next, recorded, asked: describe(function, arguments) }
     }

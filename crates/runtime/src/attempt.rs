@@ -9,7 +9,7 @@ use parole_capabilities::{Execution, Meter, Stop};
 use parole_durable::journal::Fault;
 use parole_durable::store::Lease;
 use parole_policy::{Limits, size_text};
-use wasmtime::component::{InstancePre, Val};
+use wasmtime::component::{Instance, InstancePre, Val};
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 
 use crate::engine::Ticker;
@@ -17,6 +17,9 @@ use crate::error::Error;
 use crate::invoke::{self, Given, Target};
 use crate::limiter::{HOST_OUT_OF_MEMORY, INSTANCES, Met};
 use crate::report::{Denied, Ending, Outcome};
+
+/// A replay may take twice the processor time that the execution may, and this much more.
+const REPLAY_SLACK_MS: u64 = 1_000;
 
 /// What an attempt came to.
 pub(crate) enum Ended {
@@ -41,8 +44,11 @@ pub(crate) struct Machine {
     pub record: bool,
 }
 
-/// Runs until the guest ends, parks or breaks. Gives the execution back for what it has gathered.
-pub(crate) async fn attempt(machine: &Machine, target: &Target, execution: Execution) -> (Ended, Execution) {
+/// Puts an execution into a store of its own, under the limits of the engine.
+///
+/// Not done in [`attempt`]: what an async function once had in its hands by value stays a part
+/// of its size, for as long as the guest waits.
+pub(crate) fn store(machine: &Machine, execution: Execution) -> Store<Execution> {
     let mut store = Store::new(machine.pre.engine(), execution);
     store.limiter(|execution| execution.limiter());
     store.set_hostcall_fuel(usize::try_from(machine.limits.arguments).unwrap_or(usize::MAX));
@@ -50,28 +56,51 @@ pub(crate) async fn attempt(machine: &Machine, target: &Target, execution: Execu
     store.set_epoch_deadline(1);
     let (meter, limits) = (Arc::clone(&machine.meter), machine.limits);
     store.epoch_deadline_callback(move |store| look(store, &meter, &limits));
+    store
+}
+
+/// Runs until the guest ends, parks or breaks. Gives the store back for what the execution has gathered.
+pub(crate) async fn attempt(
+    machine: &Machine,
+    target: &Target,
+    mut store: Store<Execution>,
+) -> (Ended, Store<Execution>) {
+    if let Err(stop) = store.data_mut().catch_up() {
+        return (broken(stop), store);
+    }
     let result = Metered {
         guest: Box::pin(call(&machine.pre, &mut store, target)),
         meter: &machine.meter,
         ticker: &machine.ticker,
     }
     .await;
-    let mut execution = store.into_data();
     let ended = match result {
         Ok(Ok(Given::Value(result))) => Ended::Over(Ending { result, ..Ending::of(Outcome::Completed) }),
         Ok(Ok(Given::Failure(error))) => Ended::Over(Ending::error(Outcome::Failed, error)),
-        Ok(Err(error)) => classify(&error, &machine.met),
+        Ok(Err(failed)) => classify(&failed, &machine.met),
         Err(Panicked) => Ended::Broken(Error::Internal("a host function failed; the execution can be resumed".into())),
     };
-    let ended = match ended {
-        Ended::Over(ending) if machine.record => record(&mut execution, ending).await,
-        ended => ended,
+    let ended = match (ended, store.data().journal().end()) {
+        (Ended::Over(_), Err(fault)) => broken(fault.into()),
+        (Ended::Over(ending), Ok(())) if machine.record => record(store.data_mut(), ending).await,
+        (ended, _) => ended,
     };
-    (ended, execution)
+    (ended, store)
 }
 
-async fn call(pre: &InstancePre<Execution>, store: &mut Store<Execution>, target: &Target) -> wasmtime::Result<Given> {
-    let instance = pre.instantiate_async(&mut *store).await?;
+/// An error, and whether the guest had been instantiated by then.
+struct Failed {
+    error: wasmtime::Error,
+    instantiated: bool,
+}
+
+async fn call(pre: &InstancePre<Execution>, store: &mut Store<Execution>, target: &Target) -> Result<Given, Failed> {
+    let instance = pre.instantiate_async(&mut *store).await;
+    let instance = instance.map_err(|error| Failed { error, instantiated: false })?;
+    call_in(instance, store, target).await.map_err(|error| Failed { error, instantiated: true })
+}
+
+async fn call_in(instance: Instance, store: &mut Store<Execution>, target: &Target) -> wasmtime::Result<Given> {
     let Some(function) = instance.get_func(&mut *store, target.index) else {
         wasmtime::bail!("the function to call is gone");
     };
@@ -83,6 +112,13 @@ async fn call(pre: &InstancePre<Execution>, store: &mut Store<Execution>, target
 /// Called at each tick while the guest runs.
 fn look(mut store: StoreContextMut<'_, Execution>, meter: &Meter, limits: &Limits) -> wasmtime::Result<UpdateDeadline> {
     let (cpu_us, wall_us) = meter.used_us();
+    if !store.data().is_live() {
+        // A replay does again what was counted when it was live: it is bounded, but not charged.
+        return match cpu_us / 1000 > limits.cpu_ms.saturating_mul(2).saturating_add(REPLAY_SLACK_MS) {
+            true => Err(Stop::SlowReplay.into()),
+            false => Ok(UpdateDeadline::Yield(1)),
+        };
+    }
     for (name, used, limit) in [("cpu_ms", cpu_us, limits.cpu_ms), ("wall_ms", wall_us, limits.wall_ms)] {
         if used / 1000 >= limit {
             return Err(Stop::Limit { name, limit: format!("{limit} ms") }.into());
@@ -103,7 +139,8 @@ async fn record(execution: &mut Execution, ending: Ending) -> Ended {
     }
 }
 
-fn classify(error: &wasmtime::Error, met: &Met) -> Ended {
+fn classify(failed: &Failed, met: &Met) -> Ended {
+    let error = &failed.error;
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop.clone() {
             stop @ Stop::Parked { .. } => Ended::Parked(stop),
@@ -137,7 +174,8 @@ fn classify(error: &wasmtime::Error, met: &Met) -> Ended {
         let error = format!("a guest may have {INSTANCES} core instances, memories and tables of each kind: {text}");
         return Ended::Over(Ending::limit("instances", error));
     }
-    match (met.name(), error.downcast_ref::<Trap>()) {
+    // Growth that is refused later is the guest's to deal with.
+    match (met.name().filter(|_| !failed.instantiated), error.downcast_ref::<Trap>()) {
         (Some(name), None) => Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}"))),
         (_, Some(Trap::StackOverflow)) => {
             Ended::Over(Ending { limit: Some("stack".into()), ..Ending::error(Outcome::Trapped, text) })

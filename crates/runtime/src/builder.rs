@@ -1,12 +1,12 @@
 //! How a runtime is put together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};
-use parole_capabilities::{Sink, Validator};
+use parole_capabilities::{CATALOGUE, Sink, Validator};
 use parole_durable::Hub;
 use wasmtime::Engine;
 
@@ -60,7 +60,7 @@ impl Builder {
         self
     }
 
-    /// Adds a check in Rust behind the policy.
+    /// Adds a check in Rust behind the policy. A name may stand for one check of each capability.
     #[must_use]
     pub fn validator(mut self, validator: Validator) -> Self {
         self.validators.push(validator);
@@ -84,13 +84,16 @@ impl Builder {
     /// Opens the state and starts the threads of the runtime.
     ///
     /// # Errors
-    /// The state directory is not fit for use, or the machine refuses threads or memory.
+    /// [`Error::Usage`] for two validators of the same name and capability, or one of a capability that there
+    /// is not; the state directory is not fit for use, or the machine refuses threads or memory.
     pub fn open(mut self) -> Result<Runtime, Error> {
         let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
+        check(&self.validators)?;
         let (hub, artefacts) = match &self.state {
             None => (Hub::memory(), None),
             Some(dir) => {
-                let hub = Hub::sqlite(dir)?;
+                // It opens while the engine is made and the guest is loaded; whoever writes first is told of a fault.
+                let hub = Hub::sqlite_ahead(dir)?;
                 let artefacts = Artefacts::open(dir)?;
                 self.protected.push(("the state directory".into(), dir.clone()));
                 (hub, Some(artefacts))
@@ -124,5 +127,55 @@ impl Builder {
             prepared: Mutex::new(HashMap::new()),
             tokio: Some(tokio),
         })))
+    }
+}
+
+/// Each validator is pinned by capability and name, so that pair must be unique and must mean something.
+fn check(validators: &[Validator]) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for Validator { name, capability, .. } in validators {
+        if CATALOGUE.by_name(capability).is_none() {
+            let folded = capability.to_lowercase().replace('-', "_");
+            let known: Vec<&str> = CATALOGUE.names().collect();
+            let help = match known.iter().find(|known| **known == folded) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("valid: {}", known.join(", ")),
+            };
+            let message = format!("the validator `{name}` judges `{capability}`, which is no capability; {help}");
+            return Err(Error::Usage(message));
+        }
+        if !seen.insert((name, capability)) {
+            return Err(Error::Usage(format!("there are two validators `{name}` of `{capability}`")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(validators: &[(&str, &str)]) -> Result<Runtime, Error> {
+        let validators = validators.iter().map(|(name, capability)| Validator::new(*name, *capability, |_| Ok(())));
+        validators.fold(Runtime::builder(), Builder::validator).open()
+    }
+
+    fn refused(validators: &[(&str, &str)]) -> String {
+        match open(validators) {
+            Err(Error::Usage(text)) => text,
+            other => panic!("{:?}", other.err()),
+        }
+    }
+
+    #[test]
+    fn a_validator_is_known_by_its_name_and_capability() {
+        assert!(open(&[("a", "print"), ("b", "print"), ("a", "log")]).is_ok());
+        assert!(refused(&[("a", "print"), ("b", "log"), ("a", "print")]).contains("two validators `a` of `print`"));
+    }
+
+    #[test]
+    fn a_validator_of_no_capability_is_refused() {
+        assert!(refused(&[("a", "Read-File")]).contains("did you mean `read_file`?"));
+        assert!(refused(&[("a", "network")]).contains("valid: display, log, print"));
     }
 }

@@ -4,24 +4,33 @@
 //! the bounds are ours: a child process with limits of its own, that can be killed.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmtime::{Engine, Precompiled};
 
 use crate::engine;
 use crate::error::Error;
+use crate::report::{TEXT_MAX, cut};
 
 /// The largest guest that is read, in bytes.
 pub const GUEST_MAX: u64 = 64 << 20;
-/// How long a compilation may take.
-pub const COMPILE_TIME: Duration = Duration::from_secs(10);
-/// Address space that a compilation may use, in bytes.
+/// How long a compilation may take on a machine that has nothing else to do.
+const COMPILE_TIME: Duration = Duration::from_secs(10);
+/// On how many cores that is reckoned: the compiler uses all there are.
+const COMPILE_CORES: u64 = 2;
+/// Processor time that a compilation may use. It is the bound that counts, because it is the
+/// same for a guest whatever else the machine does meanwhile.
+pub const COMPILE_CPU: Duration = Duration::from_secs(COMPILE_TIME.as_secs() * COMPILE_CORES);
+/// How long a compilation may take by the clock on the wall: for one that does not even compute.
+pub const COMPILE_WALL: Duration = Duration::from_secs(60);
+/// Address space that a compilation may use, in bytes. It bounds what it puts out as well.
 pub const COMPILE_MEMORY: u64 = 1 << 30;
-/// The longest message that is taken over from a compilation.
-const MESSAGE_MAX: usize = 2_000;
+/// Between the signal that says so and the one that cannot be ignored, in seconds.
+const LAST_WORDS: u64 = 5;
 
 /// Who compiles.
 #[derive(Clone, Debug)]
@@ -29,7 +38,10 @@ pub enum Compiler {
     /// This process. The size of a guest is bounded, time and memory are not: for guests
     /// that the embedder trusts not to be made against the compiler.
     InProcess,
-    /// A child process that calls [`serve`], bounded by [`COMPILE_TIME`] and [`COMPILE_MEMORY`].
+    /// A child process that calls [`serve`], bounded by [`COMPILE_CPU`], [`COMPILE_WALL`] and
+    /// [`COMPILE_MEMORY`]. These limits are all that stands around it: it has the user, the files and
+    /// the network of this process, so a guest that could make the compiler run code of its choice
+    /// would run it as this user. What the child puts out is loaded as it is.
     Child {
         /// The program.
         program: PathBuf,
@@ -67,7 +79,7 @@ fn compile(engine: &Engine, guest: &[u8]) -> Result<Vec<u8>, String> {
         text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => {}
         _ => return Err("it is neither a WebAssembly component nor its text form".into()),
     }
-    engine.precompile_component(guest).map_err(|error| format!("{error:#}"))
+    engine.precompile_component(guest).map_err(|error| cut(format!("{error:#}"), TEXT_MAX))
 }
 
 fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
@@ -83,18 +95,18 @@ fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
         });
         let message = scope.spawn(move || {
             let mut message = Vec::new();
-            let _ = stderr.map(|stderr| stderr.take(MESSAGE_MAX as u64).read_to_end(&mut message));
+            let _ = stderr.map(|stderr| stderr.take(TEXT_MAX as u64).read_to_end(&mut message));
             message
         });
         let code = scope.spawn(move || {
             let mut code = Vec::new();
-            let _ = stdout.map(|mut stdout| stdout.read_to_end(&mut code));
+            let _ = stdout.map(|stdout| stdout.take(COMPILE_MEMORY).read_to_end(&mut code));
             code
         });
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break Some(status),
-                Ok(None) if started.elapsed() < COMPILE_TIME => std::thread::sleep(Duration::from_millis(2)),
+                Ok(None) if started.elapsed() < COMPILE_WALL => std::thread::sleep(Duration::from_millis(2)),
                 _ => {
                     let _ = child.kill();
                     let _ = child.wait();
@@ -105,15 +117,25 @@ fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
         (code.join().unwrap_or_default(), message.join().unwrap_or_default(), status)
     });
     match status {
-        None => Err(Error::NotAGuest(format!("it takes more than {} s to compile", COMPILE_TIME.as_secs()))),
+        None => Err(Error::NotAGuest(format!("it takes more than {} s to compile", COMPILE_WALL.as_secs()))),
         Some(status) if status.success() => Ok(code),
         Some(status) if status.code() == Some(i32::from(REFUSED)) => {
             Err(Error::NotAGuest(String::from_utf8_lossy(&message).trim_end().into()))
         }
-        Some(_) => Err(Error::NotAGuest(format!(
-            "compiling it takes more than {} MiB of memory, or breaks the compiler",
-            COMPILE_MEMORY >> 20
-        ))),
+        Some(status) => Err(Error::NotAGuest(felled(status))),
+    }
+}
+
+/// Why a child ended that did not say so itself.
+fn felled(status: ExitStatus) -> String {
+    let (seconds, mebibytes) = (COMPILE_CPU.as_secs(), COMPILE_MEMORY >> 20);
+    let is = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if is(Signal::XCPU) {
+        format!("it takes more than {seconds} s of processor time to compile")
+    } else if is(Signal::KILL) {
+        format!("it takes more than {seconds} s of processor time, or more memory than there is, to compile")
+    } else {
+        format!("compiling it takes more than {mebibytes} MiB of memory, or breaks the compiler")
     }
 }
 
@@ -123,10 +145,15 @@ const REFUSED: u8 = 65;
 /// output. It bounds its own memory and processor time before it reads a byte.
 #[must_use]
 pub fn serve() -> ExitCode {
-    let bound = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
-    let bounded = setrlimit(Resource::As, bound(COMPILE_MEMORY))
-        .and_then(|()| setrlimit(Resource::Core, bound(0)))
-        .and_then(|()| setrlimit(Resource::Cpu, bound(4 * COMPILE_TIME.as_secs())));
+    // A limit that is lower already stays: it cannot be raised.
+    let bound = |resource: Resource, soft: u64, hard: u64| {
+        let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        setrlimit(resource, Rlimit { current: Some(soft.min(most)), maximum: Some(hard.min(most)) })
+    };
+    let seconds = COMPILE_CPU.as_secs();
+    let bounded = bound(Resource::As, COMPILE_MEMORY, COMPILE_MEMORY)
+        .and_then(|()| bound(Resource::Core, 0, 0))
+        .and_then(|()| bound(Resource::Cpu, seconds, seconds + LAST_WORDS));
     let mut guest = Vec::new();
     let result = match bounded {
         Err(error) => Err(format!("the compiler cannot bound itself: {error}")),
@@ -144,9 +171,35 @@ pub fn serve() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Err(message) => {
-            let end = message.floor_char_boundary(MESSAGE_MAX);
-            let _ = std::io::stderr().lock().write_all(&message.as_bytes()[..end]);
+            let _ = std::io::stderr().lock().write_all(cut(message, TEXT_MAX).as_bytes());
             ExitCode::from(REFUSED)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> String {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        compile_in(command, b"guest").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_child_that_was_felled_is_told_apart() {
+        let text = shell("ulimit -S -t 1; while :; do :; done");
+        assert!(text.contains("s of processor time to compile"), "{text}");
+        assert!(shell("kill -XCPU $$").contains("s of processor time to compile"));
+        assert!(shell("kill -KILL $$").contains("more memory than there is"));
+        assert!(shell("kill -ABRT $$").contains("MiB of memory"));
+        assert!(shell("echo why >&2; exit 65").ends_with("why"));
+    }
+
+    #[test]
+    fn a_child_that_says_too_much_is_cut() {
+        let text = shell("yes | head -c 100000 >&2; exit 65");
+        assert!(text.len() <= TEXT_MAX + 100, "{}", text.len());
     }
 }

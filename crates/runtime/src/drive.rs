@@ -12,7 +12,7 @@ use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter,
 use parole_durable::{Commit, Digest, ExecutionId, Fence, Journal, PromiseId, PromiseState, Secret, Write};
 use parole_policy::{Limits, SecurityPolicy};
 
-use crate::attempt::{Ended, Machine, attempt};
+use crate::attempt::{self, Ended, Machine};
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::invoke;
@@ -35,22 +35,43 @@ struct Drive {
     wait: Wait,
 }
 
+/// What comes before the first attempt: all is ready, or it has come to an end already.
+enum Begun {
+    Ready(Drive, Option<Box<Birth>>, Usage),
+    Ended(Report),
+}
+
+impl Begun {
+    async fn run(self) -> Result<Report, Error> {
+        match self {
+            Begun::Ready(drive, birth, used) => drive.run(birth, used).await,
+            Begun::Ended(report) => Ok(report),
+        }
+    }
+}
+
 /// Starts an execution.
-pub(crate) async fn start(
+pub(crate) fn start(
     runtime: Runtime,
     guest: Guest,
     policy: SecurityPolicy,
     options: RunOptions,
-) -> Result<Report, Error> {
+) -> impl Future<Output = Result<Report, Error>> + Send {
+    // Boxed: what this needs is not kept while the guest waits.
+    let begun = Box::pin(begin(runtime, guest, policy, options));
+    async move { begun.await?.run().await }
+}
+
+async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: RunOptions) -> Result<Begun, Error> {
     let id = options.id.unwrap_or_else(ExecutionId::generate);
-    let scope = runtime.scope(policy, runtime.0.validators.clone())?;
+    let scope = runtime.scope(policy, runtime.0.validators.clone(), false)?;
     let prepared = runtime.prepare(&guest, &scope.policy, id).await?;
     let setup = Setup {
         determinism: DETERMINISM,
         guest: guest.name.clone(),
         path: guest.path.clone(),
         invoke: options.invoke.clone(),
-        validators: runtime.0.validators.iter().map(|validator| validator.name.to_string()).collect(),
+        validators: runtime.0.validators.iter().map(pin_of).collect(),
         policy: scope.policy.clone(),
     }
     .to_bytes()?;
@@ -68,7 +89,7 @@ pub(crate) async fn start(
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(denied) => return refuse(&runtime, id, birth, denied).await,
+        Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, birth, denied).await?)),
     };
     let drive = Drive {
         runtime,
@@ -81,7 +102,7 @@ pub(crate) async fn start(
         invoke: options.invoke,
         wait: options.wait,
     };
-    drive.run(Some(Box::new(birth)), Usage::default()).await
+    Ok(Begun::Ready(drive, Some(Box::new(birth)), Usage::default()))
 }
 
 /// Records an execution that the policy refused before its start.
@@ -107,19 +128,31 @@ async fn refuse(runtime: &Runtime, id: ExecutionId, birth: Birth, denied: Vec<De
 
 /// Goes on with an execution.
 pub(crate) async fn resume(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
+    Box::pin(reopen(runtime, id, options)).await?.run().await
+}
+
+async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Result<Begun, Error> {
     let Some(record) = runtime.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
     if record.outcome.is_some() {
         show_rest(&runtime, &record)?;
-        return runtime.show(id);
+        return Ok(Begun::Ended(runtime.show(id)?));
     }
     let opened = Opened::open(&runtime, &record, options.pinned).await?;
     let fence = match runtime.hub().acquire_async(id).await {
         Ok(fence) => fence,
-        Err(parole_durable::hub::WriteError::Refused(Refusal::Ended(_))) => return runtime.show(id),
+        Err(parole_durable::hub::WriteError::Refused(Refusal::Ended(_))) => return Ok(Begun::Ended(runtime.show(id)?)),
         Err(parole_durable::hub::WriteError::Refused(Refusal::Held(_))) => {
             return Err(Error::NotResumed(format!("{id} is run by another process at this moment")));
         }
         Err(error) => return Err(error.into()),
+    };
+    // As it stands under our fence: who held it before may have come further since we looked.
+    let record = match runtime.hub().execution(id) {
+        Ok(Some(record)) => record,
+        gone => {
+            runtime.hub().abandon(id);
+            return Err(gone.err().map_or(Error::NoExecution(id), Error::from));
+        }
     };
     let drive = Drive {
         runtime,
@@ -132,7 +165,7 @@ pub(crate) async fn resume(runtime: Runtime, id: ExecutionId, options: ResumeOpt
         invoke: opened.invoke,
         wait: options.wait,
     };
-    drive.run(None, record.usage).await
+    Ok(Begun::Ready(drive, None, record.usage))
 }
 
 /// Shows the output that became durable with the end of an execution: a crash may have come between the two.
@@ -215,7 +248,7 @@ impl Opened {
         let setup = Setup::from_bytes(&setup)?;
         let guest = component_of(runtime, record, &setup, pinned)?;
         let validators = validators(runtime, &setup)?;
-        let scope = runtime.scope(setup.policy, validators)?;
+        let scope = runtime.scope(setup.policy, validators, true)?;
         match runtime.prepare(&guest, &scope.policy, record.id).await? {
             Ok(prepared) => Ok(Self { prepared, scope, invoke: setup.invoke }),
             Err(_) => Err(Error::NotResumed("its pinned policy does not grant its imports in this program".into())),
@@ -255,12 +288,17 @@ fn component_of(runtime: &Runtime, record: &ExecutionRecord, setup: &Setup, pinn
     }
 }
 
+/// How a validator is named in a set-up.
+fn pin_of(validator: &Validator) -> String {
+    format!("{}:{}", validator.capability, validator.name)
+}
+
 fn validators(runtime: &Runtime, setup: &Setup) -> Result<Vec<Validator>, Error> {
     setup
         .validators
         .iter()
         .map(|name| {
-            let found = runtime.0.validators.iter().find(|validator| &*validator.name == name.as_str());
+            let found = runtime.0.validators.iter().find(|validator| pin_of(validator) == *name);
             found.cloned().ok_or_else(|| {
                 Error::NotResumed(format!("it was started under the validator `{name}`, which this process lacks"))
             })
@@ -269,16 +307,26 @@ fn validators(runtime: &Runtime, setup: &Setup) -> Result<Vec<Validator>, Error>
 }
 
 impl Drive {
-    async fn run(self, mut birth: Option<Box<Birth>>, mut used: Usage) -> Result<Report, Error> {
+    /// Runs it until it ends or is left; however that comes about, the lease does not stay behind.
+    async fn run(self, birth: Option<Box<Birth>>, used: Usage) -> Result<Report, Error> {
+        match self.go_on(birth, used).await {
+            Err(error) => Box::pin(self.broken(error)).await,
+            report => report,
+        }
+    }
+
+    async fn go_on(&self, mut birth: Option<Box<Birth>>, mut used: Usage) -> Result<Report, Error> {
         loop {
-            let (ended, _, gathered) = self.attempt(birth.take(), used, true).await?;
+            // Boxed: it is gone while the execution is parked.
+            let (ended, _, gathered) = Box::pin(self.attempt(birth.take(), used, true)).await?;
             match ended {
                 Ended::Over(ending) => return Ok(report(self.id, ending, gathered)),
                 Ended::Parked(Stop::Parked { released: false, promise, deadline, .. }) => {
+                    drop(gathered);
                     self.settled(&promise, deadline).await?;
                 }
                 Ended::Parked(_) => return self.suspended(gathered),
-                Ended::Broken(error) => return self.broken(error).await,
+                Ended::Broken(error) => return Err(error),
                 Ended::Head(step) => return Err(Error::Internal(format!("step {step} has no effects"))),
             }
             let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
@@ -292,7 +340,10 @@ impl Drive {
     /// An attempt that could not go on. If the execution was canceled meanwhile that is its outcome;
     /// else the lease is given back, so that it can be resumed, here too.
     async fn broken(&self, error: Error) -> Result<Report, Error> {
-        let Ok(Some(record)) = self.runtime.hub().execution(self.id) else { return Err(error) };
+        let Ok(Some(record)) = self.runtime.hub().execution(self.id) else {
+            self.runtime.hub().abandon(self.id);
+            return Err(error);
+        };
         if record.outcome.is_some() {
             return self.runtime.show(self.id);
         }
@@ -307,8 +358,10 @@ impl Drive {
             lease: Lease::Release,
             now: now(),
         };
-        // It fails where the fence has gone up, and then there is nothing to give back.
-        let _ = self.runtime.hub().write(Write::Commit(Box::new(release))).await;
+        // Where the fence has gone up there is nothing to give back.
+        if record.fence == self.fence && self.runtime.hub().write(Write::Commit(Box::new(release))).await.is_err() {
+            self.runtime.hub().abandon(self.id);
+        }
         Err(error)
     }
 
@@ -349,7 +402,8 @@ impl Drive {
             pre: self.prepared.pre.clone(),
             ticker: Arc::clone(&inner.ticker),
             limits,
-            meter: Arc::new(Meter::new(used)),
+            // A replay is measured by itself; see `look`.
+            meter: Arc::new(Meter::new(if birth.is_some() { used } else { Usage::default() })),
             met: Arc::clone(&limiter.met),
             record: effects,
         };
@@ -372,7 +426,9 @@ impl Drive {
             },
             limiter: Box::new(limiter),
         });
-        let (ended, execution) = attempt(&machine, &target, execution).await;
+        let store = attempt::store(&machine, execution);
+        let (ended, store) = attempt::attempt(&machine, &target, store).await;
+        let execution = store.into_data();
         let calls = execution.journal().calls();
         Ok((ended, calls, execution.into_gathered()))
     }

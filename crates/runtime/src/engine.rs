@@ -100,3 +100,16 @@ impl Drop for Running<'_> {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock");
+        let package = lock.split("[[package]]").find(|package| package.contains("\nname = \"wasmtime\"\n")).unwrap();
+        let version = package.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"');
+        assert!(VERSION.ends_with(&format!("+wasmtime-{version}")), "{VERSION} names another engine than {version}");
+    }
+}

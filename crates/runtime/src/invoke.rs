@@ -6,11 +6,14 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Type, Val};
 
 use crate::error::Error;
+use crate::report::{NAME_MAX, TEXT_MAX, cut};
 
 /// The longest call that is parsed, in bytes.
 pub const INVOKE_MAX: usize = 1 << 20;
 /// Values nested deeper than this are refused: the parser and the types recurse.
 const DEPTH_MAX: usize = 100;
+/// How many exported functions are listed where one is missing.
+const KNOWN_MAX: usize = 20;
 
 /// A function to call, found and typed.
 pub(crate) struct Target {
@@ -28,8 +31,10 @@ pub(crate) fn target(pre: &InstancePre<Execution>, invoke: Option<&str>) -> Resu
             "the call is longer than {INVOKE_MAX} bytes or nested deeper than {DEPTH_MAX}"
         )));
     }
+    let shown = cut(text, NAME_MAX);
     let call = UntypedFuncCall::parse(text).map_err(|error| {
-        Error::Usage(format!("--invoke {text:?} is not a call such as 'add(1, 2)' or 'greet(\"Ada\")': {error}"))
+        let error = cut(error.to_string(), TEXT_MAX);
+        Error::Usage(format!("--invoke {shown:?} is not a call such as 'add(1, 2)' or 'greet(\"Ada\")': {error}"))
     })?;
     let name = call.name();
     let (index, function) = find(component, name)?;
@@ -43,9 +48,10 @@ pub(crate) fn target(pre: &InstancePre<Execution>, invoke: Option<&str>) -> Resu
     if invoke.is_none() && !types.is_empty() {
         return Err(Error::Usage(format!("{} takes arguments: give them with --invoke 'run(…)'", signature())));
     }
-    let params = call
-        .to_wasm_params::<Val>(types.iter().map(|(_, ty)| ty))
-        .map_err(|error| Error::Usage(format!("--invoke {text:?} does not fit {}: {error}", signature())))?;
+    let params = call.to_wasm_params::<Val>(types.iter().map(|(_, ty)| ty)).map_err(|error| {
+        let error = cut(error.to_string(), TEXT_MAX);
+        Error::Usage(format!("--invoke {shown:?} does not fit {}: {error}", signature()))
+    })?;
     Ok(Target { index, params, results: function.results().count() })
 }
 
@@ -70,15 +76,19 @@ fn find(component: &Component, name: &str) -> Result<(ComponentExportIndex, Comp
     let component_type = component.component_type();
     let mut found = Vec::new();
     let mut known = Vec::new();
+    let mut more = 0usize;
+    let mut know = |text: &dyn Fn() -> String| {
+        if known.len() < KNOWN_MAX { known.push(text()) } else { more += 1 }
+    };
     for (export, item) in component_type.exports(engine) {
         match item.ty {
-            ComponentItem::ComponentFunc(_) => known.push(export.to_owned()),
+            ComponentItem::ComponentFunc(_) => know(&|| cut(export, NAME_MAX)),
             ComponentItem::ComponentInstance(instance) => {
                 for (function, item) in instance.exports(engine) {
                     if !matches!(item.ty, ComponentItem::ComponentFunc(_)) {
                         continue;
                     }
-                    known.push(format!("{function} (of {export})"));
+                    know(&|| format!("{} (of {})", cut(function, NAME_MAX), cut(export, NAME_MAX)));
                     if function == name
                         && let Some((_, outer)) = component.get_export(None, export)
                         && let Some((ComponentItem::ComponentFunc(typed), index)) =
@@ -91,48 +101,109 @@ fn find(component: &Component, name: &str) -> Result<(ComponentExportIndex, Comp
             _ => {}
         }
     }
-    known.truncate(20);
+    let name = cut(name, NAME_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     match (found.pop(), found.is_empty()) {
         (Some(found), true) => Ok(found),
         (Some(_), false) => Err(Error::Usage(format!("more than one exported interface has a function `{name}`"))),
         (None, _) if known.is_empty() => Err(Error::NotAGuest("it exports no function".into())),
-        (None, _) => Err(Error::Usage(format!("the guest exports no function `{name}`; it has: {}", known.join(", ")))),
+        (None, _) => {
+            let known = known.join(", ");
+            Err(Error::Usage(format!("the guest exports no function `{name}`; it has: {known}{more}")))
+        }
     }
 }
 
 fn signature(name: &str, function: &ComponentFunc) -> String {
-    let params: Vec<String> = function.params().map(|(name, ty)| format!("{name}: {}", type_name(&ty))).collect();
-    let result = function.results().next().map_or(String::new(), |ty| format!(" -> {}", type_name(&ty)));
-    format!("`{name}: func({}){result}`", params.join(", "))
+    let mut short = Short::default();
+    short.add("`");
+    short.add(&cut(name, NAME_MAX));
+    short.add(": func(");
+    for (index, (name, ty)) in function.params().enumerate() {
+        if short.is_full() {
+            break;
+        }
+        short.add(if index == 0 { "" } else { ", " });
+        short.add(&cut(name, NAME_MAX));
+        short.add(": ");
+        short.add_type(&ty);
+    }
+    short.add(")");
+    if let Some(ty) = function.results().next() {
+        short.add(" -> ");
+        short.add_type(&ty);
+    }
+    short.0 = cut(short.0, TEXT_MAX);
+    short.0.push('`');
+    short.0
 }
 
-fn type_name(ty: &Type) -> String {
-    let of = |ty: Option<Type>| ty.map_or("_".into(), |ty| type_name(&ty));
-    match ty {
-        Type::Bool => "bool".into(),
-        Type::S8 => "s8".into(),
-        Type::U8 => "u8".into(),
-        Type::S16 => "s16".into(),
-        Type::U16 => "u16".into(),
-        Type::S32 => "s32".into(),
-        Type::U32 => "u32".into(),
-        Type::S64 => "s64".into(),
-        Type::U64 => "u64".into(),
-        Type::Float32 => "f32".into(),
-        Type::Float64 => "f64".into(),
-        Type::Char => "char".into(),
-        Type::String => "string".into(),
-        Type::List(list) => format!("list<{}>", type_name(&list.ty())),
-        Type::Option(option) => format!("option<{}>", type_name(&option.ty())),
-        Type::Result(result) => format!("result<{}, {}>", of(result.ok()), of(result.err())),
-        Type::Tuple(tuple) => {
-            format!("tuple<{}>", tuple.types().map(|ty| type_name(&ty)).collect::<Vec<_>>().join(", "))
+/// A text that grows until it is as long as a text may be. Types of a few bytes can have names of
+/// gigabytes (a tuple of two of the type before, sixty times), so those are never made.
+#[derive(Default)]
+struct Short(String);
+
+impl Short {
+    fn is_full(&self) -> bool {
+        self.0.len() > TEXT_MAX
+    }
+
+    fn add(&mut self, text: &str) {
+        if !self.is_full() {
+            self.0.push_str(text);
         }
-        Type::Record(_) => "a record".into(),
-        Type::Variant(_) => "a variant".into(),
-        Type::Enum(_) => "an enum".into(),
-        Type::Flags(_) => "flags".into(),
-        _ => "a type that has no text form".into(),
+    }
+
+    fn add_all(&mut self, types: impl Iterator<Item = Option<Type>>) {
+        for (index, ty) in types.enumerate() {
+            if self.is_full() {
+                return;
+            }
+            self.add(if index == 0 { "<" } else { ", " });
+            match ty {
+                Some(ty) => self.add_type(&ty),
+                None => self.add("_"),
+            }
+        }
+        self.add(">");
+    }
+
+    /// Each level adds to the text, so this goes no deeper than the text is long.
+    fn add_type(&mut self, ty: &Type) {
+        if self.is_full() {
+            return;
+        }
+        self.add(match ty {
+            Type::Bool => "bool",
+            Type::S8 => "s8",
+            Type::U8 => "u8",
+            Type::S16 => "s16",
+            Type::U16 => "u16",
+            Type::S32 => "s32",
+            Type::U32 => "u32",
+            Type::S64 => "s64",
+            Type::U64 => "u64",
+            Type::Float32 => "f32",
+            Type::Float64 => "f64",
+            Type::Char => "char",
+            Type::String => "string",
+            Type::List(_) => "list",
+            Type::Option(_) => "option",
+            Type::Result(_) => "result",
+            Type::Tuple(_) => "tuple",
+            Type::Record(_) => "a record",
+            Type::Variant(_) => "a variant",
+            Type::Enum(_) => "an enum",
+            Type::Flags(_) => "flags",
+            _ => "a type that has no text form",
+        });
+        match ty {
+            Type::List(list) => self.add_all([Some(list.ty())].into_iter()),
+            Type::Option(option) => self.add_all([Some(option.ty())].into_iter()),
+            Type::Result(result) => self.add_all([result.ok(), result.err()].into_iter()),
+            Type::Tuple(tuple) => self.add_all(tuple.types().map(Some)),
+            _ => {}
+        }
     }
 }
 
@@ -179,4 +250,62 @@ pub(crate) fn given(results: Vec<Val>) -> Result<Given, wasmtime::Error> {
         },
         value => Given::Value(Some(value.to_wave()?)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pre(wat: &str) -> InstancePre<Execution> {
+        let engine = wasmtime::Engine::new(&crate::engine::config().unwrap()).unwrap();
+        let component = Component::new(&engine, wat).unwrap();
+        wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap()
+    }
+
+    fn says(wat: &str, invoke: &str) -> String {
+        target(&pre(wat), Some(invoke)).err().unwrap().to_string()
+    }
+
+    fn exporting(types: &str, export: &str) -> String {
+        format!(
+            r#"(component
+                {types}
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+                    (func (export "f") (param i32)))
+                (core instance $i (instantiate $m))
+                {export})"#
+        )
+    }
+
+    /// In full the name of this type has 3.5 MB.
+    #[test]
+    fn a_type_that_doubles_has_a_short_name() {
+        let mut types = "(type $t0 (tuple u8 u8))".to_owned();
+        for level in 1..18 {
+            types.push_str(&format!("(type $t{level} (tuple $t{0} $t{0}))", level - 1));
+        }
+        let lift =
+            r#"(canon lift (core func $i "f") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))"#;
+        let text = says(&exporting(&types, &format!(r#"(func (export "f") (param "x" $t17) {lift})"#)), "f(1)");
+        assert!(text.contains("`f: func(x: tuple<tuple<tuple<"), "{text}");
+        assert!(text.len() < 3 * TEXT_MAX, "{}", text.len());
+    }
+
+    #[test]
+    fn long_names_and_many_exports_are_cut() {
+        let export =
+            |name: &str| format!(r#"(func (export "{name}") (param "x" u32) (canon lift (core func $i "f")))"#);
+        let long = "a".repeat(50_000);
+        let text = says(&exporting("", &export(&long)), "nope()");
+        assert!(text.len() < 2 * NAME_MAX, "{}", text.len());
+        let text = says(&exporting("", &export(&long)), &format!("{long}()"));
+        assert!(text.contains("x: u32") && text.len() < 3 * TEXT_MAX, "{}", text.len());
+        let many: String = (0..1_000).map(|index| export(&format!("f{index}"))).collect();
+        let text = says(&exporting("", &many), "nope()");
+        assert!(text.ends_with(" and 980 more") && text.len() < 2 * TEXT_MAX, "{text}");
+        let text = says(&exporting("", &export("f")), &"x".repeat(INVOKE_MAX));
+        assert!(text.len() < 2 * TEXT_MAX, "{}", text.len());
+    }
 }

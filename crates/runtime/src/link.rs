@@ -8,7 +8,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::error::Error;
-use crate::report::{At, Denied};
+use crate::report::{At, Denied, NAME_MAX, TEXT_MAX, cut};
 
 /// An import of a guest, and what the policy says of it.
 #[derive(Clone, Debug)]
@@ -39,11 +39,11 @@ pub fn refusals(imports: &[Import]) -> Vec<Denied> {
         .filter_map(|import| match &import.link {
             Link::Denied(denial) => Some(Denied {
                 at: At::Link,
-                import: Some(import.name.clone()),
+                import: Some(cut(import.name.as_str(), NAME_MAX)),
                 capability: denial.capability.clone().unwrap_or_default(),
                 argument: None,
-                reason: denial.reason.clone(),
-                remedy: denial.remedy.clone().unwrap_or_default(),
+                reason: cut(denial.reason.as_str(), TEXT_MAX),
+                remedy: cut(denial.remedy.as_deref().unwrap_or_default(), TEXT_MAX),
             }),
             _ => None,
         })
@@ -74,5 +74,21 @@ pub(crate) fn link(engine: &Engine, component: &Component, wanted: u64) -> Resul
         let mut instance = linker.instance(entry.capability.interface).map_err(internal)?;
         (entry.link)(&mut instance).map_err(internal)?;
     }
-    linker.instantiate_pre(component).map_err(|error| Error::NotAGuest(format!("{error:#}")))
+    linker.instantiate_pre(component).map_err(|error| Error::NotAGuest(cut(format!("{error:#}"), TEXT_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_short_however_long_the_names_are() {
+        let policy = SecurityPolicy::new(parole_policy::Level::Unrestricted);
+        for name in ["x".repeat(1 << 20), format!("acme:{}/b@1.0.0", "ä".repeat(1 << 19))] {
+            let link = policy.link(&name, &CATALOGUE);
+            let denied = refusals(&[Import { name, link }]);
+            assert!(denied[0].import.as_ref().unwrap().len() <= NAME_MAX);
+            assert!(serde_json::to_string(&denied).unwrap().len() < 3 * TEXT_MAX);
+        }
+    }
 }

@@ -3,6 +3,26 @@
 use parole_durable::{ExecutionId, UnixMs};
 use serde::{Deserialize, Serialize};
 
+/// The longest text that a guest may put into an error or a refusal, in bytes. What it makes on
+/// purpose (output, results) has limits of the policy instead.
+pub const TEXT_MAX: usize = 2 << 10;
+/// The longest name of a guest's making in a text or a list, in bytes.
+pub const NAME_MAX: usize = 200;
+
+/// A text of at most so many bytes: what is cut off is marked.
+#[must_use]
+pub fn cut(text: impl Into<String>, most: usize) -> String {
+    const MARK: char = '…';
+    let mut text = text.into();
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most.saturating_sub(MARK.len_utf8())));
+        text.push(MARK);
+        // What was long is not kept in memory behind a short text.
+        text.shrink_to_fit();
+    }
+    text
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,8 +81,8 @@ pub struct Report {
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The policy key of the limit that was reached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The policy key of the limit that was reached. Not part of the contract: the error names it.
+    #[serde(skip)]
     pub limit: Option<String>,
 }
 
@@ -134,12 +154,12 @@ impl Denied {
             at: At::Call,
             import: None,
             capability: refused.capability.clone(),
-            argument: refused.argument.clone(),
+            argument: refused.argument.as_deref().map(|argument| cut(argument, TEXT_MAX)),
             reason: match &refused.error {
-                parole_capabilities::Error::Denied(reason) => reason.clone(),
-                error => error.to_string(),
+                parole_capabilities::Error::Denied(reason) => cut(reason, TEXT_MAX),
+                error => cut(error.to_string(), TEXT_MAX),
             },
-            remedy: refused.remedy.clone(),
+            remedy: cut(refused.remedy.as_str(), TEXT_MAX),
         }
     }
 }
@@ -164,10 +184,59 @@ impl Ending {
     }
 
     pub(crate) fn error(outcome: Outcome, error: impl Into<String>) -> Self {
-        Self { error: Some(error.into()), ..Self::of(outcome) }
+        Self { error: Some(cut(error, TEXT_MAX)), ..Self::of(outcome) }
     }
 
     pub(crate) fn limit(name: &str, error: impl Into<String>) -> Self {
         Self { limit: Some(name.into()), ..Self::error(Outcome::Exhausted, error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_characters_and_marked() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("longer", 5), "lo…");
+        assert_eq!(cut("äöüäöü", 6), "ä…");
+        for most in 0..20 {
+            let text = cut("\u{1f600}".repeat(100), most);
+            assert!(text.len() <= most.max(3), "{most}: {text}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_guest_says_an_ending_is_short() {
+        let ending = Ending::error(Outcome::Trapped, "x".repeat(1 << 20));
+        assert_eq!(ending.error.map(|error| error.len()), Some(TEXT_MAX));
+        let refused = parole_capabilities::types::Refused {
+            capability: "read_file".into(),
+            argument: Some("a".repeat(1 << 20)),
+            error: parole_capabilities::Error::Denied("b".repeat(1 << 20)),
+            remedy: "c".repeat(1 << 20),
+        };
+        let denied = Denied::at_call(&refused);
+        assert!(serde_json::to_string(&denied).unwrap().len() < 4 * TEXT_MAX);
+    }
+
+    #[test]
+    fn the_limit_is_told_in_words_only() {
+        let report = Report {
+            execution: ExecutionId::generate(),
+            outcome: Outcome::Exhausted,
+            result: None,
+            output: String::new(),
+            pending: Vec::new(),
+            denied: Vec::new(),
+            guest_code: None,
+            error: Some("the cpu_ms limit of 10 ms is reached".into()),
+            limit: Some("cpu_ms".into()),
+        };
+        assert_eq!(report.exit_code(), 124);
+        let object = serde_json::to_value(&report).unwrap();
+        let keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["denied", "error", "execution", "outcome", "output", "pending"]);
     }
 }

@@ -1,6 +1,7 @@
 //! The runtime: starts, resumes and cancels executions, from any context.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use parole_capabilities::{CATALOGUE, Event, Execution, Scope, Sink, Validator, waiting_room::WaitingRoom};
@@ -117,9 +118,10 @@ impl Runtime {
     }
 
     /// Does work on the runtime's own threads and waits for it on the caller's, whatever that is.
+    /// Boxed: the caller's future is to be small however large the work is.
     pub(crate) async fn on_workers<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+        work: Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>,
     ) -> Result<T, Error> {
         let gone = || Error::Internal("the runtime has stopped".into());
         let Some(tokio) = &self.0.tokio else { return Err(gone()) };
@@ -137,9 +139,13 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NotAGuest`], [`Error::Usage`] for a policy or call that does not fit, [`Error::Store`].
-    pub async fn run(&self, guest: Guest, policy: SecurityPolicy, options: RunOptions) -> Result<Report, Error> {
-        let this = self.clone();
-        self.on_workers(async move { drive::start(this, guest, policy, options).await }).await
+    pub fn run(
+        &self,
+        guest: Guest,
+        policy: SecurityPolicy,
+        options: RunOptions,
+    ) -> impl Future<Output = Result<Report, Error>> + Send {
+        self.on_workers(Box::pin(drive::start(self.clone(), guest, policy, options)))
     }
 
     /// Goes on with a suspended execution. One that has ended repeats its outcome.
@@ -148,7 +154,7 @@ impl Runtime {
     /// [`Error::NotResumed`] with the reason, [`Error::NoExecution`], [`Error::Store`].
     pub async fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
         let this = self.clone();
-        self.on_workers(async move { drive::resume(this, id, options).await }).await
+        self.on_workers(Box::pin(drive::resume(this, id, options))).await
     }
 
     /// Runs an execution again from its journal, without effects and without changing anything, and
@@ -158,7 +164,7 @@ impl Runtime {
     /// [`Error::NotResumed`] for a mismatch, with the step; else as [`Runtime::resume`].
     pub async fn replay(&self, id: ExecutionId) -> Result<drive::Replayed, Error> {
         let this = self.clone();
-        self.on_workers(async move { drive::replay(this, id).await }).await
+        self.on_workers(Box::pin(drive::replay(this, id))).await
     }
 
     /// Ends an execution as canceled, and cancels what it waits for, whoever runs it.
@@ -178,11 +184,15 @@ impl Runtime {
     /// # Errors
     /// [`Error::Store`].
     pub fn ready(&self) -> Result<Vec<ExecutionId>, Error> {
-        let filter = PromiseFilter { pending: true, ..Default::default() };
-        let waiting: HashSet<ExecutionId> =
-            self.hub().promises(&filter)?.iter().filter_map(parole_durable::PromiseRecord::execution).collect();
-        let executions = self.hub().executions(false)?.into_iter().map(|record| record.id);
-        Ok(executions.filter(|id| !waiting.contains(id)).collect())
+        let mut ready = Vec::new();
+        let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
+        let waiting: HashSet<_> = self.hub().promises(&filter)?.iter().filter_map(PromiseRecord::execution).collect();
+        for record in self.hub().executions(false)? {
+            if !waiting.contains(&record.id) && !self.hub().is_held(&record)? {
+                ready.push(record.id);
+            }
+        }
+        Ok(ready)
     }
 
     /// Removes executions that ended before a time (Unix milliseconds), and gives how many.
@@ -190,10 +200,9 @@ impl Runtime {
     /// # Errors
     /// [`Error::Store`].
     pub async fn collect(&self, before: u64) -> Result<u64, Error> {
-        match self.hub().write(Write::Collect { before }).await? {
-            parole_durable::Written::Collected(count) => Ok(count),
-            other => Err(Error::Internal(format!("{other:?}"))),
-        }
+        let hub = self.hub().clone();
+        let work = tokio_blocking(move || Ok(hub.collect(before)?));
+        self.on_workers(Box::pin(work)).await
     }
 
     /// Removes every compiled guest from the cache, and gives how many bytes that freed.
@@ -219,7 +228,7 @@ impl Runtime {
     /// [`Error::NotAGuest`].
     pub async fn inspect(&self, guest: Guest, policy: SecurityPolicy) -> Result<Inspection, Error> {
         let this = self.clone();
-        self.on_workers(async move {
+        self.on_workers(Box::pin(async move {
             let id = ExecutionId::generate();
             let component = this.component(&guest, id).await?;
             let imports = link::imports(&this.0.engine, &component, &policy);
@@ -230,12 +239,16 @@ impl Runtime {
             });
             let denied = link::refusals(&imports);
             Ok(Inspection { digest: guest.digest, imports, exports, level, denied })
-        })
+        }))
         .await
     }
 
     /// The compiled component of a guest.
     pub(crate) async fn component(&self, guest: &Guest, id: ExecutionId) -> Result<Component, Error> {
+        let small = self.0.artefacts.as_ref().and_then(|artefacts| artefacts.small(&self.0.engine, &guest.digest));
+        if let Some(component) = small {
+            return Ok(component);
+        }
         let this = self.clone();
         let guest = guest.clone();
         let work = move || {
@@ -315,16 +328,30 @@ impl Runtime {
     }
 
     /// Pins the directories of a policy: made absolute and real, opened, and held against what they may not cover.
-    pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+    /// Those of a resumed execution (`pinned`) must still be the very directories that they were.
+    pub(crate) fn scope(
+        &self,
+        mut policy: SecurityPolicy,
+        validators: Vec<Validator>,
+        pinned: bool,
+    ) -> Result<Scope, Error> {
         policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &mut policy.grants {
             for dir in &mut grant.dirs {
-                dir.host = dir.host.canonicalize().map_err(|error| {
+                let real = dir.host.canonicalize().map_err(|error| {
                     Error::Usage(format!(
                         "the directory {} granted to `{name}` cannot be opened: {error}",
                         dir.host.display()
                     ))
                 })?;
+                if pinned && real != dir.host {
+                    return Err(Error::NotResumed(format!(
+                        "the directory {} granted to `{name}` is a link by now, to {}",
+                        dir.host.display(),
+                        real.display()
+                    )));
+                }
+                dir.host = real;
             }
         }
         let protected: Vec<(&str, &std::path::Path)> =
@@ -340,6 +367,12 @@ impl Runtime {
         }
         Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
     }
+}
+
+async fn tokio_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("the work was not done".into()))?
 }
 
 fn mistyped(imports: &[Import], error: &Error) -> Denied {

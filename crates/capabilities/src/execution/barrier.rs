@@ -34,7 +34,13 @@ impl Execution {
     /// [`Stop::Fenced`] when the execution is not this process's any more, [`Stop::Store`] when
     /// the store failed: then nothing of it is shown or may be acted on.
     pub async fn commit(&mut self, lease: Lease) -> Result<(), Stop> {
+        // One after the other: a commit that fails must not be followed by one that leaves a hole.
+        self.all_landed().await?;
         self.submit(lease);
+        self.all_landed().await
+    }
+
+    async fn all_landed(&mut self) -> Result<(), Stop> {
         while let Some(mut flight) = self.flights.pop_front() {
             (&mut flight.receipt).await?;
             self.land(&flight);
@@ -42,19 +48,21 @@ impl Execution {
         Ok(())
     }
 
+    /// Makes everything so far durable and gives the lease back. Output is shown before that: who
+    /// takes the execution over shows what is not noted as shown.
+    pub(super) async fn leave(&mut self) -> Result<(), Stop> {
+        if self.parts.journal.has_output() || !self.flights.is_empty() {
+            self.commit(Lease::Keep).await?;
+        }
+        self.commit(Lease::Release).await
+    }
+
     /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
     ///
     /// # Errors
     /// As [`Execution::commit`].
     pub fn pump(&mut self) -> Result<(), Stop> {
-        let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
-        // A guest that runs for long is to be seen, and canceled, by others.
-        let unknown = self.parts.birth.is_some() && self.started.elapsed() >= CANCEL_DELAY;
-        if self.live && (old_output || unknown || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT) {
-            self.submit(Lease::Keep);
-        }
         let mut context = Context::from_waker(Waker::noop());
-        self.look_for_cancel(&mut context)?;
         while let Some(flight) = self.flights.front_mut() {
             match Pin::new(&mut flight.receipt).poll(&mut context) {
                 Poll::Pending => break,
@@ -66,6 +74,14 @@ impl Execution {
                 }
             }
         }
+        self.look_for_cancel(&mut context)?;
+        let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
+        // A guest that runs for long is to be seen, and canceled, by others.
+        let unknown = self.parts.birth.is_some() && self.started.elapsed() >= CANCEL_DELAY;
+        let due = old_output || unknown || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT;
+        if due && self.live && self.flights.is_empty() {
+            self.submit(Lease::Keep);
+        }
         Ok(())
     }
 
@@ -73,6 +89,7 @@ impl Execution {
     /// A replay without effects is never live, and holds nothing that could be taken from it.
     fn look_for_cancel(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
         if !self.live
+            || !self.parts.journal.has_effects()
             || self.parts.birth.is_some()
             || !self.flights.is_empty()
             || self.started.elapsed() < CANCEL_DELAY
@@ -107,7 +124,7 @@ impl Execution {
         drop(self.parts.hub.write(Write::Shown { execution: self.id(), upto: self.shown }));
     }
 
-    pub(super) fn submit(&mut self, lease: Lease) {
+    fn submit(&mut self, lease: Lease) {
         let unsaved = self.parts.journal.take_unsaved();
         self.output_since = None;
         let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();

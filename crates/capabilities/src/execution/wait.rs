@@ -84,7 +84,7 @@ impl Execution {
     async fn wait_for_new(&mut self, made: &PromiseRecord) -> Result<PromiseRecord, Stop> {
         let (id, deadline, timer) = (&made.id, made.timeout_at, made.is_timer());
         if self.parts_at_once(timer) {
-            self.commit(Lease::Release).await?;
+            self.leave().await?;
             return Err(Stop::Parked { promise: id.clone(), deadline, timer, released: true });
         }
         let waiter = self.parts.hub.settled(id, deadline);
@@ -101,7 +101,7 @@ impl Execution {
             return Ok(record);
         }
         if self.parts_at_once(timer) {
-            self.commit(Lease::Release).await?;
+            self.leave().await?;
             return Err(Stop::Parked { promise: id.clone(), deadline: record.timeout_at, timer, released: true });
         }
         self.wait_for(&record, None).await

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use parole_policy::Link;
 use parole_runtime::Runtime;
+use parole_runtime::report::{NAME_MAX, cut};
 use serde_json::{Value, json};
 
 use crate::commands::run::guest;
@@ -55,12 +56,16 @@ pub fn run(args: &Args) -> Result<u8> {
     let imports: Vec<(String, &str, bool)> = found
         .imports
         .iter()
-        .map(|import| match &import.link {
-            Link::Granted(capability) => (import.name.clone(), capability.name, true),
-            Link::Types => (import.name.clone(), "", true),
-            Link::Denied(denied) => (import.name.clone(), known(denied.capability.as_deref()), false),
+        .map(|import| {
+            let name = cut(import.name.as_str(), NAME_MAX);
+            match &import.link {
+                Link::Granted(capability) => (name, capability.name, true),
+                Link::Types => (name, "", true),
+                Link::Denied(denied) => (name, known(denied.capability.as_deref()), false),
+            }
         })
         .collect();
+    let exports: Vec<String> = found.exports.iter().map(|export| cut(export.as_str(), NAME_MAX)).collect();
     let code = if found.denied.is_empty() { 0 } else { 77 };
     if args.json {
         let imports: Vec<Value> = imports
@@ -73,7 +78,7 @@ pub fn run(args: &Args) -> Result<u8> {
             "guest": name,
             "component": found.digest,
             "imports": imports,
-            "exports": found.exports,
+            "exports": exports,
             "level": found.level,
             "denied": found.denied,
         }));
@@ -82,7 +87,7 @@ pub fn run(args: &Args) -> Result<u8> {
     output::out(&format!("guest      {}", output::cell(&name)));
     output::out(&format!("component  {}", found.digest));
     output::out(&format!("level      {}", found.level.map_or("none links it", parole_policy::Level::as_str)));
-    for export in &found.exports {
+    for export in &exports {
         output::out(&format!("export     {}", output::cell(export)));
     }
     for (import, capability, granted) in &imports {

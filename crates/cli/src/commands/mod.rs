@@ -35,7 +35,7 @@ use crate::fail::Result;
     color = clap::ColorChoice::Never,
     after_help = "Exit codes: 0 completed · 1 the guest failed · 2 usage or policy file · 65 not a valid guest · \
                   70 internal error · 73 resume refused · 75 suspended · 76 canceled · 77 denied · \
-                  124 time limit · 134 trapped · 137 another limit"
+                  124 time limit · 130 interrupted before anything was recorded · 134 trapped · 137 another limit"
 )]
 pub struct Cli {
     #[command(subcommand)]

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use parole_durable::PromiseState;
 use parole_durable::hub::now;
 use parole_runtime::{Listed, Runtime, Settled};
 use serde_json::Value;
@@ -161,7 +162,11 @@ fn settled(settled: &Settled, which: &Which) -> u8 {
     if settled.won {
         return 0;
     }
-    output::err(&format!("parole: {} was settled before: what is shown stands", which.id));
+    let what = match settled.promise.record.state {
+        PromiseState::RejectedTimedout => "has expired",
+        _ => "was settled before",
+    };
+    output::err(&format!("parole: {} {what}: what is shown stands", which.id));
     STANDS
 }
 

@@ -21,7 +21,8 @@ use crate::{output, report};
 /// first. Without a terminal the run waits for timers and for the host's own work, and ends
 /// `suspended` (exit 75) when only a person can help.
 ///
-/// Ctrl-C leaves the execution suspended; `parole resume` goes on from there.
+/// Ctrl-C stops the guest where it is and leaves the execution suspended (exit 75); `parole resume`
+/// goes on from what is recorded. Before anything is recorded there is nothing to resume (exit 130).
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 Examples:

@@ -1,7 +1,8 @@
 //! `parole show`
 
 use parole_durable::hub::now;
-use parole_runtime::ExecutionId;
+use parole_runtime::report::{TEXT_MAX, cut};
+use parole_runtime::{ExecutionId, Outcome, Runtime};
 
 use crate::commands::run::execution;
 use crate::fail::Result;
@@ -23,17 +24,19 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let report = args.state.look()?.show(args.execution)?;
+    let runtime = args.state.look()?;
+    let report = runtime.show(args.execution)?;
     if args.json {
         output::json(&report);
         return Ok(0);
     }
     let line = |name: &str, text: &str| output::out(&format!("{name:<10} {text}"));
     line("execution", &report.execution.to_string());
-    line("outcome", report.outcome.as_str());
+    let running = report.outcome == Outcome::Suspended && is_running(&runtime, args.execution)?;
+    line("outcome", if running { "none yet: it is running" } else { report.outcome.as_str() });
     for (name, text) in [("result", &report.result), ("error", &report.error), ("limit", &report.limit)] {
         if let Some(text) = text {
-            line(name, &output::cell(text));
+            line(name, &output::cell(&cut(text.as_str(), TEXT_MAX)));
         }
     }
     for pending in &report.pending {
@@ -53,4 +56,10 @@ pub fn run(args: &Args) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Whether some process runs it at this moment.
+fn is_running(runtime: &Runtime, id: ExecutionId) -> Result<bool> {
+    let executions = runtime.executions(false)?;
+    Ok(executions.iter().any(|summary| summary.execution == id && summary.state == "running"))
 }

@@ -34,6 +34,13 @@ pub const BATCH_LIMIT: usize = 1024;
 /// costs a good part of a commit. It yields to others all the while.
 const ATTENTION: Duration = Duration::from_micros(50);
 
+/// How long the first write of a batch may wait at most for those that can be expected: as many
+/// as the batch before had, whose writers have just been answered. Never longer than half of
+/// what that batch took. A lone write waits for nobody.
+const PATIENCE: Duration = Duration::from_micros(500);
+/// How often it is looked at meanwhile; nobody rings for it, for that costs more than a look.
+const LOOK: Duration = Duration::from_micros(100);
+
 /// The answer to come of one write. It may be awaited on any executor, waited for on any
 /// thread ([`Receipt::wait`]), or dropped: the write happens all the same.
 #[derive(Debug)]
@@ -192,11 +199,18 @@ impl Queue {
         drop(store);
     }
 
-    /// Waits for work; None when the queue is closed and empty.
-    fn next(&self) -> Option<(Vec<Write>, Vec<Ticket>, Vec<Ticket>)> {
+    /// Waits for work, a little longer for as much as the batch before had; None when the queue
+    /// is closed and empty.
+    fn next(&self, before: Before) -> Option<(Vec<Write>, Vec<Ticket>, Vec<Ticket>)> {
         let since = Instant::now();
+        let patience = PATIENCE.min(before.took / 2);
         let mut state = self.lock();
         loop {
+            let few = (1..before.writes).contains(&state.writes.len());
+            if few && state.flushes.is_empty() && !state.closed && since.elapsed() < patience {
+                state = self.bell.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
             if !state.writes.is_empty() || !state.flushes.is_empty() {
                 let count = state.writes.len().min(BATCH_LIMIT);
                 let (writes, tickets) = state.writes.drain(..count).unzip();
@@ -229,18 +243,28 @@ impl Queue {
             };
             store = catch_unwind(AssertUnwindSafe(open)).ok().and_then(Result::ok);
         }
-        while let Some((writes, tickets, flushes)) = self.next() {
+        let mut before = Before::default();
+        while let Some((writes, tickets, flushes)) = self.next(before) {
+            let start = Instant::now();
             // A panic in a store costs its batch (tickets that are dropped say so) and the store, not the thread.
             let work = || commit(&mut store, backend, &writes, tickets, listener);
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("the store panicked; it is opened again");
                 store = None;
             }
+            before = Before { writes: writes.len(), took: start.elapsed() };
             for flush in flushes {
                 flush.resolve(Ok(Written::Committed));
             }
         }
     }
+}
+
+/// What is known of the batch before.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    writes: usize,
+    took: Duration,
 }
 
 fn commit(

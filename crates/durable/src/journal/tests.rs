@@ -157,11 +157,13 @@ fn an_admitted_call_comes_back_open_with_the_same_promise() {
 #[test]
 fn limits_hold_at_one_past_and_not_before() {
     let mut journal = journal();
-    journal.send(0, b"", &[b'x'; 100]).unwrap();
-    assert_eq!(journal.send(0, b"", b"y"), Err(Fault::Limit { name: "output", limit: 100 }));
+    journal.send(0, b"", &[b'x'; 99]).unwrap();
+    assert_eq!(journal.output_left(), 0);
+    assert_eq!(journal.send(0, b"", b""), Err(Fault::Limit { name: "output", limit: 100 }));
     let call = open(journal.call("f", Effect::Read, &[0; 500]).unwrap());
-    journal.complete(call, None, StepResult::Ok(vec![0; 500]), 0).unwrap();
-    let Err(Fault::Limit { name: "journal", .. }) = journal.call("f", Effect::Read, b"1") else { panic!() };
+    let left = 1000 - 500 - STEP_COST - FRAME_HEAD;
+    journal.complete(call, None, StepResult::Ok(vec![0; left]), 0).unwrap();
+    let Err(Fault::Limit { name: "journal", .. }) = journal.call("f", Effect::Read, b"") else { panic!() };
 }
 
 #[test]
@@ -170,4 +172,34 @@ fn without_effects_the_head_is_the_end() {
     journal.send(0, b"", b"one").unwrap();
     journal.send(0, b"", b"two").unwrap();
     assert_eq!(journal.call("read_file", Effect::Read, b"/a").unwrap_err(), Fault::Head(2));
+}
+
+#[test]
+fn another_effect_class_is_a_mismatch() {
+    let mut journal = replaying(&story());
+    journal.send(0, b"", b"one").unwrap();
+    journal.send(0, b"", b"two").unwrap();
+    let Err(Fault::Mismatch { step: 2, .. }) = journal.call("read_file", Effect::Once, b"/a") else { panic!() };
+}
+
+#[test]
+fn a_guest_that_ends_before_its_journal_is_a_mismatch() {
+    let mut journal = replaying(&story());
+    journal.send(0, b"", b"one").unwrap();
+    let Err(Fault::Mismatch { step: 1, asked, .. }) = journal.end() else { panic!() };
+    assert!(asked.contains("the end of the guest"));
+    journal.send(0, b"", b"two").unwrap();
+    journal.call("read_file", Effect::Read, b"/a").unwrap();
+    journal.send(1, b"", b"warn").unwrap();
+    assert_eq!(journal.end(), Ok(()));
+}
+
+#[test]
+fn a_call_without_a_payload_has_a_price() {
+    let mut journal = journal();
+    for _ in 0..100 {
+        journal.send(0, b"", b"").unwrap();
+    }
+    assert_eq!(journal.send(0, b"", b""), Err(Fault::Limit { name: "output", limit: 100 }));
+    journal.mark(3).unwrap();
 }

@@ -1,6 +1,8 @@
 //! The runtime as an embedder uses it. The tests of design section 11 carry its names.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod long;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -102,6 +104,23 @@ fn denied_at_link() {
     // The twin: the level that the remedy names.
     let report = runtime.blocking().run(greet(), at(Level::Restricted), RunOptions::default()).unwrap();
     suspended(&report);
+}
+
+/// Authority is what is linked: whatever the guest does inside, what is blocked is not there, and nothing runs.
+#[test]
+fn security_bypass_prevention() {
+    let runtime = runtime();
+    let everything = || guest("prebuilt/everything.wasm");
+    for capability in parole_runtime::CATALOGUE.names() {
+        let policy = at(Level::Unrestricted).block(capability);
+        let report = runtime.blocking().run(everything(), policy, RunOptions::default()).unwrap();
+        assert_eq!((report.outcome, report.output.as_str()), (Outcome::Denied, ""), "{capability}");
+        let denied: Vec<&str> = report.denied.iter().map(|denied| denied.capability.as_str()).collect();
+        assert_eq!(denied, [capability]);
+    }
+    assert_eq!(runtime.promises().list(&PromiseFilter::default()).unwrap(), []);
+    // The twin.
+    suspended(&runtime.blocking().run(everything(), at(Level::Unrestricted), RunOptions::default()).unwrap());
 }
 
 // Waiting.
