@@ -14,7 +14,10 @@ pub struct Row {
 }
 
 pub fn head() {
-    println!("{:<54} {:>27} {:>35} {:>8}  {:<28}", "what", "figure: median (least)", "baseline: median", "ratio", "to reach");
+    println!(
+        "{:<54} {:>27} {:>35} {:>8}  {:<28}",
+        "what", "figure: median (least)", "baseline: median", "ratio", "to reach"
+    );
 }
 
 impl Row {
@@ -24,7 +27,10 @@ impl Row {
             Some(false) => "MISSED",
             None => "",
         };
-        println!("{:<54} {:>27} {:>35} {:>8}  {:<28} {met}", self.what, self.figure, self.baseline, self.ratio, self.target);
+        println!(
+            "{:<54} {:>27} {:>35} {:>8}  {:<28} {met}",
+            self.what, self.figure, self.baseline, self.ratio, self.target
+        );
     }
 
     pub fn skipped(what: &'static str, why: &str) -> Vec<Row> {

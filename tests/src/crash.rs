@@ -22,6 +22,16 @@ use crate::fixture::{Failure, Ran, because, parole_binary};
 /// How long one run of the program may take; a hang is a failure.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// Set to leave nothing out of what is sampled by default, and to hold the lock of the store for 30 s.
+pub const EXHAUSTIVE: &str = "PAROLE_EXHAUSTIVE";
+
+/// A variable that whoever runs the tests has set.
+#[expect(clippy::disallowed_methods, reason = "a test is told by its environment how far it goes")]
+#[must_use]
+pub fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Exit codes of the program (design section 7).
 pub mod exit {
     /// Completed, or done.
@@ -245,7 +255,8 @@ impl User {
         let all = ran.exits(exit::DONE)?.json()?;
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let rows = all.as_array().ok_or_else(|| format!("`ps --json` prints no array\n{}", ran.report()))?;
-        let row = |row: &Value| Listed { id: text(row, "execution"), state: text(row, "state"), guest: text(row, "guest") };
+        let row =
+            |row: &Value| Listed { id: text(row, "execution"), state: text(row, "state"), guest: text(row, "guest") };
         Ok(rows.iter().map(row).collect())
     }
 
@@ -300,7 +311,9 @@ impl User {
         match ran.status.code() {
             Some(exit::DONE) => {
                 if let Some(before) = self.acknowledged.insert(promise.into(), value.clone()) {
-                    return Err(format!("{promise} was acknowledged twice: {before} and {value}\n{}", ran.report()).into());
+                    return Err(
+                        format!("{promise} was acknowledged twice: {before} and {value}\n{}", ran.report()).into()
+                    );
                 }
                 Ok(Resolved::Won)
             }
@@ -355,14 +368,16 @@ impl User {
         for one in &all {
             let (story, out) = story(one);
             let own: Vec<&Value> = promises.iter().filter(|record| record["execution"] == one.id.as_str()).collect();
-            self.settle_one(place, one, story, &own).map_err(because(format!("execution {} ({})", one.id, one.guest)))?;
+            self.settle_one(place, one, story, &own)
+                .map_err(because(format!("execution {} ({})", one.id, one.guest)))?;
             if let Some(out) = out {
                 let contents = |n: usize| data(own[n]).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
                 let wanted = [("first.txt", contents(0)), ("second.txt", contents(1))];
                 files(place, &out, &wanted).map_err(because(format!("execution {} ({})", one.id, one.guest)))?;
             }
         }
-        let strangers: Vec<_> = promises.iter().filter(|p| !all.iter().any(|one| p["execution"] == one.id.as_str())).collect();
+        let strangers: Vec<_> =
+            promises.iter().filter(|p| !all.iter().any(|one| p["execution"] == one.id.as_str())).collect();
         ensure!(strangers.is_empty(), "promises of executions that do not exist: {strangers:?}");
         Ok(())
     }
@@ -379,7 +394,8 @@ impl User {
                 continue;
             }
             let value = data(record).ok_or_else(|| format!("an answer is not JSON: {record}"))?;
-            let known = self.acknowledged.get(id) == Some(&value) || self.tried.get(id).is_some_and(|all| all.contains(&value));
+            let known =
+                self.acknowledged.get(id) == Some(&value) || self.tried.get(id).is_some_and(|all| all.contains(&value));
             ensure!(known, "nobody ever gave that answer: {record}");
             answers.push(value);
         }

@@ -41,10 +41,12 @@ pub enum Kind {
     Resumer,
 }
 
+type Member = (Kind, Arc<Mutex<Child>>);
+
 /// The processes that run at the moment.
 #[derive(Default)]
 pub struct Herd {
-    running: Mutex<BTreeMap<usize, (Kind, Arc<Mutex<Child>>)>>,
+    running: Mutex<BTreeMap<usize, Member>>,
     next: AtomicUsize,
 }
 
@@ -71,7 +73,9 @@ impl Herd {
             let ended = lock(&child).try_wait().map_err(because(&shown))?;
             match ended {
                 Some(status) => break Ok(status),
-                None if kind != Kind::Resumer && start.elapsed() > LIMIT => break Err(Failure::from(format!("it hangs: {shown}"))),
+                None if kind != Kind::Resumer && start.elapsed() > LIMIT => {
+                    break Err(Failure::from(format!("it hangs: {shown}")));
+                }
                 None => thread::sleep(Duration::from_millis(1)),
             }
         };
@@ -85,7 +89,8 @@ impl Herd {
 
     /// Kills one process of a kind. Says whether there was one.
     pub fn kill_one(&self, kind: Kind, random: &mut StdRng) -> bool {
-        let mut alive: Vec<_> = lock(&self.running).values().filter(|(k, _)| *k == kind).map(|(_, c)| Arc::clone(c)).collect();
+        let mut alive: Vec<_> =
+            lock(&self.running).values().filter(|(k, _)| *k == kind).map(|(_, c)| Arc::clone(c)).collect();
         while !alive.is_empty() {
             let child = alive.swap_remove(random.random_range(0..alive.len()));
             let mut child = lock(&child);
@@ -212,7 +217,8 @@ impl Stage<'_> {
         let name = if number.is_multiple_of(2) { "greet" } else { "two-waits" };
         let guest = self.place.path(&format!("{name}-{number}.wasm"));
         fs::copy(prebuilt(name)?, &guest).map_err(because(guest.display()))?;
-        let mut arguments = vec!["run".into(), guest.to_string_lossy().into_owned(), "--detach".into(), "--json".into()];
+        let mut arguments =
+            vec!["run".into(), guest.to_string_lossy().into_owned(), "--detach".into(), "--json".into()];
         // Not five minutes, should the machine be slow.
         arguments.push("--timeout=input=never".into());
         if name == "two-waits" {
@@ -235,7 +241,8 @@ impl Stage<'_> {
         let mut answers = 0;
         while !self.is_over() {
             thread::sleep(PAUSE);
-            let listed = self.herd.run(self.place, Kind::Resolver, self.place.parole(&["promises", "--pending", "--json"])?)?;
+            let listed =
+                self.herd.run(self.place, Kind::Resolver, self.place.parole(&["promises", "--pending", "--json"])?)?;
             if listed.status.code().is_none() {
                 continue;
             }

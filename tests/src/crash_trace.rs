@@ -23,8 +23,20 @@ use crate::fixture::{Failure, Ran, because, parole_binary, strace};
 
 /// The system calls that change what is on the disk. Those with `?` exist on some processors only.
 pub const DURABLE: [&str; 14] = [
-    "fsync", "fdatasync", "pwrite64", "?rename", "renameat", "?renameat2", "?unlink", "unlinkat", "ftruncate", "?link",
-    "linkat", "?mkdir", "mkdirat", "fallocate",
+    "fsync",
+    "fdatasync",
+    "pwrite64",
+    "?rename",
+    "renameat",
+    "?renameat2",
+    "?unlink",
+    "unlinkat",
+    "ftruncate",
+    "?link",
+    "linkat",
+    "?mkdir",
+    "mkdirat",
+    "fallocate",
 ];
 
 /// Writes without an offset: to files, but to pipes and to wake threads too.
@@ -125,7 +137,8 @@ impl Traced {
             let path = &self.calls[index].call.path;
             after.any(|(later, Seen { call, .. })| is_sync(call) && call.path == *path && !self.harmed.contains(&later))
         };
-        let counts = |call: &Call| is_sync(call) || (call.syscall == "pwrite64" && call.path.ends_with("parole.db-wal"));
+        let counts =
+            |call: &Call| is_sync(call) || (call.syscall == "pwrite64" && call.path.ends_with("parole.db-wal"));
         let mut harmed = self.harmed.iter().filter(|index| **index < says && counts(&self.calls[**index].call));
         harmed.find(|index| !made_good(**index)).map(|index| &self.calls[*index].call)
     }
@@ -331,7 +344,11 @@ pub fn stopped_at(place: &Place, syscall: &str, n: usize, arguments: &[String]) 
             return Ok(stopped);
         }
         let ended = stopped.strace.try_wait().map_err(because(&stopped.command))?;
-        ensure!(ended.is_none() && Instant::now() < until, "it was not stopped ({ended:?}): {}\n{text}", stopped.command);
+        ensure!(
+            ended.is_none() && Instant::now() < until,
+            "it was not stopped ({ended:?}): {}\n{text}",
+            stopped.command
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -353,7 +370,14 @@ impl Stopped {
         loop {
             if let Some(status) = self.strace.try_wait().map_err(because(&self.command))? {
                 let command = self.command.clone();
-                return Ok(Ran { command, status, stdout: Vec::new(), stderr: Vec::new(), took: start.elapsed(), peak: 0 });
+                return Ok(Ran {
+                    command,
+                    status,
+                    stdout: Vec::new(),
+                    stderr: Vec::new(),
+                    took: start.elapsed(),
+                    peak: 0,
+                });
             }
             ensure!(start.elapsed() < LIMIT, "it does not end: {}", self.command);
             std::thread::sleep(Duration::from_millis(2));

@@ -3,5 +3,6 @@
 pub mod crash;
 pub mod crash_load;
 pub mod crash_points;
+pub mod crash_scenarios;
 pub mod crash_trace;
 pub mod fixture;

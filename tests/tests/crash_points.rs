@@ -2,11 +2,14 @@
 //! user who goes on: no acknowledged resolution lost, no promise doubled, no line of output doubled or lost in the
 //! journal, no file half written or left over, the store whole each time.
 //!
-//! They need strace (`apt-get install strace`) and the release binary. `PAROLE_CRASH_LIST=1` lists the calls.
+//! They need strace (`apt-get install strace`) and the release binary. Each test says how many calls there are, how
+//! many of them were harmed and how the runs ended. `PAROLE_EXHAUSTIVE=1` leaves none out, `PAROLE_CRASH_LIST=1` lists
+//! every harmed run.
 
-use parole_tests::crash_points::{
+use parole_tests::crash_points::every_point;
+use parole_tests::crash_scenarios::{
     Cancel, CreateAndWait, CreateFirst, CreateFresh, Resolve, ResolveApproval, Resume, Retention, Sleep, TimeOut, Wake,
-    WriteBetweenWaits, every_point,
+    WriteBetweenWaits,
 };
 use parole_tests::crash_trace::Harm;
 use parole_tests::fixture::Failure;
@@ -39,7 +42,6 @@ scenarios! {
     create_first_run: CreateFirst;
     create_and_wait: CreateAndWait;
     resolve: Resolve;
-    d03_resolve_approval: ResolveApproval;
     resume: Resume;
     d04_write_between_waits: WriteBetweenWaits;
     sleep: Sleep;
@@ -47,4 +49,10 @@ scenarios! {
     cancel: Cancel;
     time_out: TimeOut;
     retention: Retention;
+}
+
+/// Errors are for `resolve`, which takes the same way.
+#[test]
+fn d03_resolve_approval_killed() -> Result<(), Failure> {
+    every_point::<ResolveApproval>(Harm::Kill).map(drop)
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parole_tests::crash::{Place, Resolved, Story, User, exit, fixture_guest, prebuilt};
+use parole_tests::crash::{EXHAUSTIVE, Place, Resolved, Story, User, exit, fixture_guest, prebuilt, setting};
 use parole_tests::crash_trace::stopped_at;
 use parole_tests::ensure;
 use parole_tests::fixture::{Failure, Ran, because};
@@ -42,7 +42,9 @@ impl Running {
             thread::sleep(Duration::from_millis(2));
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let read = |pipe: Option<&mut dyn std::io::Read>, bytes: &mut Vec<u8>| pipe.map_or(Ok(0), |pipe| pipe.read_to_end(bytes));
+        let read = |pipe: Option<&mut dyn std::io::Read>, bytes: &mut Vec<u8>| {
+            pipe.map_or(Ok(0), |pipe| pipe.read_to_end(bytes))
+        };
         read(self.0.stdout.as_mut().map(|pipe| pipe as _), &mut stdout).map_err(because("reading"))?;
         read(self.0.stderr.as_mut().map(|pipe| pipe as _), &mut stderr).map_err(because("reading"))?;
         Ok(Ran { command: "parole".into(), status, stdout, stderr, took: start.elapsed(), peak: 0 })
@@ -70,7 +72,10 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>, Failure
 /// Starts a call of a fixture's guest in a process of its own, and gives its execution when it is there.
 fn running(place: &Place, guest: &str, invoke: &str, state: &str) -> Result<(Running, String), Failure> {
     let guest = fixture_guest(guest)?;
-    let process = Running::start(place, &["run".as_ref(), guest.as_os_str(), "--json".as_ref(), "--invoke".as_ref(), invoke.as_ref()])?;
+    let process = Running::start(
+        place,
+        &["run".as_ref(), guest.as_os_str(), "--json".as_ref(), "--invoke".as_ref(), invoke.as_ref()],
+    )?;
     let id = eventually("its start", || {
         let all = if place.state().exists() { User::list(place)? } else { Vec::new() };
         Ok(all.into_iter().find(|one| one.state == state).map(|one| one.id))
@@ -98,7 +103,10 @@ fn d02_the_watcher_is_killed_right_after_the_answer() -> Outcome {
         let mut watcher = Running::start(&place, &["resume", "--all", "--watch"])?;
         // Sometimes it is up already when the answer comes, and sometimes not.
         thread::sleep(Duration::from_millis(10 * (round % 4)));
-        ensure!(user.resolve(&place, &promise, &json!(round % 2 == 0))? == Resolved::Won, "the only answer did not win");
+        ensure!(
+            user.resolve(&place, &promise, &json!(round % 2 == 0))? == Resolved::Won,
+            "the only answer did not win"
+        );
         thread::sleep(Duration::from_millis(3 * round));
         watcher.kill()?;
         place.check()?;
@@ -132,10 +140,15 @@ fn d07_a_hundred_resolvers_and_a_watcher() -> Outcome {
     };
     let wins = thread::scope(|scope| {
         let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(resolver)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into()))).sum::<Result<usize, _>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into())))
+            .sum::<Result<usize, _>>()
     })?;
     ensure!(wins == 1, "{wins} of {RESOLVERS} won");
-    eventually("the end", || Ok(User::list(&place)?.into_iter().find(|one| one.id == execution && one.state == "completed")))?;
+    eventually("the end", || {
+        Ok(User::list(&place)?.into_iter().find(|one| one.id == execution && one.state == "completed"))
+    })?;
     drop(watcher);
     user.into_inner().map_err(because("lock"))?.settle_up(&place, |_| (Story::Greet, None))
 }
@@ -164,7 +177,7 @@ fn d10_an_answer_after_the_end_changes_nothing() -> Outcome {
 /// nothing is lost. `PAROLE_EXHAUSTIVE=1` holds it for 30 s.
 #[test]
 fn d19_the_store_is_locked_for_some_seconds() -> Outcome {
-    let hold = Duration::from_secs(if std::env::var_os("PAROLE_EXHAUSTIVE").is_some() { 30 } else { 3 });
+    let hold = Duration::from_secs(if setting(EXHAUSTIVE).is_some() { 30 } else { 3 });
     let place = Place::new()?;
     let mut user = User::default();
     let ids = [approval(&place)?, approval(&place)?];
@@ -342,7 +355,8 @@ fn canceled_while_a_watcher_runs_it() -> Outcome {
 fn the_compiling_child_is_killed() -> Outcome {
     let place = Place::new()?;
     let guest = prebuilt("everything")?;
-    let mut process = Running::start(&place, &["run".as_ref(), guest.as_os_str(), "--detach".as_ref(), "--json".as_ref()])?;
+    let mut process =
+        Running::start(&place, &["run".as_ref(), guest.as_os_str(), "--detach".as_ref(), "--json".as_ref()])?;
     let child = eventually("the compilation", || {
         if process.0.try_wait().map_err(because("waiting"))?.is_some() {
             return Ok(Some(None));

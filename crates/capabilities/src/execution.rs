@@ -227,10 +227,11 @@ impl Execution {
         arguments: impl FnOnce() -> Vec<u8>,
     ) -> Result<(), Stop> {
         let mut channel = channel;
+        let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
         if self.live && self.is_refused(entry, arguments) {
             channel |= DROPPED;
         }
-        let channel = match self.parts.journal.send(channel, head, body) {
+        let channel = match self.parts.journal.send(channel, head, body, overhead) {
             Ok(channel) => channel,
             Err(parole_durable::journal::Fault::Limit { name, limit }) => {
                 return Err(self.cut(channel, body, name, limit));
@@ -257,7 +258,7 @@ impl Execution {
         {
             let left = usize::try_from(self.parts.journal.output_left()).unwrap_or(usize::MAX);
             let fits = text.floor_char_boundary(left.min(text.len()));
-            match self.parts.journal.send(channel, b"", &body[..fits]) {
+            match self.parts.journal.send(channel, b"", &body[..fits], 0) {
                 Ok(crate::sink::PRINT) => Event::Print(&text[..fits]).append_to(&mut self.gathered.output),
                 // No room for even an empty line: the mark alone says so.
                 Ok(_) | Err(parole_durable::journal::Fault::Limit { .. }) => {}

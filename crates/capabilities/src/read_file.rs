@@ -12,7 +12,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::execution::Begin;
-use crate::types::json;
+use crate::types::{Refused, json};
 use crate::{Entry, Error, Execution, Payload, person};
 
 /// The default of `max_bytes`, used where a policy has none.
@@ -67,6 +67,9 @@ fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Result<V
         Some(dir) => read(dir, permit.relative, max, timeout),
         None => Err(Error::Failed("the granted directory is not open".into())),
     };
+    if let Err(error @ Error::Denied(_)) = result {
+        return Ok(Err(execution.refuse(open, outside(&ENTRY, path, error))?));
+    }
     execution.finish(open, None, &result)?;
     Ok(result)
 }
@@ -108,6 +111,17 @@ fn plain(metadata: &cap_std::fs::Metadata, path: &str) -> Result<(), Error> {
 
 pub(crate) fn not_plain(path: &str) -> Error {
     Error::Invalid(format!("`{path}` is not a plain file"))
+}
+
+/// The record of a path that the policy allowed and the file system did not.
+pub(crate) fn outside(entry: &Entry, path: &str, error: Error) -> Refused {
+    Refused {
+        capability: entry.capability.name.into(),
+        argument: Some(path.into()),
+        error,
+        remedy: "none for this path: grant the directory that it leads to, or give yourself the right to the file"
+            .into(),
+    }
 }
 
 /// What the guest is told of an I/O error: never a path of the host, and of what lies outside only that it does.

@@ -91,6 +91,9 @@ pub(crate) const LOG: u8 = 1;
 pub(crate) const DISPLAY: u8 = 2;
 pub(crate) const CUT: u8 = 3;
 
+/// What the line of data that cannot be shown as text takes beside its type: `[, 18446744073709551615 bytes]`.
+pub(crate) const DISPLAY_FRAME: u64 = 32;
+
 pub(crate) const LOG_LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
 /// Reads one frame of an `output` step of the journal; `None` for a dropped or an unknown one.

@@ -14,7 +14,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::execution::Begin;
-use crate::read_file::{failed, not_plain};
+use crate::read_file::{failed, not_plain, outside};
 use crate::types::json;
 use crate::{Entry, Error, Execution, Payload, person};
 
@@ -58,9 +58,9 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let arguments = json(&Question { path, bytes: contents.len(), digest: Digest::of(&contents) });
     let open = match execution.begin("write_file", Effect::Idempotent, &arguments)? {
         Begin::Answered(answer) => {
-            let answer = answer.map(|_| ());
+            let answer = answer.map(|made| made == MADE);
             execution.written.charge(bytes, &answer);
-            return Ok(answer);
+            return Ok(answer.map(drop));
         }
         Begin::Open(open) => open,
     };
@@ -77,24 +77,35 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
             execution.admit(&open).await?;
             let key = execution.key(&open, ENTRY.capability.name);
             let timeout = permit.grant.and_then(|grant| grant.timeout.as_millis());
-            replace_elsewhere(dir, permit.relative.to_owned(), contents, key, timeout).await
+            let most = permit.grant.and_then(|grant| grant.max_files);
+            let may_make = most.is_none_or(|most| execution.written.files < most);
+            let mut result = replace_elsewhere(dir, permit.relative.to_owned(), contents, key, timeout, may_make).await;
+            if let (Err(Error::Exhausted(_)), Some(most)) = (&result, most) {
+                result = Err(Error::Exhausted(format!("write_file: the quota is {most} new files")));
+            }
+            result
         }
         (Ok(()), _) => Err(Error::Failed("the granted directory is not open".into())),
     };
     execution.written.charge(bytes, &result);
-    execution.finish(open, None, &result.clone().map(|()| Vec::new()))?;
-    Ok(result)
+    if let Err(error @ Error::Denied(_)) = result {
+        return Ok(Err(execution.refuse(open, outside(&ENTRY, path, error))?));
+    }
+    let payload = |made: bool| if made { MADE.to_vec() } else { Vec::new() };
+    execution.finish(open, None, &result.clone().map(payload))?;
+    Ok(result.map(drop))
 }
 
 impl crate::execution::Written {
     /// Takes a call off the quota, whatever came of it, unless its answer says that it never began to
     /// write. The answer alone decides, so that a replay counts the same.
-    fn charge(&mut self, bytes: u64, answer: &Result<(), Error>) {
+    fn charge(&mut self, bytes: u64, answer: &Result<bool, Error>) {
         if let Err(Error::Denied(_) | Error::Invalid(_) | Error::Exhausted(_) | Error::TooLarge(_)) = answer {
             return;
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.files = self.files.saturating_add(1);
+        // What failed may have made a file.
+        self.files = self.files.saturating_add(u64::from(answer.as_ref().is_ok_and(|made| *made) || answer.is_err()));
     }
 }
 
@@ -106,14 +117,12 @@ impl Execution {
         {
             return Err(Error::Exhausted(format!("write_file: the quota is {quota} bytes")));
         }
-        if let Some(most) = grant.max_files
-            && self.written.files >= most
-        {
-            return Err(Error::Exhausted(format!("write_file: the quota is {most} files")));
-        }
         Ok(())
     }
 }
+
+/// The recorded payload of a write that made a new file; of any other it is empty.
+const MADE: &[u8] = &[1];
 
 /// What has become of a write. It moves on once, by whoever comes first: the thread that is about to
 /// rename, or the call that gives up.
@@ -141,10 +150,11 @@ async fn replace_elsewhere(
     contents: Vec<u8>,
     key: PromiseId,
     timeout: Option<u64>,
-) -> Result<(), Error> {
+    may_make: bool,
+) -> Result<bool, Error> {
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
-    let mut work = tokio::task::spawn_blocking(move || replace(&dir, &path, &contents, &key, &shared));
+    let mut work = tokio::task::spawn_blocking(move || replace(&dir, &path, &contents, &key, &shared, may_make));
     let timeout = timeout.map_or(Duration::MAX, Duration::from_millis);
     let mut done = tokio::time::timeout(timeout, &mut work).await;
     if done.is_err() {
@@ -175,7 +185,16 @@ fn failed_late(error: &std::io::Error, path: &str) -> Error {
 /// Writes beside the file under a name that only this call has, syncs, renames over it, and
 /// syncs the directory: whoever looks sees the old contents or the new ones. A repetition
 /// after a crash finds and replaces its own unfinished file.
-fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId, progress: &Progress) -> Result<(), Error> {
+///
+/// Says whether the file is a new one.
+fn replace(
+    dir: &Dir,
+    path: &str,
+    contents: &[u8],
+    key: &PromiseId,
+    progress: &Progress,
+    may_make: bool,
+) -> Result<bool, Error> {
     let failed = |error: std::io::Error| failed(&error, path);
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     if matches!(name, "" | "." | "..") {
@@ -191,6 +210,9 @@ fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId, progress: &P
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
+    if old.is_none() && !may_make {
+        return Err(Error::Exhausted(String::new()));
+    }
     let unfinished = format!(".parole-{}.tmp", key.as_str().rsplit(':').next().unwrap_or_default());
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(old.unwrap_or(0o666));
@@ -210,15 +232,17 @@ fn replace(dir: &Dir, path: &str, contents: &[u8], key: &PromiseId, progress: &P
         .map_err(|error| failed_late(&error, path))
         .and_then(|()| if progress.to(RENAMING) { Ok(()) } else { Err(too_long()) })
         .and_then(|()| parent.rename(&unfinished, &parent, name).map_err(|error| failed_late(&error, path)));
-    if written.is_err() {
+    if let Err(error) = written {
         let _ = parent.remove_file(&unfinished);
-        return written;
+        return Err(error);
     }
-    parent.open(".").and_then(|dir| dir.sync_all()).map_err(|error| failed_late(&error, path))
+    let synced = parent.open(".").and_then(|dir| dir.sync_all());
+    synced.map(|()| old.is_none()).map_err(|error| failed_late(&error, path))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use cap_std::ambient_authority;
@@ -244,27 +268,27 @@ mod tests {
         let (scratch, dir) = place();
         let file = scratch.path().join("f");
         for mode in [0o600, 0o640, 0o666, 0o777, 0o200] {
-            std::fs::write(&file, "old").unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default()).unwrap();
-            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode, "{mode:o}");
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-            assert_eq!(std::fs::read(&file).unwrap(), b"new");
+            fs::write(&file, "old").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default(), true).unwrap();
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode, "{mode:o}");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"new");
         }
         // A file that sets the user id hands that on to nobody's new contents.
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4711)).unwrap();
-        replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default()).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o711);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o4711)).unwrap();
+        replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default(), true).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o711);
     }
 
     #[test]
     fn what_was_given_up_does_not_happen_later() {
         let (scratch, dir) = place();
-        std::fs::write(scratch.path().join("f"), "old").unwrap();
+        fs::write(scratch.path().join("f"), "old").unwrap();
         let progress = Progress::default();
         assert!(progress.to(GIVEN_UP) && !progress.to(RENAMING));
-        assert_eq!(replace(&dir, "f", b"new", &"write_file:x:y".into(), &progress), Err(too_long()));
-        assert_eq!(std::fs::read(scratch.path().join("f")).unwrap(), b"old");
+        assert_eq!(replace(&dir, "f", b"new", &"write_file:x:y".into(), &progress, true), Err(too_long()));
+        assert_eq!(fs::read(scratch.path().join("f")).unwrap(), b"old");
         assert_eq!(names(&scratch), ["f"]);
     }
 
@@ -277,7 +301,8 @@ mod tests {
             // The one thread for files is busy.
             let (free, busy) = std::sync::mpsc::channel::<()>();
             let other = tokio::task::spawn_blocking(move || busy.recv());
-            let answer = replace_elsewhere(dir, "f".into(), b"new".to_vec(), "write_file:x:y".into(), Some(20)).await;
+            let answer =
+                replace_elsewhere(dir, "f".into(), b"new".to_vec(), "write_file:x:y".into(), Some(20), true).await;
             assert_eq!(answer, Err(too_long()));
             drop(free);
             assert!(other.await.unwrap().is_err());
@@ -290,10 +315,12 @@ mod tests {
     fn the_quota_is_charged_by_the_answer() {
         let mut written = Written::default();
         let text = String::new;
-        for answer in [Ok(()), Err(Error::Failed(text())), Err(Error::NotFound), Err(too_long())] {
+        for answer in [Ok(true), Err(Error::Failed(text())), Err(Error::NotFound), Err(too_long())] {
             written.charge(10, &answer);
         }
         assert_eq!((written.bytes, written.files), (40, 4));
+        written.charge(0, &Ok(false));
+        assert_eq!((written.bytes, written.files), (40, 4), "a file that was there is not a new one");
         for error in [Error::Denied(text()), Error::Invalid(text()), Error::Exhausted(text()), Error::TooLarge(1)] {
             written.charge(10, &Err(error));
         }
@@ -301,7 +328,7 @@ mod tests {
         let late = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         written.charge(10, &Err(failed_late(&late, "f")));
         assert_eq!(written.files, 5);
-        written.charge(u64::MAX, &Ok(()));
+        written.charge(u64::MAX, &Ok(false));
         assert_eq!(written.bytes, u64::MAX);
     }
 }

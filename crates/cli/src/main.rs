@@ -17,6 +17,7 @@ mod commands;
 mod console;
 mod diagnostics;
 mod fail;
+mod json;
 mod lines;
 mod output;
 mod policy_flags;

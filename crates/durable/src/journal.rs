@@ -253,13 +253,14 @@ impl Journal {
     }
 
     /// Takes a send-only call with the payload `head` followed by `body`, and gives the channel as
-    /// it is recorded: on replay that says whether the call had been [`DROPPED`].
+    /// it is recorded: on replay that says whether the call had been [`DROPPED`]. `overhead` is what its
+    /// showing takes beside the payload and a line end, in bytes.
     ///
     /// # Errors
     /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the payload does not fit in the output limit, or
     /// its frame in the journal (nothing of it is recorded then).
-    pub fn send(&mut self, channel: u8, head: &[u8], body: &[u8]) -> Result<u8, Fault> {
-        let cost = (head.len() + body.len()) as u64 + LINE_END;
+    pub fn send(&mut self, channel: u8, head: &[u8], body: &[u8], overhead: u64) -> Result<u8, Fault> {
+        let cost = ((head.len() + body.len()) as u64 + LINE_END).saturating_add(overhead);
         let output = self.output.saturating_add(cost);
         if output > self.limits.output {
             return Err(Fault::Limit { name: "output", limit: self.limits.output });

@@ -69,7 +69,7 @@ pub(crate) async fn attempt(
         return (broken(stop), store);
     }
     let result = Metered {
-        guest: Box::pin(call(&machine.pre, &mut store, target)),
+        guest: Box::pin(call(&machine.pre, &mut store, target, machine.limits.output)),
         meter: &machine.meter,
         ticker: &machine.ticker,
     }
@@ -94,18 +94,32 @@ struct Failed {
     instantiated: bool,
 }
 
-async fn call(pre: &InstancePre<Execution>, store: &mut Store<Execution>, target: &Target) -> Result<Given, Failed> {
+async fn call(
+    pre: &InstancePre<Execution>,
+    store: &mut Store<Execution>,
+    target: &Target,
+    output_limit: u64,
+) -> Result<Given, Failed> {
     let instance = pre.instantiate_async(&mut *store).await;
     let instance = instance.map_err(|error| Failed { error, instantiated: false })?;
-    call_in(instance, store, target).await.map_err(|error| Failed { error, instantiated: true })
+    call_in(instance, store, target, output_limit).await.map_err(|error| Failed { error, instantiated: true })
 }
 
-async fn call_in(instance: Instance, store: &mut Store<Execution>, target: &Target) -> wasmtime::Result<Given> {
+async fn call_in(
+    instance: Instance,
+    store: &mut Store<Execution>,
+    target: &Target,
+    output_limit: u64,
+) -> wasmtime::Result<Given> {
     let Some(function) = instance.get_func(&mut *store, target.index) else {
         wasmtime::bail!("the function to call is gone");
     };
     let mut results = vec![Val::Bool(false); target.results];
     function.call_async(&mut *store, &target.params, &mut results).await?;
+    // What a guest returns is shown and kept like what it prints.
+    if results.iter().map(invoke::weight).sum::<u64>() > output_limit {
+        return Err(Stop::Limit { name: "output", limit: size_text(output_limit) }.into());
+    }
     invoke::given(results)
 }
 

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use wasmparser::{Parser, Payload};
 use wasmtime::{Engine, Precompiled};
 
 use crate::engine;
@@ -79,7 +80,25 @@ fn compile(engine: &Engine, guest: &[u8]) -> Result<Vec<u8>, String> {
         text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => {}
         _ => return Err("it is neither a WebAssembly component nor its text form".into()),
     }
-    engine.precompile_component(guest).map_err(|error| cut(format!("{error:#}"), TEXT_MAX))
+    let guest = wat::parse_bytes(guest).map_err(|error| cut(error.to_string(), TEXT_MAX))?;
+    nesting(&guest)?;
+    engine.precompile_component(&guest).map_err(|error| cut(format!("{error:#}"), TEXT_MAX))
+}
+
+/// Components nested in components cost the compiler stack: no tool makes more than a few.
+fn nesting(guest: &[u8]) -> Result<(), String> {
+    let mut depth = 0usize;
+    for payload in Parser::new(0).parse_all(guest) {
+        match payload.map_err(|error| cut(error.to_string(), TEXT_MAX))? {
+            Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return Err(format!("its components are nested more than {NESTING_MAX} deep"));
+        }
+    }
+    Ok(())
 }
 
 fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
@@ -139,6 +158,8 @@ fn felled(status: ExitStatus) -> String {
     }
 }
 
+/// Components and modules that may stand inside one another.
+const NESTING_MAX: usize = 100;
 const REFUSED: u8 = 65;
 
 /// The compiling child: reads a guest from standard input, writes machine code to standard

@@ -389,6 +389,8 @@ impl Drive {
         effects: bool,
     ) -> Result<(Ended, u64, Gathered), Error> {
         let inner = &self.runtime.0;
+        // However many are started at once, no more are live than the machine has room for.
+        let _live = inner.room.live().await;
         let limits: Limits = self.scope.policy.limits;
         let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
         let of_journal = JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };

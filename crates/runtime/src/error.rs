@@ -38,6 +38,16 @@ pub enum Error {
     Internal(String),
 }
 
+impl Error {
+    /// An execution of which a row is damaged cannot be resumed; the store as a whole is fit.
+    pub(crate) fn of_resume(self) -> Self {
+        match self {
+            Error::Store(error @ StoreError::Damaged(_)) => Error::NotResumed(error.to_string()),
+            error => error,
+        }
+    }
+}
+
 impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         match error {

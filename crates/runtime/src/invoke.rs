@@ -237,6 +237,26 @@ pub(crate) enum Given {
     Failure(String),
 }
 
+/// About how many bytes a value takes as text. A value is large by what the guest says, and its text
+/// can be several times that: so it is weighed before it is written.
+pub(crate) fn weight(value: &Val) -> u64 {
+    // Up to six characters for one that is escaped.
+    let text = |text: &str| 6 * text.len() as u64 + 2;
+    let all = |values: &[Val]| values.iter().fold(2u64, |sum, value| sum.saturating_add(weight(value) + 2));
+    match value {
+        Val::String(value) => text(value),
+        Val::List(values) | Val::Tuple(values) => all(values),
+        Val::Record(fields) => {
+            fields.iter().fold(2, |sum, (name, value)| sum.saturating_add(text(name) + weight(value)))
+        }
+        Val::Variant(case, value) => text(case) + value.as_deref().map_or(0, weight),
+        Val::Option(value) => 6 + value.as_deref().map_or(0, weight),
+        Val::Result(Ok(value) | Err(value)) => 5 + value.as_deref().map_or(0, weight),
+        Val::Flags(names) => names.iter().map(|name| text(name)).sum(),
+        _ => 24,
+    }
+}
+
 /// Reads the results of a call: a `result` is unpacked, anything else is a value.
 pub(crate) fn given(results: Vec<Val>) -> Result<Given, wasmtime::Error> {
     let Some(value) = results.into_iter().next() else { return Ok(Given::Value(None)) };

@@ -154,7 +154,7 @@ impl Runtime {
     /// [`Error::NotResumed`] with the reason, [`Error::NoExecution`], [`Error::Store`].
     pub async fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
         let this = self.clone();
-        self.on_workers(Box::pin(drive::resume(this, id, options))).await
+        self.on_workers(Box::pin(drive::resume(this, id, options))).await.map_err(Error::of_resume)
     }
 
     /// Runs an execution again from its journal, without effects and without changing anything, and
@@ -164,7 +164,7 @@ impl Runtime {
     /// [`Error::NotResumed`] for a mismatch, with the step; else as [`Runtime::resume`].
     pub async fn replay(&self, id: ExecutionId) -> Result<drive::Replayed, Error> {
         let this = self.clone();
-        self.on_workers(Box::pin(drive::replay(this, id))).await
+        self.on_workers(Box::pin(drive::replay(this, id))).await.map_err(Error::of_resume)
     }
 
     /// Ends an execution as canceled, and cancels what it waits for, whoever runs it.

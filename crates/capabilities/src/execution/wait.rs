@@ -69,7 +69,7 @@ impl Execution {
     /// Waits for a promise, in memory or by parking, and gives the settled record.
     pub(crate) async fn wait(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
         let record = match self.made.take() {
-            Some(made) if made.id == *id => self.wait_for_new(&made).await?,
+            Some(made) if made.id == *id => self.wait_for_new(made).await?,
             _ => self.wait_for_old(id, timer).await?,
         };
         if record.state == PromiseState::RejectedCanceled {
@@ -81,13 +81,13 @@ impl Execution {
 
     /// Waits for a promise that is made durable by the barrier before this wait. Until then nobody
     /// can settle it, so whoever registers before has missed nothing, and need not read the row.
-    async fn wait_for_new(&mut self, made: &PromiseRecord) -> Result<PromiseRecord, Stop> {
-        let (id, deadline, timer) = (&made.id, made.timeout_at, made.is_timer());
+    async fn wait_for_new(&mut self, made: Box<PromiseRecord>) -> Result<PromiseRecord, Stop> {
+        let timer = made.is_timer();
         if self.parts_at_once(timer) {
             self.leave().await?;
-            return Err(Stop::Parked { promise: id.clone(), deadline, timer, released: true });
+            return Err(Stop::Parked { promise: made.id, deadline: made.timeout_at, timer, released: true });
         }
-        let waiter = self.parts.hub.settled(id, deadline);
+        let waiter = self.parts.hub.settled(&made.id, made.timeout_at);
         self.commit(Lease::Keep).await?;
         self.wait_for(made, Some(waiter)).await
     }
@@ -104,26 +104,24 @@ impl Execution {
             self.leave().await?;
             return Err(Stop::Parked { promise: id.clone(), deadline: record.timeout_at, timer, released: true });
         }
-        self.wait_for(&record, None).await
+        self.wait_for(Box::new(record), None).await
     }
 
     fn parts_at_once(&self, timer: bool) -> bool {
         self.parts.parking.detach || (self.parts.parking.leave_persons && !timer)
     }
 
-    async fn wait_for(&mut self, record: &PromiseRecord, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
-        self.parts.sink.event(self.id(), Event::Waiting(record));
+    async fn wait_for(&mut self, record: Box<PromiseRecord>, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
+        self.parts.sink.event(self.id(), Event::Waiting(&record));
+        // Of the record no more is kept while the guest waits.
+        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
+        drop(record);
         self.parts.meter.pause();
-        let settled = self.settled_in_memory(&record.id, record.timeout_at, waiter).await;
+        let settled = self.settled_in_memory(&id, deadline, waiter).await;
         self.parts.meter.resume();
         match settled? {
             Some(record) => Ok(record),
-            None => Err(Stop::Parked {
-                promise: record.id.clone(),
-                deadline: record.timeout_at,
-                timer: record.is_timer(),
-                released: false,
-            }),
+            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
         }
     }
 

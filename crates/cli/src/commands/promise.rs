@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::commands::promises;
 use crate::fail::{Failure, Result};
 use crate::state::StateArgs;
-use crate::{output, times, who};
+use crate::{json, output, times, who};
 
 /// The longest answer that is read, in bytes of JSON.
 const ANSWER_MAX: usize = parole_runtime::promises::ANSWER_MAX;
@@ -128,7 +128,7 @@ impl Answer {
             (None, Some(file)) => (format!("--file {}", file.display()), read(file)?),
             (None, None) => return Err(Failure::usage("expected --data TEXT, --value JSON or --file FILE")),
         };
-        serde_json::from_str(&text).map_err(|error| {
+        json::strict(&text).map_err(|error| {
             Failure::usage(format!("{from} is not JSON: {error}"))
                 .hint("a text needs quotes in JSON: --value '\"Ada\"', or use --data Ada")
         })

@@ -174,7 +174,10 @@ async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
     loop {
         tokio::select! {
             biased;
-            () = session.signals.next() => return Ok(0),
+            () = session.signals.next() => {
+                session.console.stop();
+                return Ok(0);
+            }
             Some(_) = session.notes.recv() => {}
             Some(ended) = running.join_next() => {
                 let (id, result) = ended.map_err(Failure::internal)?;

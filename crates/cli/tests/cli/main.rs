@@ -8,5 +8,6 @@ mod listings;
 mod policy;
 mod pty;
 mod scratch;
+mod signals;
 mod terminal;
 mod watch;

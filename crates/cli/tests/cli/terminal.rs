@@ -145,3 +145,25 @@ fn detach_asks_nobody() {
     assert_eq!(code, 75);
     assert!(!screen.contains("> "), "{screen}");
 }
+
+#[test]
+fn a_question_that_expires_says_so() {
+    let scratch = Scratch::new();
+    let mut pty = Pty::start(&scratch, &["run", &guest("greet.wasm"), "--timeout", "input=700ms"]);
+    pty.sees("> ");
+    pty.sees("(expired: nobody answered in time)");
+    let (code, screen) = pty.ends();
+    assert_eq!(code, 1, "{screen}");
+    assert!(!screen.contains("settled elsewhere"), "{screen}");
+}
+
+#[test]
+fn ctrl_c_ends_a_guest_that_computes() {
+    let scratch = Scratch::new();
+    let mut pty = Pty::start(&scratch, &["run", &crate::signals::spinning(&scratch)]);
+    pty.sees("begun");
+    pty.types("\u{3}");
+    pty.sees("interrupted");
+    pty.sees("go on: parole resume ");
+    assert_eq!(pty.ends().0, 75);
+}

@@ -27,12 +27,12 @@ fn open(next: Next) -> Open {
 /// Two prints, a read, a print: the story that the other tests replay.
 fn story() -> Vec<Step> {
     let mut journal = journal();
-    journal.send(0, b"", b"one").unwrap();
-    journal.send(0, b"", b"two").unwrap();
+    journal.send(0, b"", b"one", 0).unwrap();
+    journal.send(0, b"", b"two", 0).unwrap();
     let call = open(journal.call("read_file", Effect::Read, b"/a").unwrap());
     assert_eq!(call.number, 2);
     journal.complete(call, None, StepResult::Ok(b"data".to_vec()), 5).unwrap();
-    journal.send(1, b"w", b"arn").unwrap();
+    journal.send(1, b"w", b"arn", 0).unwrap();
     journal.take_unsaved().steps
 }
 
@@ -47,12 +47,12 @@ fn a_run_of_sends_is_one_step() {
 #[test]
 fn replay_answers_from_the_record_and_then_goes_live() {
     let mut journal = replaying(&story());
-    journal.send(0, b"o", b"ne").unwrap();
-    journal.send(0, b"", b"two").unwrap();
+    journal.send(0, b"o", b"ne", 0).unwrap();
+    journal.send(0, b"", b"two", 0).unwrap();
     let Next::Replayed(result) = journal.call("read_file", Effect::Read, b"/a").unwrap() else { panic!() };
     assert_eq!(result, StepResult::Ok(b"data".to_vec()));
     assert!(!journal.is_live());
-    journal.send(1, b"", b"warn").unwrap();
+    journal.send(1, b"", b"warn", 0).unwrap();
     assert!(journal.is_live());
     assert_eq!(journal.take_unsaved().steps, []);
     assert_eq!(open(journal.call("sleep", Effect::Await, b"1").unwrap()).number, 4);
@@ -61,14 +61,14 @@ fn replay_answers_from_the_record_and_then_goes_live() {
 #[test]
 fn a_flush_in_the_middle_of_a_run_changes_nothing_for_the_replay() {
     let mut live = journal();
-    live.send(0, b"", b"a").unwrap();
+    live.send(0, b"", b"a", 0).unwrap();
     let mut steps = live.take_unsaved().steps;
-    live.send(0, b"", b"b").unwrap();
+    live.send(0, b"", b"b", 0).unwrap();
     steps.extend(live.take_unsaved().steps);
     assert_eq!(steps.len(), 2);
     let mut journal = replaying(&steps);
-    journal.send(0, b"", b"a").unwrap();
-    journal.send(0, b"", b"b").unwrap();
+    journal.send(0, b"", b"a", 0).unwrap();
+    journal.send(0, b"", b"b", 0).unwrap();
     assert!(journal.is_live());
 }
 
@@ -79,13 +79,13 @@ fn another_order_is_a_mismatch_that_names_both() {
         assert_eq!(at, step);
         assert_ne!(recorded, asked);
     };
-    check(&|j| j.send(0, b"", b"two").unwrap_err(), 0);
-    check(&|j| j.send(1, b"", b"one").unwrap_err(), 0);
-    check(&|j| j.send(0, b"", b"on").unwrap_err(), 0);
+    check(&|j| j.send(0, b"", b"two", 0).unwrap_err(), 0);
+    check(&|j| j.send(1, b"", b"one", 0).unwrap_err(), 0);
+    check(&|j| j.send(0, b"", b"on", 0).unwrap_err(), 0);
     check(&|j| j.call("read_file", Effect::Read, b"/a").unwrap_err(), 0);
     let past_output = |j: &mut Journal| {
-        j.send(0, b"", b"one").unwrap();
-        j.send(0, b"", b"two").unwrap();
+        j.send(0, b"", b"one", 0).unwrap();
+        j.send(0, b"", b"two", 0).unwrap();
     };
     check(
         &|j| {
@@ -104,14 +104,14 @@ fn another_order_is_a_mismatch_that_names_both() {
     check(
         &|j| {
             past_output(j);
-            j.send(0, b"", b"three").unwrap_err()
+            j.send(0, b"", b"three", 0).unwrap_err()
         },
         2,
     );
     // One of two sends, then a call: the run is not over.
     check(
         &|j| {
-            j.send(0, b"", b"one").unwrap();
+            j.send(0, b"", b"one", 0).unwrap();
             j.call("read_file", Effect::Read, b"/a").unwrap_err()
         },
         1,
@@ -157,9 +157,9 @@ fn an_admitted_call_comes_back_open_with_the_same_promise() {
 #[test]
 fn limits_hold_at_one_past_and_not_before() {
     let mut journal = journal();
-    journal.send(0, b"", &[b'x'; 99]).unwrap();
+    journal.send(0, b"", &[b'x'; 99], 0).unwrap();
     assert_eq!(journal.output_left(), 0);
-    assert_eq!(journal.send(0, b"", b""), Err(Fault::Limit { name: "output", limit: 100 }));
+    assert_eq!(journal.send(0, b"", b"", 0), Err(Fault::Limit { name: "output", limit: 100 }));
     let call = open(journal.call("f", Effect::Read, &[0; 500]).unwrap());
     let left = 1000 - 500 - STEP_COST - FRAME_HEAD;
     journal.complete(call, None, StepResult::Ok(vec![0; left]), 0).unwrap();
@@ -169,28 +169,28 @@ fn limits_hold_at_one_past_and_not_before() {
 #[test]
 fn without_effects_the_head_is_the_end() {
     let mut journal = replaying(&story()[..1]).without_effects();
-    journal.send(0, b"", b"one").unwrap();
-    journal.send(0, b"", b"two").unwrap();
+    journal.send(0, b"", b"one", 0).unwrap();
+    journal.send(0, b"", b"two", 0).unwrap();
     assert_eq!(journal.call("read_file", Effect::Read, b"/a").unwrap_err(), Fault::Head(2));
 }
 
 #[test]
 fn another_effect_class_is_a_mismatch() {
     let mut journal = replaying(&story());
-    journal.send(0, b"", b"one").unwrap();
-    journal.send(0, b"", b"two").unwrap();
+    journal.send(0, b"", b"one", 0).unwrap();
+    journal.send(0, b"", b"two", 0).unwrap();
     let Err(Fault::Mismatch { step: 2, .. }) = journal.call("read_file", Effect::Once, b"/a") else { panic!() };
 }
 
 #[test]
 fn a_guest_that_ends_before_its_journal_is_a_mismatch() {
     let mut journal = replaying(&story());
-    journal.send(0, b"", b"one").unwrap();
+    journal.send(0, b"", b"one", 0).unwrap();
     let Err(Fault::Mismatch { step: 1, asked, .. }) = journal.end() else { panic!() };
     assert!(asked.contains("the end of the guest"));
-    journal.send(0, b"", b"two").unwrap();
+    journal.send(0, b"", b"two", 0).unwrap();
     journal.call("read_file", Effect::Read, b"/a").unwrap();
-    journal.send(1, b"", b"warn").unwrap();
+    journal.send(1, b"", b"warn", 0).unwrap();
     assert_eq!(journal.end(), Ok(()));
 }
 
@@ -198,8 +198,8 @@ fn a_guest_that_ends_before_its_journal_is_a_mismatch() {
 fn a_call_without_a_payload_has_a_price() {
     let mut journal = journal();
     for _ in 0..100 {
-        journal.send(0, b"", b"").unwrap();
+        journal.send(0, b"", b"", 0).unwrap();
     }
-    assert_eq!(journal.send(0, b"", b""), Err(Fault::Limit { name: "output", limit: 100 }));
+    assert_eq!(journal.send(0, b"", b"", 0), Err(Fault::Limit { name: "output", limit: 100 }));
     journal.mark(3).unwrap();
 }

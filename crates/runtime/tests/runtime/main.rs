@@ -299,7 +299,7 @@ fn a_process_that_lacks_a_validator_refuses_to_resume() {
     suspended(&report);
     let without = Runtime::builder().state_dir(&dir).open().unwrap();
     let error = without.blocking().resume(report.execution, ResumeOptions::default()).unwrap_err();
-    assert!(error.to_string().contains("`mine`"), "{error}");
+    assert!(error.to_string().contains("`input:mine`"), "{error}");
     suspended(&with().blocking().resume(report.execution, ResumeOptions::default()).unwrap());
 }
 
