@@ -127,7 +127,10 @@ pub(crate) fn outside(entry: &Entry, path: &str, error: Error) -> Refused {
 /// What the guest is told of an I/O error: never a path of the host, and of what lies outside only that it does.
 pub(crate) fn failed(error: &std::io::Error, path: &str) -> Error {
     use std::io::ErrorKind;
-    let outside = error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error())
+    // A link of the kernel's own making (/proc/self/cwd) is ELOOP where `openat2` resolves.
+    let outside = [rustix::io::Errno::XDEV, rustix::io::Errno::LOOP]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
         || (error.kind() == ErrorKind::PermissionDenied && error.raw_os_error().is_none());
     match error.kind() {
         _ if outside => Error::Denied(format!("`{path}` leads outside the granted directory")),

@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<u8> {
             notes,
             answers: Answers::Terminal,
             signals: Signals::new()?,
-            changes: Changes::of(&args.state.dir()?)?,
+            changes: Changes::of(args.state.dir()?),
             asker: None,
         };
         walk(&mut session, &args).await

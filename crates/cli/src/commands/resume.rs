@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<u8> {
             notes,
             answers,
             signals: Signals::new()?,
-            changes: Changes::of(&args.state.dir()?)?,
+            changes: Changes::of(args.state.dir()?),
             asker: None,
         };
         if args.watch { watch(&mut session, &args).await } else { each(&mut session, &args).await }

@@ -89,7 +89,7 @@ pub fn run(args: Args) -> Result<u8> {
             notes,
             answers,
             signals: Signals::new()?,
-            changes: Changes::of(&args.state.dir()?)?,
+            changes: Changes::of(args.state.dir()?),
             asker: Some(asker),
         };
         let id = ExecutionId::generate();
