@@ -79,6 +79,11 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
     let calm = trace(&place, &scenario.victim(), None)?;
     let mut tour = Tour { place: &place, scenario, harm, hit: BTreeSet::new(), coverage: Coverage::default() };
     tour.judge(&calm, "nothing")?;
+    ensure!(
+        !S::PRINTS_AT_THE_END || calm.is_synced(),
+        "{}: it says that it is done before that is on the disk",
+        S::NAME
+    );
     let all: Vec<(Call, usize)> = (0..calm.calls.len()).map(|index| calm.which(index)).collect();
     // Of the calls that merely make room in the shared memory of the database (eight writes of one byte, in each
     // scenario) the first and the last do by default.

@@ -143,6 +143,14 @@ impl Traced {
         harmed.find(|index| !made_good(**index)).map(|index| &self.calls[*index].call)
     }
 
+    /// Whether everything that was written to the log of the database was synced before the program spoke.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        let says = self.calls.iter().rposition(|seen| seen.call.path == STDOUT).unwrap_or(self.calls.len());
+        let mut of_the_log = self.calls[..says].iter().filter(|seen| seen.call.path.ends_with("parole.db-wal"));
+        of_the_log.next_back().is_none_or(|seen| matches!(&*seen.call.syscall, "fsync" | "fdatasync"))
+    }
+
     /// The `k`-th of its kind, for the call of this number.
     #[must_use]
     pub fn which(&self, index: usize) -> (Call, usize) {
@@ -223,6 +231,10 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
             continue;
         }
         let Some((syscall, arguments)) = rest.split_once('(') else { continue };
+        let (arguments, unfinished) = match arguments.split_once(" <unfinished") {
+            Some((arguments, _)) => (arguments, true),
+            None => (arguments, false),
+        };
         // A thread that was killed before strace could look: `???(`.
         if syscall != WRITE && !DURABLE.iter().any(|name| name.trim_start_matches('?') == syscall) {
             continue;
@@ -252,7 +264,7 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
         let index = traced.calls.len() - 1;
         if injected || hit {
             traced.harmed.push(index);
-        } else if rest.contains("<unfinished ...>") {
+        } else if unfinished {
             begun.insert(thread, index);
         }
     }
@@ -292,7 +304,7 @@ fn texts(arguments: &str) -> impl Iterator<Item = &str> {
 fn plain(place: &Place, arguments: &str) -> String {
     let root = place.root().to_string_lossy().into_owned();
     let texts: Vec<String> = texts(arguments)
-        .filter(|text| !text.is_empty() && !text.starts_with("unfinished"))
+        .filter(|text| !text.is_empty())
         .map(|text| text.strip_prefix(&root).unwrap_or(text).trim_start_matches('/').to_owned())
         .collect();
     without_random(&texts.join(" "))

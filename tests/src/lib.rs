@@ -1,6 +1,7 @@
 //! Whole-program tests of Parole.
 
 pub mod crash;
+pub mod crash_ends;
 pub mod crash_load;
 pub mod crash_points;
 pub mod crash_scenarios;

@@ -44,7 +44,12 @@ struct Decision {
 }
 
 fn answer(value: &Value) -> Result<(), String> {
-    Decision::deserialize(value).map(|_| ()).map_err(|error| {
+    // An array of the fields would do for the parser.
+    let decision = match value {
+        Value::Object(_) => Decision::deserialize(value),
+        _ => Err(serde::de::Error::custom("it is no object")),
+    };
+    decision.map(drop).map_err(|error: serde_json::Error| {
         format!("expected {{\"accepted\": true or false, \"text\": \"…\", \"comment\": \"…\" or null}}: {error}")
     })
 }

@@ -106,9 +106,17 @@ impl StateDir {
         }
         self.check_file(SHARED)?;
         if made {
-            rustix::fs::fsync(&self.handle).map_err(|errno| cannot(&self.path, &errno.into()))?;
+            self.sync()?;
         }
         Ok(self.path.join(DATABASE))
+    }
+
+    /// Makes the names in the directory durable.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        rustix::fs::fsync(&self.handle).map_err(|errno| cannot(&self.path, &errno.into()))
     }
 
     /// A directory inside, made (0700) if it is missing, and checked like the state directory.

@@ -81,13 +81,13 @@ impl SqliteStore {
                 format!("SQLite {} can lose commits in WAL mode; 3.51.3 or newer is needed", rusqlite::version());
             return Err(StoreError::Unfit(text.into()));
         }
-        let connection = open_current(&dir.database()?)?;
+        let connection = open_current(dir)?;
         Ok(Self { dir: dir.clone(), connection: Some(connection), fold_at: LOG_LEFT, log: None })
     }
 
     fn attempt(&mut self, batch: &[Write]) -> Result<Vec<Result<Written, Refusal>>, StoreError> {
         if self.connection.is_none() {
-            self.connection = Some(open_current(&self.dir.database()?)?);
+            self.connection = Some(open_current(&self.dir)?);
         }
         let Some(connection) = &mut self.connection else { return Err(StoreError::Closed) };
         let log = match self.log {
@@ -179,7 +179,7 @@ impl Drop for SqliteStore {
 /// # Errors
 /// As for [`SqliteStore::open`].
 pub fn open_reader(dir: &StateDir) -> Result<Box<dyn Reader>, StoreError> {
-    Ok(Box::new(read::SqliteReader::new(open_current(&dir.database()?)?)))
+    Ok(Box::new(read::SqliteReader::new(open_current(dir)?)))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
@@ -211,8 +211,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// A connection to a database of the current version.
-fn open_current(path: &Path) -> Result<Connection, StoreError> {
-    let mut connection = connect(path)?;
+fn open_current(dir: &StateDir) -> Result<Connection, StoreError> {
+    let mut connection = connect(&dir.database()?)?;
     let version = schema_version(&connection)?;
     if version > VERSION {
         return Err(StoreError::Version { found: version, known: VERSION });
@@ -220,6 +220,9 @@ fn open_current(path: &Path) -> Result<Connection, StoreError> {
     // Only a database that has never been finished is not in WAL mode: the mode is in the file.
     if version < VERSION {
         set_wal(&connection)?;
+        // The names of the files, and that the rollback journal of the change to the log is gone, are durable before
+        // the schema is: a database that is finished has had this done, whoever was killed or failed on the way.
+        dir.sync()?;
         migrate(&mut connection).map_err(|e| failed(&e))?;
     }
     Ok(connection)
