@@ -15,6 +15,7 @@ mod rows {
     pub mod cold;
     pub mod many;
     pub mod others;
+    pub mod outside;
     pub mod waits;
 }
 mod table;
@@ -22,7 +23,7 @@ mod table;
 use table::Row;
 
 /// Names, and what measures them.
-const ALL: [(&str, fn() -> Vec<Row>); 12] = [
+const ALL: [(&str, fn() -> Vec<Row>); 15] = [
     ("cold", rows::cold::cold),
     ("send", rows::calls::send),
     ("decide", rows::calls::decide),
@@ -35,6 +36,9 @@ const ALL: [(&str, fn() -> Vec<Row>); 12] = [
     ("replay", rows::calls::replay),
     ("other", rows::others::other),
     ("killed", rows::others::killed),
+    ("fetch", rows::outside::fetch),
+    ("query", rows::outside::query),
+    ("ask", rows::outside::ask),
 ];
 
 fn main() {
@@ -47,6 +51,8 @@ fn main() {
             "many" => rows::many::many_child(rest),
             "settle" => rows::others::settle_child(rest),
             "killed" => rows::others::killed_child(rest),
+            "fetch" => rows::outside::fetch_child(rest),
+            "serve" => rows::outside::serve_child(),
             _ => panic!("no child {name}"),
         };
     }

@@ -1,5 +1,6 @@
 //! Whole-program tests of Parole.
 
+pub mod canary;
 pub mod crash;
 pub mod crash_ends;
 pub mod crash_load;
@@ -7,3 +8,8 @@ pub mod crash_points;
 pub mod crash_scenarios;
 pub mod crash_trace;
 pub mod fixture;
+pub mod netns;
+pub mod pages;
+pub mod stub_dns;
+pub mod websocket;
+pub mod postgres;

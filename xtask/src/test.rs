@@ -7,7 +7,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 /// What the tests use beside Rust, by the program that is looked for and its Debian package.
-const PROGRAMS: [(&str, &str); 3] = [("strace", "strace"), ("script", "bsdutils"), ("cc", "gcc")];
+const PROGRAMS: [(&str, &str); 4] =
+    [("strace", "strace"), ("script", "bsdutils"), ("cc", "gcc"), ("openssl", "openssl")];
+
+/// A real server for the tests of `query`; they start their own.
+const POSTGRESQL: &str = "postgresql";
+/// Where Debian's packages look for settings of the server that they would make and start themselves.
+const CLUSTERS: &str = "/etc/postgresql-common/createcluster.d";
 
 /// Formats, builds, tests; with `quick` the tests that inject faults or take long are left out.
 pub(crate) fn test(root: &Path, quick: bool) -> Result<()> {
@@ -30,8 +36,11 @@ pub(crate) fn test(root: &Path, quick: bool) -> Result<()> {
 }
 
 fn install() -> Result<()> {
-    let missing: Vec<&str> =
+    let mut missing: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
+    if !found_postgresql() {
+        missing.push(POSTGRESQL);
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -39,14 +48,27 @@ fn install() -> Result<()> {
         bail!("the tests need {}: please install them", missing.join(", "));
     }
     println!("installing {}", missing.join(", "));
+    if !missing.contains(&POSTGRESQL) {
+        return install_packages(&missing);
+    }
+    // No server is made or started by the package.
+    let setting = Path::new(CLUSTERS).join("parole-tests.conf");
+    std::fs::create_dir_all(CLUSTERS)?;
+    std::fs::write(&setting, "create_main_cluster = false\n")?;
+    let installed = install_packages(&missing);
+    std::fs::remove_file(&setting)?;
+    installed
+}
+
+fn install_packages(missing: &[&str]) -> Result<()> {
     let install = |missing: &[&str]| {
         let arguments = [&["install", "--yes", "--no-install-recommends"], missing].concat();
         Command::new("apt-get").args(arguments).status()
     };
-    if !install(&missing)?.success() {
+    if !install(missing)?.success() {
         // The lists may be old or missing.
         Command::new("apt-get").arg("update").status()?;
-        if !install(&missing)?.success() {
+        if !install(missing)?.success() {
             bail!("cannot install {}: please do, and start again", missing.join(", "));
         }
     }
@@ -56,6 +78,12 @@ fn install() -> Result<()> {
 fn found(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Debian keeps the programs of the server out of the path.
+fn found_postgresql() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    found("initdb") || versions.flatten().any(|version| version.path().join("bin/initdb").is_file())
 }
 
 fn works(program: &str, arguments: &[&str]) -> bool {

@@ -1,13 +1,12 @@
 //! `approve`: a yes or no from a person.
 
 use parole_durable::Effect;
-use parole_policy::{Capability, GrantKey, Kind, Level, Timeout};
-use serde::Serialize;
+use parole_policy::{APPROVE_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, person};
+use crate::{Entry, Execution, Payload, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -18,6 +17,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[GrantKey::TimeoutMs],
         default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
         summary: "asks a person for a yes or no",
+        arguments: APPROVE_ARGUMENTS,
     },
     functions: &[("approve", Effect::Await)],
     wit: include_str!("../../../wit/approve.wit"),
@@ -25,12 +25,8 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Json,
     summary: |arguments| person::field(arguments, "question"),
     answer: Some(answer),
+    done: question::never,
 };
-
-#[derive(Serialize)]
-struct Question {
-    question: String,
-}
 
 fn answer(value: &Value) -> Result<(), String> {
     if value.is_boolean() { Ok(()) } else { Err("expected true or false (--value true)".into()) }
@@ -39,7 +35,7 @@ fn answer(value: &Value) -> Result<(), String> {
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("approve", |mut store: StoreContextMut<'_, Execution>, (question,): (String,)| {
         Box::new(async move {
-            Ok((person::ask::<bool>(store.data_mut(), &ENTRY, "approve", &Question { question }).await?,))
+            Ok((person::ask::<bool>(store.data_mut(), &ENTRY, "approve", &[("question", Field::Text(&question))]).await?,))
         })
     })
 }

@@ -1,12 +1,11 @@
 //! `display`: data for a person to look at.
 
 use parole_durable::Effect;
-use parole_policy::{Capability, Kind, Level, Timeout};
+use parole_policy::{DISPLAY_ARGUMENTS, Capability, Field, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::types::json;
-use crate::{Entry, Execution, Payload, no_summary, sink};
+use crate::{Entry, Execution, Payload, no_summary, sink, question};
 
 /// The longest media type: what RFC 6838 allows a type and a subtype, with a slash between them.
 const MIME_MAX: usize = 127 + 1 + 127;
@@ -20,6 +19,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "shows data to a person",
+        arguments: DISPLAY_ARGUMENTS,
     },
     functions: &[("display", Effect::Send)],
     wit: include_str!("../../../wit/display.wit"),
@@ -27,6 +27,7 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Unit,
     summary: no_summary,
     answer: None,
+    done: question::never,
 };
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
@@ -35,11 +36,7 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
         let mime = &mime[..mime.floor_char_boundary(MIME_MAX)];
         let length = u16::try_from(mime.len()).unwrap_or_default().to_le_bytes();
         let head = [&length, mime.as_bytes()].concat();
-        let arguments = || {
-            use base64::Engine as _;
-            let data = base64::engine::general_purpose::STANDARD.encode(&data);
-            json(&serde_json::json!({ "mime": mime, "data": data }))
-        };
-        Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, (&head, &data), mime, arguments)?)
+        let fields = [("mime", Field::Text(mime)), ("data", Field::Bytes(&data))];
+        Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields)?)
     })
 }

@@ -1,26 +1,30 @@
 //! The state of one running guest, and the few ways in which a capability may act on it.
 //!
 //! A send-only call is [`Execution::send`]. Any other begins with [`Execution::begin`]: it is
-//! answered from the journal, or open; an open one is decided ([`Execution::decide`]), perhaps
-//! admitted and made durable ([`Execution::admit`]), performed, and finished
-//! ([`Execution::finish`] or [`Execution::refuse`]). A call that waits does so in
-//! [`Execution::wait`].
+//! answered from the journal, or open; an open one comes to the gate ([`Execution::pass`]), which
+//! decides it and perhaps asks a person; then it is perhaps admitted and made durable
+//! ([`Execution::admit`]), performed, and finished ([`Execution::finish`]). A call that waits does
+//! so in [`Execution::wait`].
 
 mod barrier;
+mod gate;
 mod wait;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parole_durable::hub::{Waiter, now};
+use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult, Write};
-use parole_policy::{Arguments, DenialKind, Permit, Verdict, decide};
+use parole_policy::{Arguments, Field, Verdict, decide};
+use serde::de::DeserializeOwned;
 use wasmtime::ResourceLimiter;
 
+use crate::audit;
 use crate::meter::Meter;
+use crate::outside::{Links, Outside};
 use crate::scope::Scope;
 use crate::sink::{Event, Sink, event_of};
 use crate::stop::Stop;
@@ -29,6 +33,7 @@ use crate::validator::Call;
 use crate::waiting_room::WaitingRoom;
 use crate::{ALL, Entry};
 use barrier::Flight;
+pub(crate) use gate::{Calling, Gate, Leave, Passage};
 
 /// Recorded steps are read in pages of this many.
 const STEPS_A_PAGE: usize = 1024;
@@ -68,8 +73,14 @@ pub struct Parts {
     pub birth: Option<Box<Birth>>,
     /// The digest of the component.
     pub component: Digest,
-    /// What it may reach.
+    /// What it may reach, and the generation of the grants in it.
     pub scope: Arc<Scope>,
+    /// See `scope`.
+    pub generation: u64,
+    /// Opens the scope of a later generation.
+    pub rescope: Arc<Rescope>,
+    /// The network, and what else lies outside.
+    pub outside: Arc<Outside>,
     /// Where its output goes.
     pub sink: Arc<dyn Sink>,
     /// Its clocks.
@@ -97,8 +108,16 @@ pub struct Execution {
     fenced: Option<Waiter>,
     /// The promise that was made last, until it is waited for.
     made: Option<Box<PromiseRecord>>,
+    /// The generation of the grants in `parts.scope`.
+    generation: u64,
+    /// How far the store had come when the generation was last looked for.
+    seen: Seen,
+    /// Calls that a person has allowed for the whole execution: the rule, and the digest of the call without its step.
+    standing: HashSet<(String, String)>,
     /// What `write_file` has used of its quota.
     pub(crate) written: Written,
+    /// The connections to the outside that it has open.
+    pub(crate) links: Links,
     gathered: Gathered,
 }
 
@@ -118,6 +137,9 @@ pub(crate) struct Written {
     pub(crate) files: u64,
 }
 
+/// Opens the scope of a generation of grants.
+pub type Rescope = dyn Fn(u64) -> Result<Arc<Scope>, Stop> + Send + Sync;
+
 /// What a call comes to at first.
 pub(crate) enum Begin {
     /// The journal knows the answer.
@@ -132,8 +154,13 @@ impl Execution {
     pub fn new(parts: Parts) -> Self {
         let live = parts.journal.is_live();
         let shown = parts.used.shown;
+        let generation = parts.generation;
         Self {
             parts,
+            generation,
+            seen: Seen::default(),
+            standing: HashSet::new(),
+            links: Links::default(),
             live,
             flights: VecDeque::new(),
             shown,
@@ -168,10 +195,6 @@ impl Execution {
     /// The limiter, for the engine.
     pub fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         &mut *self.parts.limiter
-    }
-
-    pub(crate) fn scope(&self) -> Arc<Scope> {
-        Arc::clone(&self.parts.scope)
     }
 
     /// Whether the replay is over.
@@ -217,18 +240,19 @@ impl Execution {
     }
 
     /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
-    /// `arguments` makes the canonical arguments, for validators.
+    /// `fields` are its arguments. Grants that have changed since the last look (see [`Execution::pump`]) are not
+    /// looked for here: such a call costs less than the question.
     pub(crate) fn send(
         &mut self,
         entry: &'static Entry,
         channel: u8,
         (head, body): (&[u8], &[u8]),
         text: &str,
-        arguments: impl FnOnce() -> Vec<u8>,
+        fields: &[(&'static str, Field<'_>)],
     ) -> Result<(), Stop> {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
-        if self.live && self.is_refused(entry, arguments) {
+        if self.live && self.is_refused(entry, fields) {
             channel |= DROPPED;
         }
         let channel = match self.parts.journal.send(channel, head, body, overhead) {
@@ -279,7 +303,11 @@ impl Execution {
         self.catch_up()?;
         match next {
             Next::Open(open) => Ok(Begin::Open(open)),
-            Next::Replayed(result) => {
+            Next::Replayed { result, notes, .. } => {
+                for note in audit::notes(&notes).iter().filter(|note| note.standing) {
+                    let name = entry_of(function).map_or(function, |entry| entry.capability.name);
+                    self.stand(note.rule.as_deref().unwrap_or_default(), name, arguments);
+                }
                 if let StepResult::Denied(bytes) = &result {
                     self.gathered.denied.extend(serde_json::from_slice(bytes));
                 }
@@ -288,59 +316,55 @@ impl Execution {
         }
     }
 
-    /// Asks the policy, then the validators, about the values that will be acted on.
-    pub(crate) fn decide<'s>(
-        &self,
-        scope: &'s Scope,
-        entry: &'static Entry,
-        typed: &Arguments<'s>,
-        arguments: &[u8],
-    ) -> Result<Permit<'s>, Refused> {
-        match decide(&scope.policy, 0, &entry.capability, typed) {
-            Verdict::Allow(permit) => match self.judge(entry, arguments) {
-                None => Ok(permit),
-                Some(refused) => Err(refused),
-            },
-            Verdict::Deny(denial) => Err(Refused {
-                capability: entry.capability.name.into(),
-                argument: argument_of(typed),
-                error: match denial.kind {
-                    DenialKind::Denied => Error::Denied(denial.reason),
-                    DenialKind::Invalid => Error::Invalid(denial.reason),
-                    DenialKind::TooLarge(limit) => Error::TooLarge(limit),
-                },
-                remedy: denial.remedy,
-            }),
-        }
-    }
-
-    fn is_refused(&self, entry: &'static Entry, arguments: impl FnOnce() -> Vec<u8>) -> bool {
+    /// Whether the policy, or a check in Rust, refuses a send-only call.
+    fn is_refused(&self, entry: &'static Entry, fields: &[(&'static str, Field<'_>)]) -> bool {
         let scope = &*self.parts.scope;
-        match decide(&scope.policy, 0, &entry.capability, &Arguments::None) {
-            Verdict::Deny(_) => true,
-            Verdict::Allow(_) => !scope.validators.is_empty() && self.judge(entry, &arguments()).is_some(),
+        match decide(&scope.policy, self.generation, &entry.capability, &Arguments::Fields(fields)) {
+            Verdict::Allow(_) => self.judge(scope, entry, || types::canonical(fields)).is_some(),
+            // There is nobody to ask: a policy that says so was refused when it was read.
+            Verdict::Deny(_) | Verdict::Ask(_) => true,
         }
     }
 
-    fn judge(&self, entry: &'static Entry, arguments: &[u8]) -> Option<Refused> {
+    /// The first refusal of a check in Rust, with its name.
+    fn judge(
+        &self,
+        scope: &Scope,
+        entry: &'static Entry,
+        arguments: impl Fn() -> Vec<u8>,
+    ) -> Option<(Refused, String)> {
         let name = entry.capability.name;
         let mut call = None;
-        for validator in self.parts.scope.validators.iter().filter(|validator| &*validator.capability == name) {
+        for validator in scope.validators.iter().filter(|validator| &*validator.capability == name) {
             let call = call.get_or_insert_with(|| Call {
                 execution: self.id(),
                 capability: name,
-                arguments: String::from_utf8_lossy(arguments).into(),
+                arguments: String::from_utf8_lossy(&arguments()).into(),
             });
             if let Err(reason) = validator.judge(call) {
-                return Some(Refused {
+                let refused = Refused {
                     capability: name.into(),
                     argument: None,
                     error: Error::Denied(reason),
                     remedy: format!("the validator `{}` of this host decides", validator.name),
-                });
+                };
+                return Some((refused, validator.name.to_string()));
             }
         }
         None
+    }
+
+    /// What it may reach now: the newest generation of its grants.
+    pub(crate) fn current_scope(&mut self) -> Result<Arc<Scope>, Stop> {
+        // Until its first commit nobody else knows of it.
+        if self.parts.birth.is_none() && self.parts.journal.has_effects() {
+            let newest = self.parts.hub.generation(self.id(), &mut self.seen)?;
+            if newest != self.generation {
+                self.parts.scope = (self.parts.rescope)(newest)?;
+                self.generation = newest;
+            }
+        }
+        Ok(Arc::clone(&self.parts.scope))
     }
 
     /// Ends an open call with a refusal: recorded, so that a replay answers the same.
@@ -349,7 +373,6 @@ impl Execution {
             Error::Denied(_) => StepResult::Denied(json(&refused)),
             error => StepResult::Err(json(error)),
         };
-        tracing::info!(execution = %self.id(), capability = refused.capability, "denied");
         self.parts.journal.complete(open, None, result, now())?;
         let error = refused.error.clone();
         if matches!(error, Error::Denied(_)) {
@@ -368,15 +391,44 @@ impl Execution {
         Ok(self.parts.journal.complete(open, promise, types::encode(result), now())?)
     }
 
-    /// The id that an open call has, at this and every later attempt.
-    pub(crate) fn key(&self, open: &Open, capability: &str) -> PromiseId {
-        self.parts.journal.promise_id(open, capability)
+    /// Ends a performed call. Of one that is never repeated the end is durable at once.
+    pub(crate) async fn conclude(&mut self, open: Open, result: &Result<Vec<u8>, Error>) -> Result<(), Stop> {
+        let once = open.effect == Effect::Once;
+        self.finish(open, None, result)?;
+        if once { self.commit(Lease::Keep).await } else { Ok(()) }
     }
 
-    /// Records that an effect is about to happen, and makes that durable with all that came before.
-    pub(crate) async fn admit(&mut self, open: &Open) -> Result<(), Stop> {
-        self.parts.journal.admit(open, None, now());
-        self.commit(Lease::Keep).await
+    /// The value of a recorded answer that is JSON.
+    pub(crate) fn read_back<T: DeserializeOwned>(
+        &self,
+        answer: Result<Vec<u8>, Error>,
+    ) -> wasmtime::Result<Result<T, Error>> {
+        match answer.map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(value)) => Ok(Ok(value)),
+            // It was checked when it was recorded: what cannot be read now was changed since.
+            Ok(Err(_)) => Err(Stop::Unreadable(self.journal().calls()).into()),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// What lies outside.
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.parts.outside
+    }
+
+    /// Time from here on is not the guest's: it waits for the outside.
+    pub(crate) fn pause(&self) {
+        self.parts.meter.pause();
+    }
+
+    /// The guest's time goes on.
+    pub(crate) fn resume(&self) {
+        self.parts.meter.resume();
+    }
+
+    /// The id that an open call has, at this and every later attempt.
+    pub(crate) fn key(&self, open: &Open, capability: &str) -> PromiseId {
+        self.parts.journal.promise_id(open, capability, 0)
     }
 }
 
@@ -386,13 +438,6 @@ pub fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) {
         if let Some(event) = event_of(channel, payload) {
             sink.event(execution, event);
         }
-    }
-}
-
-fn argument_of(arguments: &Arguments<'_>) -> Option<String> {
-    match arguments {
-        Arguments::Read { path } | Arguments::Write { path, .. } => Some((*path).into()),
-        _ => None,
     }
 }
 

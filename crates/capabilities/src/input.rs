@@ -1,13 +1,12 @@
 //! `input`: a line of text from a person.
 
 use parole_durable::Effect;
-use parole_policy::{Capability, GrantKey, Kind, Level, Timeout};
-use serde::Serialize;
+use parole_policy::{INPUT_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, person};
+use crate::{Entry, Execution, Payload, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -18,6 +17,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[GrantKey::TimeoutMs],
         default_timeout: Timeout::After(5 * 60 * 1000),
         summary: "asks a person for a line of text",
+        arguments: INPUT_ARGUMENTS,
     },
     functions: &[("input", Effect::Await)],
     wit: include_str!("../../../wit/input.wit"),
@@ -25,12 +25,8 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Json,
     summary: |arguments| person::field(arguments, "prompt"),
     answer: Some(answer),
+    done: question::never,
 };
-
-#[derive(Serialize)]
-struct Question {
-    prompt: String,
-}
 
 fn answer(value: &Value) -> Result<(), String> {
     if value.is_string() { Ok(()) } else { Err("expected a JSON string, such as \"Ada\" (or use --data TEXT)".into()) }
@@ -39,7 +35,7 @@ fn answer(value: &Value) -> Result<(), String> {
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("input", |mut store: StoreContextMut<'_, Execution>, (prompt,): (String,)| {
         Box::new(
-            async move { Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &Question { prompt }).await?,)) },
+            async move { Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &[("prompt", Field::Text(&prompt))]).await?,)) },
         )
     })
 }

@@ -13,15 +13,22 @@
 //! `parole_durable`), and it neither loads nor drives guests (that is `parole_runtime`).
 
 mod approve;
+pub mod audit;
 mod display;
 pub mod execution;
+mod fetch;
 pub mod inert;
 mod input;
 mod log;
 pub mod meter;
+pub mod net;
+pub mod outside;
 mod person;
 mod print;
+pub mod query;
+pub mod question;
 mod read_file;
+mod retry;
 mod review;
 pub mod scope;
 pub mod sink;
@@ -30,6 +37,7 @@ pub mod stop;
 pub mod types;
 pub mod validator;
 pub mod waiting_room;
+mod websocket;
 mod write_file;
 
 use parole_durable::Effect;
@@ -45,7 +53,7 @@ pub use types::Error;
 pub use validator::{Call, Validator};
 
 /// Every capability, by level and then by name. A new one is one line here.
-pub static ALL: [Entry; 9] = [
+pub static ALL: [Entry; 12] = [
     display::ENTRY,
     log::ENTRY,
     print::ENTRY,
@@ -54,7 +62,10 @@ pub static ALL: [Entry; 9] = [
     read_file::ENTRY,
     review::ENTRY,
     sleep::ENTRY,
+    fetch::ENTRY,
     write_file::ENTRY,
+    query::ENTRY,
+    websocket::ENTRY,
 ];
 
 static CAPABILITIES: [Capability; ALL.len()] = {
@@ -88,6 +99,9 @@ pub struct Entry {
     /// Checks an answer (JSON) before a promise is settled with it; the error says what was expected.
     /// `None`: nobody settles its promises from outside.
     pub answer: Option<fn(&serde_json::Value) -> Result<(), String>>,
+    /// Turns the ok value of one of its functions, as a person tells it of a call in doubt (JSON), into what the
+    /// journal keeps; the error says what was expected.
+    pub done: fn(&str, &serde_json::Value) -> Result<Vec<u8>, String>,
 }
 
 /// How the journal keeps an ok payload.

@@ -1,12 +1,11 @@
 //! `log`: a record in the log of the host.
 
 use parole_durable::Effect;
-use parole_policy::{Capability, Kind, Level as PolicyLevel, Timeout};
+use parole_policy::{LOG_ARGUMENTS, Capability, Field, Kind, Level as PolicyLevel, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::types::json;
-use crate::{Entry, Execution, Payload, no_summary, sink};
+use crate::{Entry, Execution, Payload, no_summary, sink, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -17,6 +16,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "writes a record to the log of the host",
+        arguments: LOG_ARGUMENTS,
     },
     functions: &[("log", Effect::Send)],
     wit: include_str!("../../../wit/log.wit"),
@@ -24,6 +24,7 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Unit,
     summary: no_summary,
     answer: None,
+    done: question::never,
 };
 
 /// `parole:capabilities/log.level`, in the order of [`sink::LOG_LEVELS`].
@@ -48,7 +49,7 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap("log", |mut store: StoreContextMut<'_, Execution>, (level, message): (Level, String)| {
         let head = [level as u8];
         let name = sink::LOG_LEVELS[usize::from(head[0])];
-        let arguments = || json(&serde_json::json!({ "level": name, "message": message }));
-        Ok(store.data_mut().send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, arguments)?)
+        let fields = [("level", Field::Text(name)), ("message", Field::Text(&message))];
+        Ok(store.data_mut().send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, &fields)?)
     })
 }

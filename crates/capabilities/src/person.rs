@@ -1,53 +1,37 @@
 //! What `input`, `approve` and `review` share: a promise that a person settles.
 
 use parole_durable::{Effect, PromiseRecord, PromiseState};
-use parole_policy::Arguments;
-use serde::Serialize;
+use parole_policy::{Arguments, Field};
 use serde::de::DeserializeOwned;
 
-use crate::execution::Begin;
-use crate::types::json;
-use crate::{Entry, Error, Execution, Stop};
+use crate::execution::{Begin, Calling};
+use crate::types::canonical;
+use crate::{Entry, Error, Execution};
 
-/// Asks a person: `question` is a record of the arguments by parameter name, the answer is the JSON of the ok payload.
+/// Asks a person. `fields` are the arguments, the answer is the JSON of the ok payload.
 pub(crate) async fn ask<T: DeserializeOwned>(
     execution: &mut Execution,
     entry: &'static Entry,
     function: &'static str,
-    question: &impl Serialize,
+    fields: &[(&'static str, Field<'_>)],
 ) -> wasmtime::Result<Result<T, Error>> {
-    let arguments = json(question);
+    let arguments = canonical(fields);
     let answer = match execution.begin(function, Effect::Await, &arguments)? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
-            if open.admitted.is_none() {
-                let scope = execution.scope();
-                if let Err(refused) = execution.decide(&scope, entry, &Arguments::None, &arguments) {
-                    return Ok(Err(execution.refuse(open, refused)?));
-                }
-            }
-            let deadline = execution.deadline(entry);
-            match execution.promise(&open, entry, arguments, deadline) {
-                Ok(id) => {
-                    let answer = answer_of(execution.wait(&id, false).await?);
-                    execution.finish(open, Some(id), &answer)?;
-                    answer
-                }
-                Err(error) => {
-                    execution.finish(open, None, &Err(error.clone()))?;
-                    Err(error)
+            let typed = Arguments::Fields(fields);
+            let calling = Calling { entry, typed: &typed, arguments: &arguments, shown: None };
+            match execution.admittance(open, &calling).await? {
+                Err(answer) => answer,
+                Ok(open) => {
+                    let deadline = execution.deadline(entry);
+                    let promise = execution.promise(&open, entry, arguments, deadline)?;
+                    execution.answered(open, promise, false, answer_of).await?
                 }
             }
         }
     };
-    match answer {
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Ok(value)),
-            // It was checked when it was settled: what cannot be read now was changed since.
-            Err(_) => Err(Stop::Unreadable(execution.journal().calls()).into()),
-        },
-        Err(error) => Ok(Err(error)),
-    }
+    execution.read_back(answer)
 }
 
 /// What the guest gets for a settled promise.

@@ -1,12 +1,11 @@
 //! `print`: a line of output.
 
 use parole_durable::Effect;
-use parole_policy::{Capability, Kind, Level, Timeout};
+use parole_policy::{PRINT_ARGUMENTS, Capability, Field, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::types::json;
-use crate::{Entry, Execution, Payload, no_summary, sink};
+use crate::{Entry, Execution, Payload, no_summary, sink, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -17,6 +16,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "writes a line to the output of the execution",
+        arguments: PRINT_ARGUMENTS,
     },
     functions: &[("print", Effect::Send)],
     wit: include_str!("../../../wit/print.wit"),
@@ -24,11 +24,12 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Unit,
     summary: no_summary,
     answer: None,
+    done: question::never,
 };
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap("print", |mut store: StoreContextMut<'_, Execution>, (text,): (String,)| {
-        let arguments = || json(&serde_json::json!({ "text": text }));
-        Ok(store.data_mut().send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, arguments)?)
+        let fields = [("text", Field::Text(&text))];
+        Ok(store.data_mut().send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields)?)
     })
 }

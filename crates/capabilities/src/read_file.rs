@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use parole_durable::Effect;
-use parole_policy::{Arguments, Capability, GrantKey, Kind, Level, Timeout};
+use parole_policy::{READ_FILE_ARGUMENTS, Arguments, Capability, GrantKey, Kind, Level, Timeout};
 use rustix::fs::OFlags;
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::execution::Begin;
+use crate::execution::{Begin, Calling, Gate};
 use crate::types::{Refused, json};
-use crate::{Entry, Error, Execution, Payload, person};
+use crate::{Entry, Error, Execution, Payload, person, question};
 
 /// The default of `max_bytes`, used where a policy has none.
 const MAX_BYTES: u64 = 8 << 20;
@@ -29,6 +29,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[GrantKey::Dirs, GrantKey::MaxBytes, GrantKey::TimeoutMs],
         default_timeout: Timeout::After(10_000),
         summary: "reads a file of a granted directory",
+        arguments: READ_FILE_ARGUMENTS,
     },
     functions: &[("read_file", Effect::Read)],
     wit: include_str!("../../../wit/read-file.wit"),
@@ -36,6 +37,7 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Bytes,
     summary: |arguments| person::field(arguments, "path"),
     answer: None,
+    done: question::bytes,
 };
 
 #[derive(Serialize)]
@@ -44,33 +46,35 @@ struct Question<'a> {
 }
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap("read-file", |mut store: StoreContextMut<'_, Execution>, (path,): (String,)| {
-        Ok((read_file(store.data_mut(), &path)?,))
+    instance.func_wrap_async("read-file", |mut store: StoreContextMut<'_, Execution>, (path,): (String,)| {
+        Box::new(async move { Ok((read_file(store.data_mut(), &path).await?,)) })
     })
 }
 
-fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Result<Vec<u8>, Error>> {
+async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Result<Vec<u8>, Error>> {
     let arguments = json(&Question { path });
     let open = match execution.begin("read_file", Effect::Read, &arguments)? {
         Begin::Answered(answer) => return Ok(answer),
         Begin::Open(open) => open,
     };
-    let scope = execution.scope();
-    let permit = match execution.decide(&scope, &ENTRY, &Arguments::Read { path }, &arguments) {
-        Ok(permit) => permit,
-        Err(refused) => return Ok(Err(execution.refuse(open, refused)?)),
+    let typed = Arguments::Read { path };
+    let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
+    let passage = match execution.pass(open, &calling).await? {
+        Gate::Go(passage) => passage,
+        Gate::Done(answer) => return Ok(answer),
     };
-    let max = permit.grant.and_then(|grant| grant.max_bytes).unwrap_or(MAX_BYTES);
-    let timeout = permit.grant.and_then(|grant| grant.timeout.as_millis()).map(Duration::from_millis);
-    let dirs = scope.dirs.get(ENTRY.capability.name);
-    let result = match dirs.zip(permit.dir).and_then(|(dirs, dir)| dirs.get(dir)) {
-        Some(dir) => read(dir, permit.relative, max, timeout),
+    let grant = passage.grant(ENTRY.capability.name);
+    let max = grant.and_then(|grant| grant.max_bytes).unwrap_or(MAX_BYTES);
+    let timeout = grant.and_then(|grant| grant.timeout.as_millis()).map(Duration::from_millis);
+    let dirs = passage.scope.dirs.get(ENTRY.capability.name);
+    let result = match dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
+        Some(dir) => read(dir, passage.leave.below(path), max, timeout),
         None => Err(Error::Failed("the granted directory is not open".into())),
     };
     if let Err(error @ Error::Denied(_)) = result {
-        return Ok(Err(execution.refuse(open, outside(&ENTRY, path, error))?));
+        return Ok(Err(execution.refuse(passage.open, outside(&ENTRY, path, error))?));
     }
-    execution.finish(open, None, &result)?;
+    execution.conclude(passage.open, &result).await?;
     Ok(result)
 }
 

@@ -1,13 +1,13 @@
 //! `review`: a person reads, edits, and accepts or refuses a text.
 
 use parole_durable::Effect;
-use parole_policy::{Capability, GrantKey, Kind, Level, Timeout};
+use parole_policy::{REVIEW_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::{Entry, Execution, Payload, person};
+use crate::{Entry, Execution, Payload, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -18,6 +18,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[GrantKey::TimeoutMs],
         default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
         summary: "lets a person read, edit, and accept or refuse a text",
+        arguments: REVIEW_ARGUMENTS,
     },
     functions: &[("review", Effect::Await)],
     wit: include_str!("../../../wit/review.wit"),
@@ -25,13 +26,8 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Json,
     summary: |arguments| person::field(arguments, "title"),
     answer: Some(answer),
+    done: question::never,
 };
-
-#[derive(Serialize)]
-struct Question {
-    title: String,
-    text: String,
-}
 
 /// `parole:capabilities/review.decision`.
 #[derive(ComponentType, Lift, Lower, Serialize, Deserialize)]
@@ -57,7 +53,7 @@ fn answer(value: &Value) -> Result<(), String> {
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("review", |mut store: StoreContextMut<'_, Execution>, (title, text): (String, String)| {
         Box::new(async move {
-            Ok((person::ask::<Decision>(store.data_mut(), &ENTRY, "review", &Question { title, text }).await?,))
+            Ok((person::ask::<Decision>(store.data_mut(), &ENTRY, "review", &[("title", Field::Text(&title)), ("text", Field::Text(&text))]).await?,))
         })
     })
 }

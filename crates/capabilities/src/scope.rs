@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use parole_policy::SecurityPolicy;
+use parole_policy::{DirGrant, SecurityPolicy};
 
 use crate::validator::Validator;
 
@@ -14,8 +14,8 @@ use crate::validator::Validator;
 pub struct Scope {
     /// The policy, as it was pinned.
     pub policy: SecurityPolicy,
-    /// The opened directories of each capability, in the order of its grant.
-    pub dirs: BTreeMap<String, Vec<Dir>>,
+    /// The opened directories of each capability, in the order of its grant; none where one is gone.
+    pub dirs: BTreeMap<String, Vec<Option<Dir>>>,
     /// The checks in Rust, in order.
     pub validators: Vec<Validator>,
 }
@@ -38,21 +38,31 @@ impl Scope {
     /// # Errors
     /// A granted directory is missing or may not be opened.
     pub fn open(policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Self, Unopened> {
+        let mut unopened = None;
+        let scope = Self::open_with(policy, validators, |error| {
+            unopened.get_or_insert(error);
+        });
+        unopened.map_or(Ok(scope), Err)
+    }
+
+    /// Opens what of it is there: a call that needs what is gone fails.
+    #[must_use]
+    pub fn open_what_is_there(policy: SecurityPolicy, validators: Vec<Validator>) -> Self {
+        Self::open_with(policy, validators, |error| tracing::warn!("{error}"))
+    }
+
+    fn open_with(policy: SecurityPolicy, validators: Vec<Validator>, mut unopened: impl FnMut(Unopened)) -> Self {
         let mut dirs = BTreeMap::new();
         for (capability, grant) in &policy.grants {
-            let opened: Result<Vec<Dir>, Unopened> = grant
-                .dirs
-                .iter()
-                .map(|dir| {
-                    Dir::open_ambient_dir(&dir.host, ambient_authority()).map_err(|source| Unopened {
-                        capability: capability.clone(),
-                        path: dir.host.clone(),
-                        source,
+            let open = |dir: &DirGrant| {
+                Dir::open_ambient_dir(&dir.host, ambient_authority())
+                    .map_err(|source| {
+                        unopened(Unopened { capability: capability.clone(), path: dir.host.clone(), source });
                     })
-                })
-                .collect();
-            dirs.insert(capability.clone(), opened?);
+                    .ok()
+            };
+            dirs.insert(capability.clone(), grant.dirs.iter().map(open).collect());
         }
-        Ok(Self { policy, dirs, validators })
+        Self { policy, dirs, validators }
     }
 }

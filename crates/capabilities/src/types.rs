@@ -1,8 +1,13 @@
 //! What guests see of errors: the WIT `types` interface.
 
+use std::borrow::Cow;
+
 use parole_durable::StepResult;
+use parole_policy::{Denial, DenialKind, Field, Url};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
+
+use crate::Entry;
 
 /// `parole:capabilities/types.error`. Its JSON form follows the rule for WIT variants:
 /// `"expired"`, `{"denied": "…"}`.
@@ -62,6 +67,29 @@ pub struct Refused {
     pub remedy: String,
 }
 
+impl Refused {
+    /// A refusal by the policy.
+    pub(crate) fn of(entry: &Entry, argument: Option<String>, denial: Denial) -> Self {
+        let error = match denial.kind {
+            DenialKind::Denied => Error::Denied(denial.reason),
+            DenialKind::Invalid => Error::Invalid(denial.reason),
+            DenialKind::TooLarge(limit) => Error::TooLarge(limit),
+        };
+        Self { capability: entry.capability.name.into(), argument, error, remedy: denial.remedy }
+    }
+
+    /// A refusal of all addresses that a granted name has.
+    pub(crate) fn of_address(entry: &Entry, url: &Url, reason: String) -> Self {
+        let name = entry.capability.name;
+        Self {
+            capability: name.into(),
+            argument: Some(url.origin().ascii_serialization()),
+            error: Error::Denied(reason),
+            remedy: format!("[grant.{name}] private = [\"ADDRESS/PREFIX\"], for the addresses that the name may have"),
+        }
+    }
+}
+
 /// The stored form of an ok payload or a typed error.
 pub(crate) fn encode(result: &Result<Vec<u8>, Error>) -> StepResult {
     match result {
@@ -82,4 +110,44 @@ pub(crate) fn decode(result: StepResult) -> Option<Result<Vec<u8>, Error>> {
 /// JSON text of a value whose serialisation cannot fail (string keys only, no custom code).
 pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// The canonical arguments of a call, from what the policy looks at: a JSON object by parameter name, in
+/// order, with `list<u8>` in base64 and 64-bit integers as text.
+pub(crate) fn canonical(fields: &[(&'static str, Field<'_>)]) -> Vec<u8> {
+    struct Object<'f>(&'f [(&'static str, Field<'f>)]);
+    impl Serialize for Object<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().map(|(name, field)| {
+                let value = match field {
+                    Field::Text(text) => Cow::Borrowed(*text),
+                    Field::Int(number) => Cow::Owned(number.to_string()),
+                    Field::Bytes(bytes) => Cow::Owned(base64(bytes)),
+                };
+                (name.replace('_', "-"), value)
+            }))
+        }
+    }
+    json(&Object(fields))
+}
+
+/// `list<u8>` in JSON.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// For serde: bytes as base64 text.
+pub(crate) mod base64_text {
+    use base64::Engine as _;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::base64(bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| D::Error::custom("expected base64"))
+    }
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
 use parole_durable::{Digest, Effect, PromiseId};
-use parole_policy::{Arguments, Capability, GrantKey, Kind, Level, Permit, Timeout};
+use parole_policy::{WRITE_FILE_ARGUMENTS, Arguments, Capability, Grant, GrantKey, Kind, Level, Timeout};
 use rustix::fs::{Mode, OFlags, fchmod};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::execution::Begin;
+use crate::execution::{Begin, Calling, Gate, Passage};
 use crate::read_file::{failed, not_plain, outside};
-use crate::types::json;
-use crate::{Entry, Error, Execution, Payload, person};
+use crate::types::{base64, json};
+use crate::{Entry, Error, Execution, Payload, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -27,6 +27,7 @@ pub(crate) const ENTRY: Entry = Entry {
         grant_keys: &[GrantKey::Dirs, GrantKey::Quota, GrantKey::MaxFiles, GrantKey::TimeoutMs],
         default_timeout: Timeout::After(10_000),
         summary: "replaces a file of a granted directory",
+        arguments: WRITE_FILE_ARGUMENTS,
     },
     functions: &[("write_file", Effect::Idempotent)],
     wit: include_str!("../../../wit/write-file.wit"),
@@ -34,6 +35,7 @@ pub(crate) const ENTRY: Entry = Entry {
     payload: Payload::Unit,
     summary: |arguments| person::field(arguments, "path"),
     answer: None,
+    done: question::unit,
 };
 
 /// The contents are recorded by size and digest: at a repetition the guest brings them again.
@@ -64,22 +66,34 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
         }
         Begin::Open(open) => open,
     };
-    let scope = execution.scope();
-    let permit = match execution.decide(&scope, &ENTRY, &Arguments::Write { path, bytes }, &arguments) {
-        Ok(permit) => permit,
-        Err(refused) => return Ok(Err(execution.refuse(open, refused)?)),
+    let typed = Arguments::Write { path, bytes, contents: &contents };
+    let shown = || serde_json::json!({ "path": path, "contents": base64(&contents) });
+    let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: Some(&shown) };
+    let passage = match execution.pass(open, &calling).await? {
+        Gate::Go(passage) => passage,
+        Gate::Done(answer) => {
+            let answer = answer.map(|made| made == MADE);
+            execution.written.charge(bytes, &answer);
+            return Ok(answer.map(drop));
+        }
     };
-    let dirs = scope.dirs.get(ENTRY.capability.name);
-    let dir = dirs.zip(permit.dir).and_then(|(dirs, dir)| dirs.get(dir)).map(Dir::try_clone);
-    let result = match (execution.within_quota(&permit, bytes), dir) {
+    let grant = passage.grant(ENTRY.capability.name).cloned();
+    let grant = grant.as_ref();
+    let dirs = passage.scope.dirs.get(ENTRY.capability.name);
+    let dir = dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()).map(Dir::try_clone);
+    let below = passage.leave.below(path).to_owned();
+    let Passage { open, admitted, .. } = passage;
+    let result = match (execution.within_quota(grant, bytes), dir) {
         (Err(error), _) => Err(error),
         (Ok(()), Some(Ok(dir))) => {
-            execution.admit(&open).await?;
+            if !admitted {
+                execution.admit(&open).await?;
+            }
             let key = execution.key(&open, ENTRY.capability.name);
-            let timeout = permit.grant.and_then(|grant| grant.timeout.as_millis());
-            let most = permit.grant.and_then(|grant| grant.max_files);
+            let timeout = grant.and_then(|grant| grant.timeout.as_millis());
+            let most = grant.and_then(|grant| grant.max_files);
             let may_make = most.is_none_or(|most| execution.written.files < most);
-            let mut result = replace_elsewhere(dir, permit.relative.to_owned(), contents, key, timeout, may_make).await;
+            let mut result = replace_elsewhere(dir, below, contents, key, timeout, may_make).await;
             if let (Err(Error::Exhausted(_)), Some(most)) = (&result, most) {
                 result = Err(Error::Exhausted(format!("write_file: the quota is {most} new files")));
             }
@@ -92,7 +106,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
         return Ok(Err(execution.refuse(open, outside(&ENTRY, path, error))?));
     }
     let payload = |made: bool| if made { MADE.to_vec() } else { Vec::new() };
-    execution.finish(open, None, &result.clone().map(payload))?;
+    execution.conclude(open, &result.clone().map(payload)).await?;
     Ok(result.map(drop))
 }
 
@@ -110,8 +124,8 @@ impl crate::execution::Written {
 }
 
 impl Execution {
-    fn within_quota(&self, permit: &Permit<'_>, bytes: u64) -> Result<(), Error> {
-        let Some(grant) = permit.grant else { return Ok(()) };
+    fn within_quota(&self, grant: Option<&Grant>, bytes: u64) -> Result<(), Error> {
+        let Some(grant) = grant else { return Ok(()) };
         if let Some(quota) = grant.quota
             && self.written.bytes.saturating_add(bytes) > quota
         {

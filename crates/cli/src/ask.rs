@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use parole_durable::{PromiseRecord, hub::now};
+use parole_runtime::question::{ASK, DOUBT};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use unicode_width::UnicodeWidthChar as _;
@@ -14,10 +15,13 @@ use unicode_width::UnicodeWidthChar as _;
 use crate::terminal::{self, Typed};
 use crate::{output, times};
 
+mod decision;
 mod editor;
 
 /// More guest text than this is not shown at once, in bytes.
 const SHOWN_MAX: usize = 16 << 10;
+/// The same in lines of the terminal: what stands above must not scroll away.
+const LINES_MAX: usize = 200;
 /// Digits of a digest that are shown.
 const DIGEST_SHOWN: usize = "sha256:".len() + 12;
 
@@ -83,6 +87,7 @@ impl Question {
             self.record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
         let asked = match self.record.capability() {
+            ASK | DOUBT => self.decide(withdrawn),
             "approve" => self.approve(text("question"), withdrawn),
             "review" => self.review(text("title"), text("text"), withdrawn),
             _ => self.input(text("prompt"), withdrawn),
@@ -95,6 +100,7 @@ impl Question {
 
     fn input(&self, prompt: &str, withdrawn: &UnixStream) -> Asked<Value> {
         self.head("asks for a line of text");
+        output::err("├");
         self.guest_text(prompt);
         if self.may_skip {
             output::err("(s skips; to answer with a single s use `parole promise resolve`)");
@@ -104,6 +110,7 @@ impl Question {
 
     fn approve(&self, question: &str, withdrawn: &UnixStream) -> Asked<Value> {
         self.head("asks for your approval");
+        output::err("├");
         self.guest_text(question);
         let skip = if self.may_skip { ", s to skip" } else { "" };
         loop {
@@ -118,6 +125,7 @@ impl Question {
 
     fn review(&self, title: &str, text: &str, withdrawn: &UnixStream) -> Asked<Value> {
         self.head("asks for a review");
+        output::err("├");
         self.guest_text(title);
         output::err("├");
         self.guest_text(text);
@@ -179,18 +187,18 @@ impl Question {
             "│ expires {deadline}; elsewhere: parole promise resolve {}",
             output::cell(self.record.id.as_str())
         ));
-        output::err("├");
     }
 
     fn guest_text(&self, text: &str) {
         let end = text.floor_char_boundary(SHOWN_MAX);
-        for line in wrap(&output::block(&text[..end]), terminal::width().saturating_sub(2)) {
+        let lines = wrap(&output::block(&text[..end]), terminal::width().saturating_sub(2));
+        for line in lines.iter().take(LINES_MAX) {
             output::err(&format!("│ {line}"));
         }
-        if end < text.len() {
+        if end < text.len() || lines.len() > LINES_MAX {
             output::err(&format!(
-                "├ {} more bytes are not shown: parole promise get {}",
-                text.len() - end,
+                "├ of {} bytes the rest is not shown; all of it: parole promise get {}",
+                text.len(),
                 output::cell(self.record.id.as_str())
             ));
         }

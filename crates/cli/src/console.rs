@@ -107,9 +107,14 @@ impl Console {
                 let _ = self.notes.send(Note::Waiting(Box::new((*record).clone())));
             }
             Event::EmptyScope { capability } => {
-                let flag = if *capability == "write_file" { "--allow-write" } else { "--allow-read" };
+                let (what, flag) = match *capability {
+                    "read_file" => ("directory", "--allow-read [GUEST=]DIR"),
+                    "write_file" => ("directory", "--allow-write [GUEST=]DIR"),
+                    "query" => ("database", "--database NAME=URL"),
+                    _ => ("origin", "--allow-net ORIGIN"),
+                };
                 self.notice(&format!(
-                    "parole: `{capability}` is linked but may reach nothing: no directory is granted ({flag} [GUEST=]DIR)"
+                    "parole: `{capability}` is linked but may reach nothing: no {what} is granted ({flag})"
                 ));
             }
             Event::Compiling { bytes } => {

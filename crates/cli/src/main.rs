@@ -5,7 +5,8 @@
 //! [`commands`] has one file per word: an `Args` struct whose doc comment is the help, and a
 //! function. What they share: [`state`] finds the state directory and opens the runtime,
 //! [`console`] shows what guests put out, [`session`] drives a run while it listens for
-//! signals and answers, [`ask`] and [`terminal`] put questions to a person, [`output`] is the
+//! signals and answers, [`ask`] and [`terminal`] put questions to a person, [`question`] is a call that one decides
+//! about, [`output`] is the
 //! only file that writes to stdout or stderr, [`fail`] maps every failure to an exit code.
 //!
 //! # What it does not do
@@ -21,6 +22,7 @@ mod json;
 mod lines;
 mod output;
 mod policy_flags;
+mod question;
 mod report;
 mod session;
 mod start;

@@ -5,8 +5,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use parole_policy::{FlagError, Flags, Level, MAX_FILE, SecurityPolicy};
-use parole_runtime::CATALOGUE;
+use parole_policy::{FlagError, Flags, Level, MAX_FILE, SecurityPolicy, Source};
+use parole_runtime::{CATALOGUE, question};
 
 use crate::diagnostics;
 use crate::fail::{Failure, Result};
@@ -15,8 +15,8 @@ use crate::fail::{Failure, Result};
 pub struct PolicyFlags {
     /// The policy, a TOML file
     ///
-    /// Without it the flags are the policy: level `standard`, and only the directories that they
-    /// name. With it flags only narrow the file; one that would widen it is an error.
+    /// Without it the flags are the policy: level `standard`, and only what they name can be
+    /// reached. With it flags only narrow the file; one that would widen it is an error.
     #[arg(long, help_heading = "Policy", value_name = "FILE")]
     pub policy: Option<PathBuf>,
 
@@ -28,22 +28,68 @@ pub struct PolicyFlags {
     #[arg(long, help_heading = "Policy", value_name = "CAP", value_delimiter = ',', value_parser = capability())]
     block: Vec<String>,
 
+    #[command(flatten)]
+    scopes: ScopeFlags,
+
+    /// When the promises of a capability expire: `input=5m`, `approve=never`
+    #[arg(long, help_heading = "Policy", value_name = "CAP=DURATION|never")]
+    timeout: Vec<String>,
+}
+
+// What single capabilities may reach: of a run, and of an execution that is granted more or less.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ScopeFlags {
     /// A directory that `read_file` sees
     ///
     /// GUEST is where the guest sees it; without it the directory is seen at its own text rooted
     /// at `/`: `data` at `/data`, `.` at `/`. Repeat the flag for more directories.
     #[arg(long, help_heading = "Policy", value_name = "[GUEST=]DIR")]
-    allow_read: Vec<String>,
+    pub allow_read: Vec<String>,
 
     /// A directory that `write_file` sees
     ///
     /// Writing does not imply reading. GUEST and DIR as in --allow-read.
     #[arg(long, help_heading = "Policy", value_name = "[GUEST=]DIR")]
-    allow_write: Vec<String>,
+    pub allow_write: Vec<String>,
 
-    /// When the promises of a capability expire: `input=5m`, `approve=never`
-    #[arg(long, help_heading = "Policy", value_name = "CAP=DURATION|never")]
-    timeout: Vec<String>,
+    /// Where `fetch` (http, https) and `websocket` (ws, wss) may go: `https://api.example.com`
+    ///
+    /// Scheme, host and port must be these exactly; one leading `*.` label stands for any other.
+    /// `fetch` may GET and HEAD; other methods are for a policy file to allow.
+    #[arg(long, help_heading = "Policy", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_net: Vec<String>,
+
+    /// A database that `query` knows by NAME: `NAME=sqlite:FILE`, `NAME=postgres://USER@HOST/DB`
+    ///
+    /// `NAME=env:VARIABLE` takes the URL, with its password, from the environment of this program.
+    /// It is only read; `?mode=rw` at the end lets the guest write.
+    #[arg(long, help_heading = "Policy", value_name = "NAME=URL")]
+    pub database: Vec<String>,
+}
+
+impl ScopeFlags {
+    /// The flags with what they were given, as they were typed.
+    pub fn typed(&self) -> impl Iterator<Item = String> {
+        [
+            ("--allow-read", &self.allow_read),
+            ("--allow-write", &self.allow_write),
+            ("--allow-net", &self.allow_net),
+            ("--database", &self.database),
+        ]
+        .into_iter()
+        .flat_map(|(flag, values)| values.iter().map(move |value| format!("{flag} {value}")))
+    }
+
+    /// As the policy wants them.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            allow_read: self.allow_read.clone(),
+            allow_write: self.allow_write.clone(),
+            allow_net: self.allow_net.clone(),
+            databases: self.database.clone(),
+            ..Flags::default()
+        }
+    }
 }
 
 /// A parser that knows the names of all capabilities.
@@ -51,11 +97,21 @@ pub fn capability() -> PossibleValuesParser {
     PossibleValuesParser::new(CATALOGUE.names())
 }
 
+/// A parser that knows whatever a promise can be of: capabilities, and the questions about calls.
+pub fn promise_of() -> PossibleValuesParser {
+    PossibleValuesParser::new(CATALOGUE.names().chain([question::ASK, question::DOUBT]))
+}
+
+/// The working directory, from which the paths of flags are counted.
+pub fn cwd() -> Result<PathBuf> {
+    std::env::current_dir()
+        .map_err(|error| Failure::usage(format!("the working directory cannot be used: {error}")))
+}
+
 impl PolicyFlags {
     /// The policy that file and flags come to.
     pub fn load(&self) -> Result<SecurityPolicy> {
-        let cwd = std::env::current_dir()
-            .map_err(|error| Failure::usage(format!("the working directory cannot be used: {error}")))?;
+        let cwd = cwd()?;
         let flags = self.flags()?;
         let Some(path) = &self.policy else {
             return SecurityPolicy::from_flags(&flags, &cwd, &CATALOGUE).map_err(|error| flag(&error));
@@ -73,9 +129,8 @@ impl PolicyFlags {
             level: level
                 .map_err(|error: parole_policy::UnknownLevel| Failure::usage(error.to_string()).hint(error.help()))?,
             block: self.block.clone(),
-            allow_read: self.allow_read.clone(),
-            allow_write: self.allow_write.clone(),
             timeouts: self.timeout.clone(),
+            ..self.scopes.flags()
         })
     }
 }
@@ -100,7 +155,8 @@ pub fn read(path: &Path) -> Result<SecurityPolicy> {
     SecurityPolicy::parse(&text, base, &CATALOGUE).map_err(|errors| diagnostics::policy(&name, &text, &errors))
 }
 
-fn flag(error: &FlagError) -> Failure {
+/// A flag that cannot be followed, with what to write instead.
+pub fn flag(error: &FlagError) -> Failure {
     let failure = Failure::usage(error.to_string());
     match &error.help {
         Some(help) => failure.hint(help.clone()),
@@ -108,11 +164,17 @@ fn flag(error: &FlagError) -> Failure {
     }
 }
 
-/// The policy with every directory that exists at its real place.
+/// The policy with every directory and database file that exists at its real place.
 fn real(mut policy: SecurityPolicy) -> SecurityPolicy {
-    for dir in policy.grants.values_mut().flat_map(|grant| &mut grant.dirs) {
-        if let Ok(host) = dir.host.canonicalize() {
-            dir.host = host;
+    for grant in policy.grants.values_mut() {
+        let files = grant.databases.values_mut().filter_map(|database| match &mut database.source {
+            Source::Sqlite(path) => Some(path),
+            Source::Postgres(_) | Source::UrlEnv(_) => None,
+        });
+        for path in grant.dirs.iter_mut().map(|dir| &mut dir.host).chain(files) {
+            if let Ok(real) = path.canonicalize() {
+                *path = real;
+            }
         }
     }
     policy

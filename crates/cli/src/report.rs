@@ -1,7 +1,7 @@
 //! What a run came to, in words.
 
 use parole_durable::hub::now;
-use parole_runtime::{At, Denied, Outcome, Report};
+use parole_runtime::{At, Denied, Outcome, Report, question};
 
 use crate::console::Console;
 use crate::{output, times};
@@ -64,8 +64,11 @@ fn suspended(report: &Report, console: &Console) {
         let deadline = times::deadline(pending.timeout_at, now());
         let asks = crate::table::cut(&pending.summary);
         console.notice(&format!("  waits for {} “{asks}”, expires {deadline}", output::cell(&pending.capability)));
-        if let Some(how) = how_to_answer(&pending.capability) {
-            console.notice(&format!("    answer: parole promise resolve {} {how}", output::cell(&pending.id)));
+        let promise = output::cell(&pending.id);
+        match how_to_answer(&pending.capability) {
+            Some("") => console.notice(&format!("    see and answer it: parole promise get {promise}")),
+            Some(how) => console.notice(&format!("    answer: parole promise resolve {promise} {how}")),
+            None => {}
         }
     }
     if report.pending.iter().any(|pending| how_to_answer(&pending.capability).is_some()) {
@@ -74,8 +77,10 @@ fn suspended(report: &Report, console: &Console) {
     console.notice(&format!("  go on: parole resume {id}"));
 }
 
+/// What to write behind `promise resolve ID`; nothing where the call has to be seen first.
 fn how_to_answer(capability: &str) -> Option<&'static str> {
     match capability {
+        question::ASK | question::DOUBT => Some(""),
         "input" => Some("--data TEXT"),
         "approve" => Some("--value true"),
         "review" => Some(r#"--value '{"accepted": true, "text": "…", "comment": null}'"#),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parole_durable::{ExecutionId, PromiseRecord, PromiseState};
 use parole_policy::Kind as CapabilityKind;
-use parole_runtime::{CATALOGUE, Error, Report, Runtime, Wait};
+use parole_runtime::{CATALOGUE, Error, Report, Runtime, Wait, question};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -169,8 +169,7 @@ impl Session {
 
     /// An execution waits. Says whether anybody here may answer.
     fn waiting(&mut self, record: PromiseRecord, watched: &mut Watched) -> Result<bool> {
-        let kind = CATALOGUE.by_name(record.capability()).map(|capability| capability.kind);
-        if kind != Some(CapabilityKind::Person) {
+        if !is_for_a_person(&record) {
             return Ok(true);
         }
         match &self.answers {
@@ -277,6 +276,13 @@ impl Session {
             () = self.signals.next() => Err(Failure::new(Kind::Interrupted, "interrupted")),
         }
     }
+}
+
+/// Whether a person settles it: a question of a guest, or one about a call of a guest.
+pub fn is_for_a_person(record: &PromiseRecord) -> bool {
+    let label = record.capability();
+    let kind = CATALOGUE.by_name(label).map(|capability| capability.kind);
+    kind == Some(CapabilityKind::Person) || matches!(label, question::ASK | question::DOUBT)
 }
 
 /// Settles a promise for the person here. Says whether that counts; if not, says what stands.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use parole_runtime::{Compiler, Runtime, Sink};
+use parole_runtime::{Compiler, ExecutionId, Runtime, Sink};
 
 use crate::fail::{Failure, Result};
 
@@ -17,6 +17,21 @@ pub struct StateArgs {
     /// $XDG_STATE_HOME/parole, else ~/.local/state/parole.
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+// One execution, and where it is kept. (No doc comment: it would become the help of the word.)
+#[derive(clap::Args, Clone, Debug)]
+pub struct OneArgs {
+    #[arg(value_name = "EXECUTION", value_parser = execution)]
+    pub execution: ExecutionId,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// An id as it was typed.
+pub fn execution(text: &str) -> std::result::Result<ExecutionId, String> {
+    text.parse().map_err(|_| "expected an execution id, a UUID such as 01927b3e-… (`parole ps` lists them)".to_owned())
 }
 
 impl StateArgs {
@@ -35,7 +50,7 @@ impl StateArgs {
     /// Opens the runtime over the state.
     pub fn open(&self, sink: impl Sink + 'static, policy_file: Option<&Path>) -> Result<Runtime> {
         let mut builder = Runtime::builder().state_dir(self.dir()?).sink(sink).compiler(compiler()?);
-        builder = builder.protect("the program", program()?);
+        builder = builder.protect("the program", program()?).variables(environment);
         if let Some(file) = policy_file {
             builder = builder.protect("the policy file", file);
         }
@@ -46,6 +61,11 @@ impl StateArgs {
     pub fn look(&self) -> Result<Runtime> {
         self.open(parole_capabilities::sink::Quiet, None)
     }
+}
+
+/// For the URLs of databases that a policy names by a variable; guests see none of it.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn from_environment() -> Result<PathBuf> {

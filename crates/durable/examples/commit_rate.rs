@@ -8,6 +8,7 @@
 //! * `notice DIRECTORY`: how long until a settlement by another hub wakes.
 //! * `idle COUNT`: processor time of so many waiters.
 //! * `steps`: steps of 1 KiB, written and read.
+//! * `generation`: what each call pays to know under which policy it is decided.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures")]
 
@@ -18,10 +19,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::*;
+use parole_durable::hub::Seen;
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
 use parole_durable::store::{Lease, Store as _};
-use parole_durable::{ExecutionId, Fence, Hub, PromiseState, Write, Written};
+use parole_durable::{Digest, ExecutionId, Fence, Hub, PromiseState, Write, Written};
 
 /// Every measurement is made once in each round, so that what else the machine does meets all of them alike.
 const ROUNDS: usize = 600;
@@ -39,6 +41,7 @@ fn main() {
         ["burst", dir] => burst(Path::new(dir)),
         ["idle", count] => idle(count.parse().unwrap()),
         ["steps"] => steps(),
+        ["generation"] => generation(),
         [dir] => all(Path::new(dir)),
         _ => all(tempfile::tempdir().unwrap().path()),
     }
@@ -261,4 +264,56 @@ fn steps() {
         from += hub.steps(id, from, 1024).unwrap().len() as u64;
     }
     println!("read again: {:.0} a second", 1e5 / start.elapsed().as_secs_f64());
+}
+
+/// The medians of many lots: nothing committed in between, something else committed, a grant.
+fn generation() {
+    const LOT: u32 = 1000;
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("state");
+    let (here, there) = (Hub::sqlite(&dir).unwrap(), Hub::sqlite(&dir).unwrap());
+    let own = there.owner().unwrap();
+    // A database that is not tiny.
+    for _ in 0..20 {
+        let receipts: Vec<_> = (0..500)
+            .map(|_| there.write(write(parked(ExecutionId::generate(), own, FOREVER, there.now()).0)))
+            .collect();
+        receipts.into_iter().for_each(|receipt| drop(receipt.wait().unwrap()));
+    }
+    let id = ExecutionId::generate();
+    there.write(write(create(id, own, there.now()))).wait().unwrap();
+    let mut seen = Seen::default();
+    here.generation(id, &mut seen).unwrap();
+    let mut lots: Vec<Duration> = (0..200)
+        .map(|_| {
+            timed(|| {
+                for _ in 0..LOT {
+                    assert_eq!(here.generation(id, &mut seen).unwrap(), 0);
+                }
+            }) / LOT
+        })
+        .collect();
+    let median = |what: &str, times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        println!("{what:32} {:7.2} us", times[times.len() / 2].as_secs_f64() * 1e6);
+    };
+    median("nothing was committed", &mut lots);
+    let mut others: Vec<Duration> = (0..1000)
+        .map(|_| {
+            there.write(write(create(ExecutionId::generate(), own, there.now()))).wait().unwrap();
+            timed(|| assert_eq!(here.generation(id, &mut seen).unwrap(), 0))
+        })
+        .collect();
+    median("another execution committed", &mut others);
+    let mut grants: Vec<Duration> = (1..=500)
+        .map(|generation| {
+            let policy: std::sync::Arc<[u8]> = generation.to_string().into_bytes().into();
+            let (by, change) = ("me".to_owned(), "{}".to_owned());
+            let policy = (Digest::of(&policy), policy);
+            let now = there.now();
+            there.write(Write::Grant { execution: id, generation, policy, by, change, now }).wait().unwrap();
+            timed(|| assert_eq!(here.generation(id, &mut seen).unwrap(), generation))
+        })
+        .collect();
+    median("it was granted something", &mut grants);
 }

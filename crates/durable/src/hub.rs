@@ -1,10 +1,12 @@
 //! The hub: commits the work of all executions of a process as a group, and wakes those that wait.
 //!
-//! `writer` is the queue and its thread, `watch` the register of waiters and its thread.
+//! `writer` is the queue and its thread, `watch` the register of waiters and its thread,
+//! `generation` what each call asks about grants.
 //! Nothing here needs an async runtime, and everything works inside of one: receipts and
 //! waiters are plain futures, and can be waited for on any thread.
 
 mod future;
+mod generation;
 mod watch;
 mod writer;
 
@@ -15,17 +17,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use generation::Seen;
 pub use watch::{POLL, Waiter};
 pub use writer::{BATCH_LIMIT, Receipt};
 
-use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, UnixMs};
+use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::memory::MemoryStore;
 use crate::owner::{Owner, Owners};
 use crate::promise::{PromiseRecord, PromiseState};
+use crate::schedule::ScheduleRecord;
 use crate::sqlite::{self, SqliteStore};
 use crate::state_dir::StateDir;
 use crate::step::Step;
-use crate::store::{ExecutionRecord, PromiseFilter, Reader, Refusal, Store, StoreError, Write, Written};
+use crate::store::{ExecutionRecord, GrantRecord, PromiseFilter, Reader, Refusal, Store, StoreError, Write, Written};
+use generation::Grants;
 use watch::Watch;
 use writer::Queue;
 
@@ -126,6 +131,7 @@ struct Shared {
     queue: Queue,
     watch: Arc<Watch>,
     readers: Mutex<Vec<Box<dyn Reader>>>,
+    grants: Grants,
     owner: Mutex<Option<Owner>>,
     /// Executions whose lease this process could not give back.
     abandoned: Mutex<HashSet<ExecutionId>>,
@@ -188,6 +194,7 @@ impl Hub {
             queue: Queue::new(store),
             watch: Arc::default(),
             readers: Mutex::default(),
+            grants: Grants::default(),
             owner: Mutex::default(),
             abandoned: Mutex::default(),
         };
@@ -371,6 +378,30 @@ impl Hub {
     /// See [`StoreError`].
     pub fn payload(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.shared.read(|reader| reader.payload(digest))
+    }
+
+    /// The grants of an execution, in order: the first has generation 1.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn grants(&self, id: ExecutionId) -> Result<Vec<GrantRecord>, StoreError> {
+        self.0.shared.read(|reader| reader.grants(id))
+    }
+
+    /// The schedules, by id (that is by age).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.0.shared.read(|reader| reader.schedules())
+    }
+
+    /// One schedule.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.0.shared.read(|reader| reader.schedule(id))
     }
 
     /// Checks the whole store. Each text names one fault.

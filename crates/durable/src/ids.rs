@@ -49,6 +49,41 @@ impl FromStr for ExecutionId {
     }
 }
 
+/// One durable schedule: a UUIDv7, so ids sort by age.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScheduleId(pub Uuid);
+
+impl ScheduleId {
+    /// A new id, made from the clock and the random source of the operating system.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for ScheduleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for ScheduleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ScheduleId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Uuid::try_parse(text)
+            .map(Self)
+            .map_err(|_| InvalidId { expected: "a schedule id (a UUID such as 0192f0c1-…)" })
+    }
+}
+
 /// A text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
@@ -160,16 +195,27 @@ impl Secret {
     /// free bits are HMAC-SHA256 of the step and the purpose.
     #[must_use]
     pub fn promise_id(&self, capability: &str, execution: ExecutionId, step: u64) -> PromiseId {
+        self.promise_id_of_round(capability, execution, step, 0)
+    }
+
+    /// The same where a step asks more than once: each round has an id of its own, and round 0 that of
+    /// [`Secret::promise_id`].
+    #[must_use]
+    pub fn promise_id_of_round(&self, label: &str, execution: ExecutionId, step: u64, round: u32) -> PromiseId {
         #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length");
         mac.update(b"parole promise\0");
         mac.update(&step.to_be_bytes());
-        mac.update(capability.as_bytes());
+        mac.update(label.as_bytes());
+        if round > 0 {
+            mac.update(b"\0");
+            mac.update(&round.to_be_bytes());
+        }
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&mac.finalize().into_bytes()[..16]);
         let uuid = Uuid::new_v8(bytes);
         let label: String =
-            capability.chars().map(|c| if matches!(c, 'a'..='z' | '0'..='9' | '_' | '-') { c } else { '-' }).collect();
+            label.chars().map(|c| if matches!(c, 'a'..='z' | '0'..='9' | '_' | '-') { c } else { '-' }).collect();
         PromiseId(format!("{label}:{execution}:{uuid}").into())
     }
 }

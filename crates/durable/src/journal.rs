@@ -1,9 +1,16 @@
 //! The replay core of one execution: a state machine without I/O.
 //!
 //! The driver tells it each host call of the guest, and what the store has recorded. It
-//! answers *replayed* (here is what the guest got), or *open* (decide, then admit and
+//! answers *replayed* (here is what the guest got), or *open* (decide, then record and
 //! perform, and say how it went), or a [`Fault`]. What has to be made durable collects in
 //! it until the driver takes it at a barrier. It never looks at a clock and never waits.
+//!
+//! # Stages
+//!
+//! A call is recorded as *asked* while somebody decides about it, as *admitted* before its effect, and as
+//! *in doubt* when its process died in between and repeating it is not free. Each record replaces the one
+//! before, in one commit with the promise that it waits for; its notes stay. What the stages of an
+//! interrupted call mean is the driver's to say: see [`Open::earlier`].
 //!
 //! # Frames
 //!
@@ -11,12 +18,17 @@
 //! since the last other step or flush. A frame is a channel byte, the payload's length as
 //! four little-endian bytes, and the payload.
 
+mod call;
+
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+pub use call::{Earlier, Next, Open};
+use call::{Standing, waits};
 
 use crate::ids::{ExecutionId, PromiseId, Secret, UnixMs};
 use crate::promise::PromiseRecord;
-use crate::step::{Completion, Effect, Step, StepResult};
+use crate::step::{Completion, Effect, Stage, Step, StepResult};
 
 /// The function name of a run of send-only calls.
 pub const OUTPUT: &str = "output";
@@ -27,13 +39,13 @@ pub const DROPPED: u8 = 0x80;
 const FRAME_HEAD: usize = 5;
 /// What each send-only call costs of the output beside its payload: the end of its line.
 const LINE_END: u64 = 1;
-/// What each step costs of the journal beside its arguments and result: about what its row takes.
+/// What each step costs of the journal beside its arguments, notes and result: about what its row takes.
 const STEP_COST: usize = 64;
 
 /// The limits that the journal itself keeps, pinned when the execution starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalLimits {
-    /// Bytes of arguments and results of all steps but output.
+    /// Bytes of arguments, notes and results of all steps but output.
     pub journal: u64,
     /// Bytes of the payloads of send-only calls.
     pub output: u64,
@@ -79,36 +91,6 @@ pub enum Fault {
     Head(u64),
 }
 
-/// What the driver does next with a call.
-#[derive(Debug)]
-pub enum Next {
-    /// Give this to the guest; nothing else may happen.
-    Replayed(StepResult),
-    /// Decide it, and if it is allowed perform it.
-    Open(Open),
-}
-
-/// A call that has no result yet.
-#[derive(Debug)]
-pub struct Open {
-    /// Its number.
-    pub number: u64,
-    function: &'static str,
-    effect: Effect,
-    arguments: Vec<u8>,
-    /// Set where the call had been admitted before a crash or a park.
-    pub admitted: Option<Admitted>,
-}
-
-/// What is known of a call that was admitted earlier.
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    /// When.
-    pub at: UnixMs,
-    /// Its promise, for an `await` call.
-    pub promise: Option<PromiseId>,
-}
-
 /// What a barrier makes durable.
 #[derive(Debug, Default)]
 pub struct Unsaved {
@@ -136,7 +118,8 @@ pub struct Journal {
     run_first: u64,
     output: u64,
     size: u64,
-    pending: u64,
+    /// Calls that have been recorded and have no result yet, by number.
+    standing: BTreeMap<u64, Standing>,
 }
 
 impl Journal {
@@ -157,7 +140,7 @@ impl Journal {
             run_first: 0,
             output: 0,
             size: 0,
-            pending: 0,
+            standing: BTreeMap::new(),
         }
     }
 
@@ -329,7 +312,7 @@ impl Journal {
             self.charge(arguments.len() + STEP_COST)?;
             return Ok(Next::Open(self.open(function, effect, arguments.to_vec(), None)));
         };
-        let same = step.function == function && step.effect == effect && step.arguments == arguments;
+        let same = step.function == function && step.arguments == arguments;
         if !same || self.frames_done != 0 {
             return Err(self.mismatch(function, arguments));
         }
@@ -338,62 +321,94 @@ impl Journal {
         match step.completion {
             Some(completion) => {
                 self.next += 1;
-                if !step.delivered {
-                    let result = completion.result.clone();
-                    self.unsaved.steps.push(Step { completion: Some(completion), delivered: true, ..step });
-                    return Ok(Next::Replayed(result));
+                if step.delivered {
+                    return Ok(Next::Replayed { result: completion.result, notes: step.notes, promise: step.promise });
                 }
-                Ok(Next::Replayed(completion.result))
+                let result = completion.result.clone();
+                let (notes, promise) = (step.notes.clone(), step.promise.clone());
+                self.unsaved.steps.push(Step { completion: Some(completion), delivered: true, ..step });
+                Ok(Next::Replayed { result, notes, promise })
             }
             None if !self.effects => Err(Fault::Head(self.next)),
             None => {
-                let admitted = Admitted { at: step.admitted_at, promise: step.promise };
-                Ok(Next::Open(self.open(function, effect, step.arguments, Some(admitted))))
+                let standing = Standing {
+                    stage: step.stage,
+                    at: step.admitted_at,
+                    waits: waits(step.stage, step.effect, step.promise.as_ref()),
+                    notes: step.notes.len() as u64,
+                };
+                self.standing.insert(self.next, standing);
+                let earlier =
+                    Earlier { stage: step.stage, at: step.admitted_at, promise: step.promise, notes: step.notes };
+                Ok(Next::Open(self.open(function, step.effect, step.arguments, Some(earlier))))
             }
         }
     }
 
-    fn open(&mut self, function: &'static str, effect: Effect, arguments: Vec<u8>, admitted: Option<Admitted>) -> Open {
+    fn open(&mut self, function: &'static str, effect: Effect, arguments: Vec<u8>, earlier: Option<Earlier>) -> Open {
         self.close_run();
         let number = self.next;
         self.next += 1;
-        Open { number, function, effect, arguments, admitted }
+        let notes = earlier.as_ref().map(|earlier| earlier.notes.clone()).unwrap_or_default();
+        Open { number, effect, notes, earlier, function, arguments }
     }
 
-    /// The id of the promise of a call: the same at every replay.
+    /// The id of a promise of a call: the same at every replay. `label` is the capability, or what else the
+    /// promise is for; where a call asks more than once for the same, each `round` (from 0) has its own.
     #[must_use]
-    pub fn promise_id(&self, call: &Open, capability: &str) -> PromiseId {
-        self.secret.promise_id(capability, self.execution, call.number)
+    pub fn promise_id(&self, call: &Open, label: &str, round: u32) -> PromiseId {
+        self.secret.promise_id_of_round(label, self.execution, call.number, round)
     }
 
-    /// Whether one more promise may be pending.
+    /// Whether a call may wait for a promise, be it its first or one after another that is settled by then.
     ///
     /// # Errors
     /// The limit, when it is reached.
-    pub fn may_wait(&self) -> Result<(), u64> {
-        if self.pending < self.limits.promises { Ok(()) } else { Err(self.limits.promises) }
+    pub fn may_wait(&self, call: &Open) -> Result<(), u64> {
+        let others = self.standing.iter().filter(|(number, standing)| standing.waits && **number != call.number);
+        if (others.count() as u64) < self.limits.promises { Ok(()) } else { Err(self.limits.promises) }
     }
 
-    /// Records that the host has taken a call on, with its promise if it has one. It must be
-    /// durable (see [`Journal::take_unsaved`]) before the effect, or before anybody is told of the promise.
-    pub fn admit(&mut self, call: &Open, promise: Option<PromiseRecord>, now: UnixMs) {
-        self.pending += u64::from(promise.is_some());
-        let promise_id = promise.as_ref().map(|record| record.id.clone());
+    /// Records how far a call has come, with its notes. It must be durable (see [`Journal::take_unsaved`])
+    /// before the effect, or before anybody is told of the promise.
+    ///
+    /// `promise` is a new one that this stage waits for; the one before it, if there was any, has been settled.
+    /// `keep` is the id that the record names where it makes no new one: that of an approval that is used here.
+    ///
+    /// # Errors
+    /// [`Fault::Limit`] when the notes do not fit in the journal; nothing is recorded then.
+    pub fn record(
+        &mut self,
+        call: &Open,
+        stage: Stage,
+        promise: Option<PromiseRecord>,
+        keep: Option<PromiseId>,
+        now: UnixMs,
+    ) -> Result<(), Fault> {
+        let at = self.advance(call, 0, stage, now)?;
+        let id = promise.as_ref().map(|record| record.id.clone()).or(keep);
+        let standing =
+            Standing { stage, at, waits: waits(stage, call.effect, id.as_ref()), notes: call.notes.len() as u64 };
+        self.standing.insert(call.number, standing);
         self.unsaved.promises.extend(promise);
-        self.unsaved.steps.push(Step {
+        self.put(Step {
             number: call.number,
             calls: 1,
             function: Cow::Borrowed(call.function),
             effect: call.effect,
             arguments: call.arguments.clone(),
-            promise: promise_id,
-            admitted_at: now,
+            promise: id,
+            stage,
+            notes: call.notes.clone(),
+            admitted_at: at,
             completion: None,
             delivered: false,
         });
+        Ok(())
     }
 
-    /// Records how a call went; its result goes to the guest right after.
+    /// Records how a call went, with its notes; its result goes to the guest right after. `promise` is what the
+    /// record names from now on.
     ///
     /// # Errors
     /// [`Fault::Limit`] when the result does not fit in the journal.
@@ -407,28 +422,43 @@ impl Journal {
         let length = match &result {
             StepResult::Ok(bytes) | StepResult::Err(bytes) | StepResult::Denied(bytes) => bytes.len(),
         };
-        self.charge(length)?;
-        if promise.is_some() {
-            self.pending = self.pending.saturating_sub(1);
-        }
-        let step = Step {
+        let stage = self.standing.get(&call.number).map_or(Stage::default(), |standing| standing.stage);
+        let at = self.advance(&call, length, stage, now)?;
+        self.standing.remove(&call.number);
+        self.put(Step {
             number: call.number,
             calls: 1,
             function: Cow::Borrowed(call.function),
             effect: call.effect,
             arguments: call.arguments,
-            admitted_at: call.admitted.map_or(now, |admitted| admitted.at),
             promise,
+            stage,
+            notes: call.notes,
+            admitted_at: at,
             completion: Some(Completion { at: now, result }),
             delivered: true,
-        };
+        });
+        Ok(())
+    }
+
+    /// Charges what a record adds to the one before it, and says when the call came to this stage.
+    fn advance(&mut self, call: &Open, result: usize, stage: Stage, now: UnixMs) -> Result<UnixMs, Fault> {
+        let before = self.standing.get(&call.number);
+        let at = before.filter(|before| before.stage == stage).map_or(now, |before| before.at);
+        let notes = before.map_or(0, |before| before.notes);
+        // Notes that have become shorter make room; a replay will see only the last ones.
+        let rest = self.size.saturating_sub(notes);
+        let size = rest.saturating_add(call.notes.len() as u64).saturating_add(result as u64);
+        self.size = self.within(size)?;
+        Ok(at)
+    }
+
+    /// Takes a step for the next barrier; a record of the same call that still waits for it goes.
+    fn put(&mut self, step: Step) {
         match self.unsaved.steps.last_mut() {
-            Some(last) if last.number == step.number => {
-                *last = Step { admitted_at: last.admitted_at, ..step };
-            }
+            Some(last) if last.number == step.number => *last = step,
             _ => self.unsaved.steps.push(step),
         }
-        Ok(())
     }
 
     /// Bytes that wait to be made durable, roughly: a driver may take them early when they are many.
@@ -461,6 +491,8 @@ impl Journal {
             effect: Effect::Send,
             arguments,
             promise: None,
+            stage: Stage::default(),
+            notes: Vec::new(),
             admitted_at: 0,
             completion: Some(Completion { at: 0, result: StepResult::Ok(Vec::new()) }),
             delivered: true,
@@ -468,12 +500,13 @@ impl Journal {
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
-        let size = self.size.saturating_add(bytes as u64);
-        if size > self.limits.journal {
-            return Err(Fault::Limit { name: "journal", limit: self.limits.journal });
-        }
-        self.size = size;
+        self.size = self.within(self.size.saturating_add(bytes as u64))?;
         Ok(())
+    }
+
+    fn within(&self, size: u64) -> Result<u64, Fault> {
+        let limit = self.limits.journal;
+        if size > limit { Err(Fault::Limit { name: "journal", limit }) } else { Ok(size) }
     }
 
     fn mismatch(&self, function: &str, arguments: &[u8]) -> Fault {
@@ -507,5 +540,7 @@ fn describe(function: &str, arguments: &[u8]) -> String {
     format!("`{function}` {}{more}", text.escape_debug())
 }
 
+#[cfg(test)]
+mod stages;
 #[cfg(test)]
 mod tests;

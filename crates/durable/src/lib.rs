@@ -2,7 +2,7 @@
 //!
 //! # How to read it
 //!
-//! [`ids`] and [`promise`] are the words; [`step`] is what one recorded host call is;
+//! [`ids`], [`promise`] and [`schedule`] are the words; [`step`] is what one recorded host call is;
 //! [`journal`] is the replay core, a state machine that is told time, randomness and
 //! records and does no I/O; [`store`] is what a store must do, [`memory`] its model and
 //! [`sqlite`] the one that lasts, in a [`state_dir`]; [`owner`] is how processes tell
@@ -20,14 +20,16 @@ pub mod journal;
 pub mod memory;
 pub mod owner;
 pub mod promise;
+pub mod schedule;
 pub mod sqlite;
 pub mod state_dir;
 pub mod step;
 pub mod store;
 
 pub use hub::{Hub, WriteError};
-pub use ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, Secret, UnixMs};
+pub use ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret, UnixMs};
 pub use journal::Journal;
 pub use promise::{PromiseRecord, PromiseState, Value};
-pub use step::{Completion, Effect, Step, StepResult};
-pub use store::{Commit, Reader, Store, StoreError, Write, Written};
+pub use schedule::ScheduleRecord;
+pub use step::{Completion, Effect, Stage, Step, StepResult};
+pub use store::{Commit, GrantRecord, Reader, Store, StoreError, Write, Written};

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, UnixMs};
+use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
+use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::{Completion, Step, StepResult};
 use crate::store::{
-    Changes, Commit, ExecutionRecord, INLINE_LIMIT, Lease, PromiseFilter, Reader, Refusal, Store, StoreError, Write,
-    Written,
+    Changes, Commit, ExecutionRecord, GrantRecord, INLINE_LIMIT, Lease, PromiseFilter, Reader, Refusal, Store,
+    StoreError, Write, Written,
 };
 
 /// A store that lives in memory. Clones share what they hold.
@@ -26,6 +27,10 @@ struct Maps {
     steps: BTreeMap<(ExecutionId, u64), Step>,
     promises: BTreeMap<PromiseId, Promise>,
     payloads: BTreeMap<Digest, Arc<[u8]>>,
+    grants: BTreeMap<(ExecutionId, u64), GrantRecord>,
+    schedules: BTreeMap<ScheduleId, ScheduleRecord>,
+    /// See [`Reader::granted`].
+    granted: u64,
     /// See [`Reader::cursor`].
     cursor: u64,
     /// Whether the write at hand has moved the cursor: it does so once, whatever it settles.
@@ -85,7 +90,85 @@ impl Maps {
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => Ok(Written::Expired(self.expire(*now))),
             Write::Collect { before } => Ok(Written::Collected(self.collect(*before))),
+            Write::Grant { execution, generation, policy, by, change, now } => {
+                let record = GrantRecord {
+                    execution: *execution,
+                    generation: *generation,
+                    policy: policy.0,
+                    by: by.clone(),
+                    change: change.clone(),
+                    at: *now,
+                };
+                self.grant(record, &policy.1)
+            }
+            Write::Schedule(new) => self.schedule(new),
+            Write::Fire(fire) => self.fire(fire),
+            Write::Reschedule { id, revision, paused, next_at, now } => {
+                self.reschedule(*id, *revision, *paused, *next_at, *now)
+            }
+            Write::Unschedule { id } => match self.schedules.remove(id) {
+                Some(_) => Ok(Written::Unscheduled),
+                None => Err(Refusal::NoSchedule(*id)),
+            },
         }
+    }
+
+    fn grant(&mut self, grant: GrantRecord, policy: &Arc<[u8]>) -> Result<Written, Refusal> {
+        let (execution, generation) = (grant.execution, grant.generation);
+        let record = self.running(execution)?;
+        if record.generation.checked_add(1) != Some(generation) {
+            return Err(Refusal::Stale { execution, found: record.generation });
+        }
+        record.generation = generation;
+        record.updated_at = grant.at;
+        self.payloads.entry(grant.policy).or_insert_with(|| policy.clone());
+        self.grants.insert((execution, generation), grant);
+        self.granted += 1;
+        Ok(Written::Granted(generation))
+    }
+
+    fn schedule(&mut self, new: &NewSchedule) -> Result<Written, Refusal> {
+        if self.schedules.contains_key(&new.id) {
+            return Err(Refusal::ScheduleExists(new.id));
+        }
+        for (digest, bytes) in &new.payloads {
+            self.payloads.entry(*digest).or_insert_with(|| bytes.clone());
+        }
+        self.schedules.insert(new.id, ScheduleRecord::of(new));
+        Ok(Written::Scheduled(0))
+    }
+
+    fn fire(&mut self, fire: &Fire) -> Result<Written, Refusal> {
+        let schedule = self.schedules.get_mut(&fire.schedule).ok_or(Refusal::NoSchedule(fire.schedule))?;
+        if !schedule.may_fire(fire.revision) {
+            return Err(Refusal::Changed(fire.schedule));
+        }
+        if self.executions.contains_key(&fire.execution) {
+            return Err(Refusal::Exists(fire.execution));
+        }
+        let record = ExecutionRecord::fired(schedule, fire);
+        schedule.fire(fire);
+        let revision = schedule.revision;
+        self.executions.insert(fire.execution, Execution { record, ended: None });
+        Ok(Written::Fired(revision))
+    }
+
+    fn reschedule(
+        &mut self,
+        id: ScheduleId,
+        revision: u64,
+        paused: bool,
+        next_at: Option<UnixMs>,
+        now: UnixMs,
+    ) -> Result<Written, Refusal> {
+        let schedule = self.schedules.get_mut(&id).ok_or(Refusal::NoSchedule(id))?;
+        if schedule.revision != revision {
+            return Err(Refusal::Changed(id));
+        }
+        schedule.paused = paused;
+        schedule.next_at = next_at;
+        schedule.touch(now);
+        Ok(Written::Scheduled(schedule.revision))
     }
 
     /// The cursor of what the write at hand settles.
@@ -125,18 +208,7 @@ impl Maps {
         }
 
         if let Some(new) = &commit.create {
-            let record = ExecutionRecord {
-                id,
-                component: new.component,
-                setup: new.setup,
-                secret: new.secret.clone(),
-                fence: Fence::FIRST,
-                owner: Some(new.owner),
-                usage: commit.usage,
-                created_at: new.created_at,
-                updated_at: commit.now,
-                outcome: None,
-            };
+            let record = ExecutionRecord::of(id, new, commit.now);
             self.executions.insert(id, Execution { record, ended: None });
         }
         for (digest, bytes) in &commit.payloads {
@@ -251,7 +323,11 @@ impl Maps {
         self.executions.retain(|id, _| !gone.contains(id));
         self.steps.retain(|(id, _), _| !gone.contains(id));
         self.promises.retain(|_, promise| !gone.contains(&promise.execution));
-        let mut named: BTreeSet<Digest> = BTreeSet::new();
+        self.grants.retain(|(id, _), _| !gone.contains(id));
+        let mut named: BTreeSet<Digest> = self.grants.values().map(|grant| grant.policy).collect();
+        for schedule in self.schedules.values() {
+            named.extend([schedule.component, schedule.setup]);
+        }
         for execution in self.executions.values() {
             named.extend([execution.record.component, execution.record.setup]);
         }
@@ -263,12 +339,16 @@ impl Maps {
     }
 }
 
-/// The arguments and the result of a step, as far as they are kept as payloads.
+/// The arguments, the notes and the result of a step, as far as they are kept as payloads.
 fn long_parts(step: &Step) -> impl Iterator<Item = &[u8]> {
     let result = step.completion.as_ref().map(|Completion { result, .. }| match result {
         StepResult::Ok(bytes) | StepResult::Err(bytes) | StepResult::Denied(bytes) => bytes,
     });
-    [Some(&step.arguments), result].into_iter().flatten().map(Vec::as_slice).filter(|b| b.len() > INLINE_LIMIT)
+    [Some(&step.arguments), Some(&step.notes), result]
+        .into_iter()
+        .flatten()
+        .map(Vec::as_slice)
+        .filter(|b| b.len() > INLINE_LIMIT)
 }
 
 impl Reader for MemoryStore {
@@ -334,6 +414,23 @@ impl Reader for MemoryStore {
         Ok(self.lock().version)
     }
 
+    fn grants(&self, id: ExecutionId) -> Result<Vec<GrantRecord>, StoreError> {
+        let maps = self.lock();
+        Ok(maps.grants.range((id, 0)..=(id, u64::MAX)).map(|(_, grant)| grant.clone()).collect())
+    }
+
+    fn granted(&self) -> Result<u64, StoreError> {
+        Ok(self.lock().granted)
+    }
+
+    fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
+        Ok(self.lock().schedules.values().cloned().collect())
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        Ok(self.lock().schedules.get(&id).cloned())
+    }
+
     fn check(&self) -> Result<Vec<String>, StoreError> {
         let maps = self.lock();
         let mut faults = Vec::new();
@@ -351,6 +448,13 @@ impl Reader for MemoryStore {
         for execution in maps.executions.values() {
             if !maps.payloads.contains_key(&execution.record.setup) {
                 faults.push(format!("executions row {}: its setup is missing", execution.record.id));
+            }
+        }
+        for schedule in maps.schedules.values() {
+            for (digest, what) in [(schedule.component, "component"), (schedule.setup, "setup")] {
+                if !maps.payloads.contains_key(&digest) {
+                    faults.push(format!("schedules row {}: its {what} is missing", schedule.id));
+                }
             }
         }
         Ok(faults)

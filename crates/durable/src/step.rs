@@ -22,6 +22,19 @@ pub enum Effect {
     Once,
 }
 
+/// How far a call has come that has no result yet; of one that has, how far it came before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It is being asked about: nothing has been done.
+    Asked,
+    /// The host has taken it on: from here on its effect may have happened.
+    #[default]
+    Admitted,
+    /// Its process died on it: somebody must say what came of it.
+    InDoubt,
+}
+
 /// One host call of an execution, or one run of send-only calls that were flushed together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
@@ -35,9 +48,13 @@ pub struct Step {
     pub effect: Effect,
     /// Canonical arguments; for `output` the frames themselves (see [`crate::journal`]).
     pub arguments: Vec<u8>,
-    /// The promise of an `await` call, else `None`.
+    /// The promise of an `await` call, or the one by which it was asked about or cleared of doubt.
     pub promise: Option<PromiseId>,
-    /// When the host took it on.
+    /// How far it has come.
+    pub stage: Stage,
+    /// What the upper crates note about it, opaque here; mostly empty.
+    pub notes: Vec<u8>,
+    /// When it came to its stage.
     pub admitted_at: UnixMs,
     /// How it went; `None` while it is only admitted.
     pub completion: Option<Completion>,
@@ -66,13 +83,13 @@ pub enum StepResult {
 }
 
 impl Step {
-    /// The bytes that count against the journal limit: arguments and result.
+    /// The bytes that count against the journal limit: arguments, notes and result.
     #[must_use]
     pub fn size(&self) -> u64 {
         let result = match &self.completion {
             None => 0,
             Some(Completion { result: StepResult::Ok(b) | StepResult::Err(b) | StepResult::Denied(b), .. }) => b.len(),
         };
-        (self.arguments.len() + result) as u64
+        (self.arguments.len() + self.notes.len() + result) as u64
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, Secret, UnixMs};
+use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
+use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::Step;
 
-/// Arguments and results of steps that are longer than this, in bytes, are kept as payloads,
+/// Arguments, notes and results of steps that are longer than this, in bytes, are kept as payloads,
 /// once per digest: two steps that read the same file share its bytes.
 pub const INLINE_LIMIT: usize = 4096;
 
@@ -98,6 +99,30 @@ pub trait Reader: Send {
     /// See [`StoreError`].
     fn version(&self) -> Result<u64, StoreError>;
 
+    /// The grants of an execution, in order: the first has generation 1.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn grants(&self, id: ExecutionId) -> Result<Vec<GrantRecord>, StoreError>;
+
+    /// A number that changes with each grant to any execution.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn granted(&self) -> Result<u64, StoreError>;
+
+    /// The schedules, by id (that is by age).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError>;
+
+    /// One schedule.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError>;
+
     /// Checks the whole store: structure, checksums, references. Each text names one fault.
     ///
     /// # Errors
@@ -176,9 +201,47 @@ pub enum Write {
         /// The time to apply.
         now: UnixMs,
     },
-    /// Removes executions that ended before a time, with their steps and promises, and payloads
-    /// that nothing names any more. Names are: the component and the setup of an execution, and
-    /// long arguments and results of a step; digests inside payloads are not looked at.
+    /// Gives an execution that has not ended another policy: what it may do from its next call on.
+    Grant {
+        /// Which.
+        execution: ExecutionId,
+        /// The new generation: one more than the present one.
+        generation: u64,
+        /// The policy of this generation.
+        policy: (Digest, Arc<[u8]>),
+        /// Who did it.
+        by: String,
+        /// What was changed, as JSON text; opaque here.
+        change: String,
+        /// The time of the request.
+        now: UnixMs,
+    },
+    /// Makes a schedule.
+    Schedule(Box<NewSchedule>),
+    /// Makes an execution of a schedule. Refused when the schedule is not what it was, is paused, or is due no more.
+    Fire(Box<Fire>),
+    /// Pauses a schedule, lets it go on, or sets when it is due next.
+    Reschedule {
+        /// Which.
+        id: ScheduleId,
+        /// The revision upon which this was decided.
+        revision: u64,
+        /// Whether it is held back from now on.
+        paused: bool,
+        /// When it is due next.
+        next_at: Option<UnixMs>,
+        /// The time of the request.
+        now: UnixMs,
+    },
+    /// Removes a schedule. The executions that it made stay.
+    Unschedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Removes executions that ended before a time, with their steps, promises and grants, and payloads
+    /// that nothing names any more. Names are: the component and the setup of an execution or a
+    /// schedule, the policy of a grant, and long arguments, notes and results of a step; digests inside
+    /// payloads are not looked at.
     Collect {
         /// Unix milliseconds; those that ended earlier go.
         before: UnixMs,
@@ -273,6 +336,65 @@ pub struct ExecutionRecord {
     pub updated_at: UnixMs,
     /// How it ended, as JSON text; `None` while it has not.
     pub outcome: Option<String>,
+    /// Under which policy its next call is decided: 0 is the one of its set-up, others are in its grants.
+    pub generation: u64,
+    /// The schedule that made it (which may be gone).
+    pub schedule: Option<ScheduleId>,
+}
+
+impl ExecutionRecord {
+    /// The record of a new one.
+    pub(crate) fn of(id: ExecutionId, new: &NewExecution, now: UnixMs) -> Self {
+        Self {
+            id,
+            component: new.component,
+            setup: new.setup,
+            secret: new.secret.clone(),
+            fence: Fence::FIRST,
+            owner: Some(new.owner),
+            usage: Usage::default(),
+            created_at: new.created_at,
+            updated_at: now,
+            outcome: None,
+            generation: 0,
+            schedule: None,
+        }
+    }
+
+    /// The record of one that a schedule makes.
+    pub(crate) fn fired(schedule: &ScheduleRecord, fire: &Fire) -> Self {
+        Self {
+            id: fire.execution,
+            component: schedule.component,
+            setup: schedule.setup,
+            secret: fire.secret.clone(),
+            fence: Fence::FIRST,
+            owner: None,
+            usage: Usage::default(),
+            created_at: fire.now,
+            updated_at: fire.now,
+            outcome: None,
+            generation: 0,
+            schedule: Some(schedule.id),
+        }
+    }
+}
+
+/// One change of the policy of an execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantRecord {
+    /// Whose.
+    pub execution: ExecutionId,
+    /// The generation that began with it.
+    pub generation: u64,
+    /// The policy from then on, a payload.
+    pub policy: Digest,
+    /// Who did it.
+    pub by: String,
+    /// What was changed, as JSON text.
+    pub change: String,
+    /// When.
+    pub at: UnixMs,
 }
 
 /// What a write came to.
@@ -295,6 +417,14 @@ pub enum Written {
     Expired(u64),
     /// How many executions were removed.
     Collected(u64),
+    /// The execution has this generation now.
+    Granted(u64),
+    /// The schedule is made or changed, and has this revision now.
+    Scheduled(u64),
+    /// The execution of a schedule is made; the schedule has this revision now.
+    Fired(u64),
+    /// The schedule is gone.
+    Unscheduled,
 }
 
 /// Why one write of a batch was not taken.
@@ -325,6 +455,23 @@ pub enum Refusal {
     /// It has ended.
     #[error("the execution {0} has ended")]
     Ended(ExecutionId),
+    /// Its policy has been changed by somebody else meanwhile.
+    #[error("the policy of the execution {execution} has been changed meanwhile (generation {found})")]
+    Stale {
+        /// Which.
+        execution: ExecutionId,
+        /// The present generation.
+        found: u64,
+    },
+    /// There is no schedule of that id.
+    #[error("there is no schedule {0}")]
+    NoSchedule(ScheduleId),
+    /// A schedule of that id exists already.
+    #[error("the schedule {0} exists already")]
+    ScheduleExists(ScheduleId),
+    /// The schedule has fired or was changed meanwhile, is paused, or is due no more.
+    #[error("the schedule {0} has been changed meanwhile")]
+    Changed(ScheduleId),
     /// A row that the write depends on is not what was written.
     #[error("damaged: {0}")]
     Damaged(Arc<str>),

@@ -15,18 +15,20 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
 use parole_durable::ids::NEVER;
 use parole_durable::memory::MemoryStore;
 use parole_durable::promise::{TAG_CAPABILITY, TAG_TIMER};
+use parole_durable::schedule::{Fire, NewSchedule};
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
 use parole_durable::store::{Lease, PromiseFilter, Refusal, Usage};
 use parole_durable::{
-    Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Reader, Step, StepResult, Store,
-    Value, Write, Written,
+    Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Reader, ScheduleId, Stage, Step,
+    StepResult, Store, Value, Write, Written,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -64,6 +66,21 @@ const ANSWERS: &[&str] = &[
     "expire none",
     "collect some",
     "collect none",
+    "grant done",
+    "grant Stale",
+    "grant Ended",
+    "grant NoExecution",
+    "schedule done",
+    "schedule ScheduleExists",
+    "fire done",
+    "fire Changed",
+    "fire Exists",
+    "fire NoSchedule",
+    "reschedule done",
+    "reschedule Changed",
+    "reschedule NoSchedule",
+    "unschedule done",
+    "unschedule NoSchedule",
 ];
 
 struct World {
@@ -73,11 +90,14 @@ struct World {
     executions: Vec<Known>,
     promises: Vec<PromiseId>,
     digests: BTreeSet<Digest>,
+    /// Schedules, some of which are gone, with the revision that they had last.
+    schedules: Vec<(ScheduleId, u64)>,
 }
 
 struct Known {
     id: ExecutionId,
     fence: Fence,
+    generation: u64,
     next: u64,
     last: Option<Step>,
 }
@@ -126,6 +146,19 @@ impl World {
             };
             last.completion = Some(Completion { at: self.now, result });
             last.delivered = self.chance(50);
+            self.note(&mut last);
+            steps.push(last);
+        } else if let Some(mut last) = self.executions[known].last.clone()
+            && last.completion.is_none()
+        {
+            // Further on, with another promise or none.
+            self.note(&mut last);
+            let promise = self.promise(self.executions[known].id, last.number);
+            last.promise = self.chance(70).then(|| promise.id.clone());
+            if last.promise.is_some() {
+                self.promises.push(promise.id.clone());
+                promises.push(promise);
+            }
             steps.push(last);
         }
         for _ in 0..self.random.random_range(0..3) {
@@ -140,6 +173,7 @@ impl World {
                 step.completion = None;
                 step.delivered = false;
             }
+            self.note(&mut step);
             if step.effect == Effect::Await {
                 let promise = self.promise(id, number);
                 step.promise = Some(promise.id.clone());
@@ -151,6 +185,85 @@ impl World {
         }
         self.executions[known].last = steps.last().cloned();
         (steps, promises)
+    }
+
+    /// Gives a step some stage and some notes, mostly none.
+    fn note(&mut self, step: &mut Step) {
+        step.stage = [Stage::Admitted, Stage::Admitted, Stage::Asked, Stage::InDoubt][self.random.random_range(0..4)];
+        step.notes = if self.chance(30) { self.bytes() } else { Vec::new() };
+    }
+
+    /// A payload that is stored with what names it.
+    fn payload(&mut self) -> (Digest, Arc<[u8]>) {
+        let bytes = self.bytes();
+        (Digest::of(&bytes), bytes.into())
+    }
+
+    /// A write of the kinds that change grants and schedules; ids and revisions are right most of the time.
+    fn grant_or_schedule(&mut self, known: usize, id: ExecutionId) -> Write {
+        let now = self.now;
+        let some = |world: &mut Self| {
+            let (id, revision) = match world.schedules.len() {
+                0 => (ScheduleId::generate(), 0),
+                count => world.schedules[world.random.random_range(count.saturating_sub(6)..count)],
+            };
+            let id = if world.chance(4) { ScheduleId::generate() } else { id };
+            (id, if world.chance(10) { revision + 1 } else { revision })
+        };
+        let next_at = if self.chance(85) { Some(now + self.random.random_range(0..99)) } else { None };
+        match self.random.random_range(0..10) {
+            0..3 => {
+                let present = self.executions[known].generation;
+                let generation = match self.random.random_range(0..10) {
+                    0 => present,
+                    1 => present + 2,
+                    2 => [0, u64::MAX][self.random.random_range(0..2)],
+                    _ => present + 1,
+                };
+                let (policy, by) = (self.payload(), format!("user {}", self.random.random_range(0..3)));
+                Write::Grant { execution: id, generation, policy, by, change: r#"{"ünï":1}"#.into(), now }
+            }
+            3..5 => {
+                let again = self.chance(10).then(|| some(self).0);
+                let new = match again {
+                    Some(id) => id,
+                    None => {
+                        self.schedules.push((ScheduleId::generate(), 0));
+                        self.schedules[self.schedules.len() - 1].0
+                    }
+                };
+                let payloads = vec![self.payload(), self.payload()];
+                let paused = self.chance(10);
+                let (component, setup) = (payloads[0].0, payloads[1].0);
+                let spec = format!(r#"{{"every":{now}}}"#);
+                Write::Schedule(Box::new(NewSchedule {
+                    id: new,
+                    spec,
+                    component,
+                    setup,
+                    next_at,
+                    paused,
+                    payloads,
+                    now,
+                }))
+            }
+            5..8 => {
+                let (schedule, revision) = some(self);
+                let execution = if self.chance(10) {
+                    id
+                } else {
+                    let id = ExecutionId(Uuid::from_u128(self.random.random()));
+                    self.executions.push(Known { id, fence: Fence::FIRST, generation: 0, next: 0, last: None });
+                    id
+                };
+                Write::Fire(Box::new(Fire { schedule, revision, execution, secret: secret(3), next_at, now }))
+            }
+            8 => {
+                let (id, revision) = some(self);
+                Write::Reschedule { id, revision, paused: self.chance(20), next_at, now }
+            }
+            _ => Write::Unschedule { id: if self.chance(60) { ScheduleId::generate() } else { some(self).0 } },
+        }
     }
 
     /// Mostly the usual form; sometimes everything about it is odd.
@@ -203,7 +316,7 @@ impl World {
                 self.pick()
             } else {
                 let id = ExecutionId(Uuid::from_u128(self.random.random()));
-                self.executions.push(Known { id, fence: Fence::FIRST, next: 0, last: None });
+                self.executions.push(Known { id, fence: Fence::FIRST, generation: 0, next: 0, last: None });
                 self.executions.len() - 1
             };
             let owner = self.owner();
@@ -217,6 +330,9 @@ impl World {
         let known = self.pick();
         let id =
             if self.chance(3) { ExecutionId(Uuid::from_u128(self.random.random())) } else { self.executions[known].id };
+        if self.chance(12) {
+            return self.grant_or_schedule(known, id);
+        }
         match self.random.random_range(0..100) {
             0..45 => {
                 let fence =
@@ -277,7 +393,26 @@ impl World {
             Write::Shown { .. } => "shown",
             Write::Expire { .. } => "expire",
             Write::Collect { .. } => "collect",
+            Write::Grant { .. } => "grant",
+            Write::Schedule(_) => "schedule",
+            Write::Fire(_) => "fire",
+            Write::Reschedule { .. } => "reschedule",
+            Write::Unschedule { .. } => "unschedule",
         };
+        let revision = match (write, answer) {
+            (Write::Schedule(new), Ok(Written::Scheduled(revision))) => Some((new.id, *revision)),
+            (Write::Fire(fire), Ok(Written::Fired(revision))) => Some((fire.schedule, *revision)),
+            (Write::Reschedule { id, .. }, Ok(Written::Scheduled(revision))) => Some((*id, *revision)),
+            _ => None,
+        };
+        if let Some((id, revision)) = revision {
+            self.schedules.iter_mut().filter(|(own, _)| *own == id).for_each(|(_, own)| *own = revision);
+        }
+        if let (Write::Grant { execution, .. }, Ok(Written::Granted(generation))) = (write, answer)
+            && let Some(known) = self.executions.iter_mut().find(|known| known.id == *execution)
+        {
+            known.generation = *generation;
+        }
         let how = match (write, answer) {
             (_, Err(refusal)) => {
                 let text = format!("{refusal:?}");
@@ -325,6 +460,7 @@ fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
             model.steps(execution.id, from, limit).unwrap(),
             sqlite.steps(execution.id, from, limit).unwrap(),
         );
+        compare("grants", model.grants(execution.id).unwrap(), sqlite.grants(execution.id).unwrap());
         compare("execution", model.execution(execution.id).unwrap(), sqlite.execution(execution.id).unwrap());
     }
     let some = (!executions.is_empty()).then(|| executions[world.random.random_range(0..executions.len())].id);
@@ -341,6 +477,11 @@ fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
     }
     for digest in &world.digests {
         compare("payload", model.payload(digest).unwrap(), sqlite.payload(digest).unwrap());
+    }
+    compare("granted", model.granted().unwrap(), sqlite.granted().unwrap());
+    compare("schedules", model.schedules().unwrap(), sqlite.schedules().unwrap());
+    for (id, _) in &world.schedules {
+        compare("schedule", model.schedule(*id).unwrap(), sqlite.schedule(*id).unwrap());
     }
     let cursor = model.cursor().unwrap();
     compare("cursor", cursor, sqlite.cursor().unwrap());
@@ -364,6 +505,7 @@ fn sqlite_does_what_the_model_does() {
         executions: Vec::new(),
         promises: Vec::new(),
         digests: BTreeSet::new(),
+        schedules: Vec::new(),
     };
     let temporary = tempfile::tempdir().unwrap();
     let dir = StateDir::open(&temporary.path().join("state")).unwrap();
@@ -396,6 +538,9 @@ fn sqlite_does_what_the_model_does() {
         }
         if world.executions.len() > 200 {
             world.executions.drain(..100);
+        }
+        if world.schedules.len() > 60 {
+            world.schedules.drain(..30);
         }
     }
     compare_all(&mut world, model.reader().unwrap().as_ref(), sqlite.reader().unwrap().as_ref());

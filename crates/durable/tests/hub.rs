@@ -12,7 +12,6 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -31,23 +30,6 @@ use parole_durable::{
 
 /// Long enough for a machine that is busy with something else; no test waits for it unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Place {
-    _temporary: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Place {
-    fn new() -> Self {
-        let temporary = tempfile::tempdir().unwrap();
-        let path = temporary.path().join("state");
-        Self { _temporary: temporary, path }
-    }
-
-    fn hub(&self) -> Hub {
-        Hub::sqlite(&self.path).unwrap()
-    }
-}
 
 /// Runs something that must end; a test that hangs says so.
 fn must_end<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -449,7 +431,7 @@ fn a_database_that_is_opened_ahead_says_what_is_wrong_with_it() {
     let raw = rusqlite::Connection::open(place.path.join("parole.db")).unwrap();
     raw.pragma_update(None, "user_version", 99).unwrap();
     drop(raw);
-    let version = StoreError::Version { found: 99, known: 1 };
+    let version = StoreError::Version { found: 99, known: 2 };
     assert_eq!(Hub::sqlite(&place.path).err(), Some(version.clone()));
     let hub = Hub::sqlite_ahead(&place.path).unwrap();
     let ready = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(hub.ready());

@@ -14,11 +14,10 @@
 mod common;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::*;
-use parole_durable::memory::MemoryStore;
 use parole_durable::owner::Owners;
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
@@ -26,46 +25,13 @@ use parole_durable::store::{INLINE_LIMIT, Lease, PromiseFilter, Refusal};
 use parole_durable::{
     Digest, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Store, StoreError, Value, Write, Written,
 };
-use rusqlite::Connection;
 use uuid::Uuid;
 
 const NOW: u64 = 1_700_000_000_000;
 const HOUR: u64 = 3_600_000;
 
-struct Place {
-    _temporary: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Place {
-    fn new() -> Self {
-        let temporary = tempfile::tempdir().unwrap();
-        let path = temporary.path().join("state");
-        Self { _temporary: temporary, path }
-    }
-
-    fn open(&self) -> SqliteStore {
-        SqliteStore::open(&StateDir::open(&self.path).unwrap()).unwrap()
-    }
-
-    fn raw(&self) -> Connection {
-        Connection::open(self.path.join("parole.db")).unwrap()
-    }
-}
-
-/// The model and SQLite: what follows must hold for both.
-fn both(test: impl Fn(&mut dyn Store)) {
-    test(&mut MemoryStore::new());
-    let place = Place::new();
-    test(&mut place.open());
-}
-
 fn id(n: u128) -> ExecutionId {
     ExecutionId(Uuid::from_u128(n))
-}
-
-fn one(store: &mut dyn Store, write: Write) -> Result<Written, Refusal> {
-    store.write(&[write]).unwrap().remove(0)
 }
 
 fn settled(answer: Result<Written, Refusal>) -> (PromiseState, Option<String>, bool) {
@@ -190,7 +156,7 @@ fn a_refusal_changes_nothing_and_disturbs_nobody() {
 #[test]
 fn long_parts_are_stored_once_and_collected() {
     let place = Place::new();
-    let mut store = place.open();
+    let mut store = place.store();
     let long = vec![5; INLINE_LIMIT + 1];
     for n in 1..=3 {
         let mut first = create(id(n), owner(1), NOW);
@@ -214,7 +180,7 @@ fn long_parts_are_stored_once_and_collected() {
 #[test]
 fn d16_a_flipped_bit_is_named_and_others_go_on() {
     let place = Place::new();
-    let mut store = place.open();
+    let mut store = place.store();
     for n in 1..=2 {
         let (mut first, _) = parked(id(n), owner(1), FOREVER, NOW);
         first.lease = Lease::Keep;
@@ -275,12 +241,12 @@ fn d16_a_flipped_bit_is_named_and_others_go_on() {
 #[test]
 fn what_is_no_database_and_what_is_too_new_is_refused() {
     let place = Place::new();
-    drop(place.open());
+    drop(place.store());
     place.raw().pragma_update(None, "user_version", 99).unwrap();
     let dir = StateDir::open(&place.path).unwrap();
-    assert_eq!(SqliteStore::open(&dir).err(), Some(StoreError::Version { found: 99, known: 1 }));
-    place.raw().pragma_update(None, "user_version", 1).unwrap();
-    drop(place.open());
+    assert_eq!(SqliteStore::open(&dir).err(), Some(StoreError::Version { found: 99, known: 2 }));
+    place.raw().pragma_update(None, "user_version", 2).unwrap();
+    drop(place.store());
     for name in ["parole.db-wal", "parole.db-shm"] {
         std::fs::remove_file(place.path.join(name)).unwrap();
     }
@@ -337,7 +303,7 @@ fn only_the_owner_gets_in() {
 #[test]
 fn d19_a_store_waits_for_another_process_that_holds_the_lock() {
     let place = Place::new();
-    let mut store = place.open();
+    let mut store = place.store();
     let promise = suspended(&mut store, 1, FOREVER);
     let raw = place.raw();
     raw.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -357,7 +323,7 @@ fn an_io_error_at_a_commit_acknowledges_nothing_and_the_store_goes_on() {
     const VARIABLE: &str = "PAROLE_TEST_IO_ERROR";
     let Ok(path) = std::env::var(VARIABLE) else {
         let place = Place::new();
-        drop(place.open());
+        drop(place.store());
         // 2048 blocks of 512 bytes; the signal that comes with it is ignored.
         let script = r#"trap '' XFSZ; ulimit -S -f 2048; exec "$0" --exact "$1" --nocapture"#;
         let status = std::process::Command::new("sh")
@@ -368,7 +334,7 @@ fn an_io_error_at_a_commit_acknowledges_nothing_and_the_store_goes_on() {
             .status()
             .unwrap();
         assert!(status.success());
-        let store = place.open();
+        let store = place.store();
         let reader = store.reader().unwrap();
         assert_eq!(reader.check().unwrap(), [""; 0]);
         assert_eq!(reader.executions(true).unwrap().len(), 2);
@@ -388,7 +354,7 @@ fn an_io_error_at_a_commit_acknowledges_nothing_and_the_store_goes_on() {
 fn a_parked_execution_takes_two_kib_at_most() {
     const COUNT: i64 = 1000;
     let place = Place::new();
-    let mut store = place.open();
+    let mut store = place.store();
     // Ids as they are made, arguments of a usual length, and all tags.
     let batch: Vec<Write> = (0..COUNT)
         .map(|_| {
@@ -414,20 +380,20 @@ fn a_parked_execution_takes_two_kib_at_most() {
 fn the_log_stays_short_and_survives() {
     let place = Place::new();
     for n in 1..200 {
-        let mut store = place.open();
+        let mut store = place.store();
         suspended(&mut store, n, FOREVER);
         drop(store);
         let length = std::fs::metadata(place.path.join("parole.db-wal")).unwrap().len();
         assert!(length <= 64 * 8216, "short runs leave {length} bytes of log");
     }
-    let mut store = place.open();
+    let mut store = place.store();
     for n in 200..2200 {
         suspended(&mut store, n, FOREVER);
     }
     let length = std::fs::metadata(place.path.join("parole.db-wal")).unwrap().len();
     assert!(length <= 1100 * 8216, "a long run leaves {length} bytes of log");
     drop(store);
-    assert_eq!(place.open().reader().unwrap().executions(false).unwrap().len(), 2199);
+    assert_eq!(place.store().reader().unwrap().executions(false).unwrap().len(), 2199);
 }
 
 #[test]

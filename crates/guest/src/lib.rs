@@ -17,15 +17,31 @@
 //! as a feature: `default-features = false, features = ["sandbox"]`.
 //!
 //! Every call waits until the host has the answer. That can be weeks for [`input`], [`approve`]
-//! and [`review`]: the host may stop meanwhile, and runs the guest again up to the same place. A
-//! guest needs to do nothing for that, and has no clock, no random numbers and no threads that
-//! could make a second run differ.
+//! and [`review`], and for any other call about which the policy wants a person asked: the host
+//! may stop meanwhile, and runs the guest again up to the same place. A guest needs to do nothing
+//! for that, and has no clock, no random numbers and no threads that could make a second run
+//! differ.
+//!
+//! | from level | functions |
+//! |---|---|
+//! | `sandbox` | [`print`], [`log`], [`display`] |
+//! | `restricted` | [`input`], [`approve`], [`review`], [`sleep`], [`read_file`] |
+//! | `standard` | [`write_file`], [`fetch`] |
+//! | `trusted` | [`query()`], [`websocket`] |
 //!
 //! A panic ends the guest with a trap, and its message is lost: return an error instead.
 
 mod error;
+#[cfg(feature = "standard")]
+pub mod fetch;
+#[cfg(feature = "trusted")]
+pub mod query;
+#[cfg(feature = "trusted")]
+pub mod websocket;
 
 pub use error::Error;
+#[cfg(feature = "trusted")]
+pub use query::query;
 
 use std::fmt::Display;
 #[cfg(feature = "restricted")]
@@ -127,16 +143,8 @@ pub fn approve(question: &str) -> Result<bool, Error> {
 /// refused text is no error: see [`Decision::accepted`].
 #[cfg(feature = "restricted")]
 pub fn review(title: &str, text: &str) -> Result<Decision, Error> {
-    let wit::review::Decision {
-        accepted,
-        text,
-        comment,
-    } = wit::review::review(title, text)?;
-    Ok(Decision {
-        accepted,
-        text,
-        comment,
-    })
+    let wit::review::Decision { accepted, text, comment } = wit::review::review(title, text)?;
+    Ok(Decision { accepted, text, comment })
 }
 
 /// Waits at least this long, across restarts of the host. From level `restricted`.
@@ -220,10 +228,7 @@ mod tests {
     #[test]
     fn the_text_of_an_error_is_the_result() {
         let denied = Error::Denied("read_file /secret".to_owned());
-        assert_eq!(
-            outcome(Err(denied)),
-            Err("denied: read_file /secret".to_owned())
-        );
+        assert_eq!(outcome(Err(denied)), Err("denied: read_file /secret".to_owned()));
         assert_eq!(outcome::<Error>(Ok(())), Ok(()));
     }
 }

@@ -1,6 +1,6 @@
 //! What the host can offer: the words in which the crate above writes its table of capabilities.
 
-use crate::{Level, Timeout, name};
+use crate::{ArgType, Level, Timeout, name};
 
 /// The interface of the package that has no functions and no resources, so no authority: always linked.
 pub const TYPES_INTERFACE: &str = "parole:capabilities/types@0.1.0";
@@ -8,6 +8,13 @@ pub const TYPES_INTERFACE: &str = "parole:capabilities/types@0.1.0";
 pub const READ_FILE: &str = "read_file";
 /// The capability that `--allow-write` and [`Arguments::Write`](crate::Arguments::Write) are about.
 pub const WRITE_FILE: &str = "write_file";
+
+/// The capability that [`Arguments::Fetch`](crate::Arguments::Fetch) is about.
+pub const FETCH: &str = "fetch";
+/// The capability that [`Arguments::Connect`](crate::Arguments::Connect) is about.
+pub const WEBSOCKET: &str = "websocket";
+/// The capability that [`Arguments::Query`](crate::Arguments::Query) is about.
+pub const QUERY: &str = "query";
 
 /// How a capability is answered.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +42,20 @@ pub enum GrantKey {
     MaxFiles,
     /// Milliseconds until a promise expires, or `"never"`.
     TimeoutMs,
+    /// Where it may connect to.
+    Origins,
+    /// HTTP methods.
+    Methods,
+    /// Ranges of addresses that a name may lead to although they aren't on the internet.
+    Private,
+    /// Whether doing it twice is as good as once.
+    Effect,
+    /// Databases by name.
+    Databases,
+    /// Rows that one call may give the guest.
+    MaxRows,
+    /// How often and when a failed attempt is made again.
+    Retry,
 }
 
 impl GrantKey {
@@ -46,6 +67,13 @@ impl GrantKey {
             GrantKey::Quota => "quota",
             GrantKey::MaxFiles => "max_files",
             GrantKey::TimeoutMs => "timeout_ms",
+            GrantKey::Origins => "origins",
+            GrantKey::Methods => "methods",
+            GrantKey::Private => "private",
+            GrantKey::Effect => "effect",
+            GrantKey::Databases => "databases",
+            GrantKey::MaxRows => "max_rows",
+            GrantKey::Retry => "retry",
         }
     }
 }
@@ -63,6 +91,8 @@ pub struct Capability {
     pub kind: Kind,
     /// The keys that its `[grant.NAME]` may have; none: it takes no grant.
     pub grant_keys: &'static [GrantKey],
+    /// What it is called with, as far as a rule may look at it.
+    pub arguments: &'static [(&'static str, ArgType)],
     /// When its promises expire if no policy says so.
     pub default_timeout: Timeout,
     /// One line for listings.
@@ -78,6 +108,11 @@ impl Capability {
     /// Whether what it may reach is a list of directories, so that an empty list reaches nothing.
     pub fn has_dirs(&self) -> bool {
         self.takes(GrantKey::Dirs)
+    }
+
+    /// Whether what it may reach is a list: of directories, origins or databases.
+    pub fn has_scope(&self) -> bool {
+        self.has_dirs() || self.takes(GrantKey::Origins) || self.takes(GrantKey::Databases)
     }
 }
 

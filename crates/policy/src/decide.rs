@@ -1,36 +1,33 @@
 //! The question at each call, and its one answer.
 
-use crate::nearest::quoted;
-use crate::paths::{self, Shape};
-use crate::{Capability, Grant, MAX_GUEST_PATH, READ_FILE, SecurityPolicy, WRITE_FILE};
+use url::Url;
 
-/// The typed arguments of a call. Every door to a right presents the same ones.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Arguments<'a> {
-    /// Nothing that a policy looks at.
-    None,
-    /// Reading one file.
-    Read {
-        /// The guest path, as the guest wrote it.
-        path: &'a str,
-    },
-    /// Replacing one file.
-    Write {
-        /// The guest path, as the guest wrote it.
-        path: &'a str,
-        /// The length of the new contents, in bytes.
-        bytes: u64,
-    },
-}
+use crate::denial::{self, deny};
+use crate::paths::{self, Shape};
+use crate::target;
+use crate::{
+    Arguments, Capability, Database, Denial, FETCH, Grant, MAX_GUEST_PATH, QUERY, READ_FILE, SecurityPolicy, Then,
+    WEBSOCKET, WRITE_FILE,
+};
 
 /// The answer of [`decide`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
     /// The call may be made, as the permit says.
     Allow(Permit<'a>),
+    /// A person decides whether it may be made.
+    Ask(Asked<'a>),
     /// It may not.
     Deny(Denial),
+}
+
+/// What a person is to decide.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The name of the rule that asks.
+    pub rule: &'a str,
+    /// How the call is to be made if the person says yes.
+    pub permit: Permit<'a>,
 }
 
 /// How an allowed call is to be made.
@@ -43,33 +40,21 @@ pub struct Permit<'a> {
     /// The rest of the guest's own path below that directory, without a leading slash; to be opened beneath a
     /// handle of the directory. It may hold `..` and `.`; empty for calls without a path.
     pub relative: &'a str,
+    /// The origin that holds the URL: an index into [`Grant::origins`], for [`may_dial`](crate::may_dial).
+    /// `None` for calls without a URL.
+    pub origin: Option<usize>,
+    /// The database, for calls that name one.
+    pub database: Option<&'a Database>,
+    /// The name of the rule that said allow, if one did.
+    pub rule: Option<&'a str>,
     /// The grant of the capability, if the policy has one.
     pub grant: Option<&'a Grant>,
 }
 
-/// Why a call may not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Which error the guest gets.
-    pub kind: DenialKind,
-    /// For the guest: what was refused. Never holds host paths or policy text.
-    pub reason: String,
-    /// For the operator: the flag or policy line that would allow it.
-    pub remedy: String,
-}
-
-/// The error that a guest gets for a denied call.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum DenialKind {
-    /// The policy says no.
-    Denied,
-    /// The argument cannot be right under any policy.
-    Invalid,
-    /// Over this limit, in bytes.
-    TooLarge(u64),
-}
-
-/// Whether a call may be made. Pure, and without allocation when it may.
+/// Whether a call may be made. Pure, and without allocation when it may and no rule had to be asked.
+///
+/// The order: what is wrong with the policy, level, block list, what was revoked, the scope of the capability,
+/// then its rules, of which the first that holds decides; none does: it may. An error anywhere denies.
 ///
 /// `generation` numbers the grants that `policy` holds; it goes into the permit. Level and block list are
 /// asked again, although the capability is linked: in doubt the answer is no. Sizes that are written are not
@@ -81,37 +66,46 @@ pub fn decide<'a>(
     arguments: &Arguments<'a>,
 ) -> Verdict<'a> {
     if !policy.links(capability) {
-        return refused(policy, capability);
+        return Verdict::Deny(denial::unlinked(policy, capability));
+    }
+    if policy.revoked.contains(capability.name) {
+        return Verdict::Deny(denial::revoked(capability));
     }
     let grant = policy.grants.get(capability.name);
-    let path = match (*arguments, capability.has_dirs(), capability.name) {
-        (Arguments::None, false, _) => {
-            return Verdict::Allow(Permit { generation, dir: None, relative: "", grant });
-        }
-        (Arguments::Read { path }, true, READ_FILE) | (Arguments::Write { path, .. }, true, WRITE_FILE) => path,
-        _ => {
-            let reason = format!("`{}` cannot be decided for these arguments", capability.name);
-            return deny(DenialKind::Denied, reason, "none: this is a fault of the host".to_owned());
-        }
-    };
-    if path.len() > MAX_GUEST_PATH || path.as_bytes().contains(&0) {
-        return unspeakable(path);
+    let whole = Permit { generation, dir: None, relative: "", origin: None, database: None, rule: None, grant };
+    match scope(capability, whole, arguments) {
+        Ok(permit) => rules(policy, capability, permit, arguments),
+        Err(denial) => Verdict::Deny(denial),
     }
-    match grant.and_then(|grant| longest(grant, path)) {
-        None => outside(capability, path),
+}
+
+/// What the scope of the capability says.
+fn scope<'a>(capability: &Capability, whole: Permit<'a>, arguments: &Arguments<'a>) -> Result<Permit<'a>, Denial> {
+    match (*arguments, capability.has_scope(), capability.name) {
+        (Arguments::None | Arguments::Fields(_), false, _) => Ok(whole),
+        (Arguments::Read { path }, true, READ_FILE) | (Arguments::Write { path, .. }, true, WRITE_FILE) => {
+            file(capability, whole, path)
+        }
+        (Arguments::Fetch(request), true, FETCH) => fetch(capability, whole, request.method, request.url),
+        (Arguments::Connect { url, .. }, true, WEBSOCKET) => origin(capability, whole, url),
+        (Arguments::Query { database, .. }, true, QUERY) => query(capability, whole, database),
+        _ => Err(deny(
+            format!("`{}` cannot be decided for these arguments", capability.name),
+            "none: this is a fault of the host",
+        )),
+    }
+}
+
+fn file<'a>(capability: &Capability, whole: Permit<'a>, path: &'a str) -> Result<Permit<'a>, Denial> {
+    if path.len() > MAX_GUEST_PATH || path.as_bytes().contains(&0) {
+        return Err(denial::unspeakable(path));
+    }
+    match whole.grant.and_then(|grant| longest(grant, path)) {
+        None => Err(denial::outside(capability, path)),
         Some((dir, relative)) => match paths::shape(relative) {
-            Shape::File => Verdict::Allow(Permit { generation, dir: Some(dir), relative, grant }),
-            Shape::Directory => {
-                let remedy = "none: the guest has to name a file".to_owned();
-                deny(DenialKind::Invalid, format!("{} is not a plain file", quoted(path)), remedy)
-            }
-            Shape::Outside => {
-                let remedy =
-                    "none: no grant lets `..` lead out of its directory; the guest has to name the file directly";
-                let reason =
-                    format!("`{}` may not follow `..` out of a directory in {}", capability.name, quoted(path));
-                deny(DenialKind::Denied, reason, remedy.to_owned())
-            }
+            Shape::File => Ok(Permit { dir: Some(dir), relative, ..whole }),
+            Shape::Directory => Err(denial::no_file(path)),
+            Shape::Outside => Err(denial::out_of_directory(capability, path)),
         },
     }
 }
@@ -129,29 +123,53 @@ fn longest<'p>(grant: &Grant, path: &'p str) -> Option<(usize, &'p str)> {
     best.map(|(_, index, relative)| (index, relative))
 }
 
-fn refused<'a>(policy: &SecurityPolicy, capability: &Capability) -> Verdict<'a> {
-    let remedy = policy.refusal(capability, false).map(|(_, remedy)| remedy);
-    deny(DenialKind::Denied, format!("`{}` is not granted", capability.name), remedy.unwrap_or_default())
-}
-
-fn unspeakable<'a>(path: &str) -> Verdict<'a> {
-    let reason = if path.len() > MAX_GUEST_PATH {
-        format!("the path is over {MAX_GUEST_PATH} bytes long")
+fn fetch<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Url) -> Result<Permit<'a>, Denial> {
+    if !crate::grant::is_method(method) {
+        return Err(denial::no_method());
+    }
+    let permit = origin(capability, whole, url)?;
+    if permit.grant.is_some_and(|grant| grant.allows_method(method)) {
+        Ok(permit)
     } else {
-        format!("the path {} holds a NUL character", quoted(path))
-    };
-    deny(DenialKind::Invalid, reason, "none: no policy allows such a path".to_owned())
+        Err(denial::method(permit.grant, method))
+    }
 }
 
-fn outside<'a>(capability: &Capability, path: &str) -> Verdict<'a> {
-    let name = capability.name;
-    let flag = if name == WRITE_FILE { "--allow-write" } else { "--allow-read" };
-    let guest = paths::parent(path).escape_debug().to_string();
-    let remedy =
-        format!("{flag} {guest}=DIR, or in the policy file: [grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}");
-    deny(DenialKind::Denied, format!("`{name}` may not reach {}", quoted(path)), remedy)
+fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Url) -> Result<Permit<'a>, Denial> {
+    let scheme = target::check(url)?;
+    if scheme.is_socket() != (capability.name == WEBSOCKET) {
+        return Err(denial::scheme(capability, scheme));
+    }
+    let found = whole.grant.and_then(|grant| grant.origins.iter().position(|origin| origin.holds(url)));
+    match found {
+        Some(index) => Ok(Permit { origin: Some(index), ..whole }),
+        None => Err(denial::elsewhere(capability, url)),
+    }
 }
 
-fn deny<'a>(kind: DenialKind, reason: String, remedy: String) -> Verdict<'a> {
-    Verdict::Deny(Denial { kind, reason, remedy })
+fn query<'a>(capability: &Capability, whole: Permit<'a>, name: &str) -> Result<Permit<'a>, Denial> {
+    match whole.grant.and_then(|grant| grant.databases.get(name)) {
+        Some(database) => Ok(Permit { database: Some(database), ..whole }),
+        None => Err(denial::no_database(capability, name)),
+    }
+}
+
+/// What the rules of the capability say about a call that its scope allows.
+fn rules<'a>(
+    policy: &'a SecurityPolicy,
+    capability: &Capability,
+    permit: Permit<'a>,
+    arguments: &Arguments<'a>,
+) -> Verdict<'a> {
+    for rule in policy.rules.iter().filter(|rule| rule.capability == capability.name) {
+        let holds = rule.when.as_ref().map_or(Ok(true), |when| when.holds(arguments));
+        return match (holds, rule.then) {
+            (Ok(false), _) => continue,
+            (Err(why), _) => Verdict::Deny(denial::unclear(capability, &rule.name, &why)),
+            (Ok(true), Then::Allow) => Verdict::Allow(Permit { rule: Some(&rule.name), ..permit }),
+            (Ok(true), Then::Ask) => Verdict::Ask(Asked { rule: &rule.name, permit }),
+            (Ok(true), Then::Deny) => Verdict::Deny(denial::ruled_out(capability, &rule.name)),
+        };
+    }
+    Verdict::Allow(permit)
 }

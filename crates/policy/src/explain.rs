@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::{Arguments, Capability, SecurityPolicy, Verdict, decide};
+use crate::{Arguments, Capability, Denial, Grant, Permit, SecurityPolicy, Verdict, decide};
 
 /// An answer of [`decide`] with the line that gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// `"allow"` or `"deny"`.
+    /// `"allow"`, `"ask"` or `"deny"`.
     pub verdict: &'static str,
     /// Why, for the operator: host paths may stand in it.
     pub reason: String,
@@ -22,22 +22,18 @@ impl SecurityPolicy {
     pub fn explain(&self, capability: &Capability, arguments: &Arguments<'_>) -> Explanation {
         let name = capability.name;
         let (verdict, reason, key) = match decide(self, 0, capability, arguments) {
-            Verdict::Deny(_) if !self.links(capability) => {
-                let reason = self.refusal(capability, false).map(|(reason, _)| reason).unwrap_or_default();
-                let key = if self.block.contains(name) { format!("block.{name}") } else { "level".to_owned() };
+            Verdict::Ask(asked) => ("ask", format!("rule `{}` says ask", asked.rule), format!("rule:{}", asked.rule)),
+            Verdict::Deny(denial) => {
+                let (reason, key) = self.denied(capability, arguments, denial);
                 ("deny", reason, key)
             }
-            Verdict::Deny(denial) => ("deny", denial.reason, format!("grant.{name}.dirs")),
-            Verdict::Allow(permit) => match permit.dir.and_then(|dir| permit.grant?.dirs.get(dir)) {
-                Some(dir) => {
-                    let reason = format!("{} is granted as `{}`", dir.host.display(), dir.guest);
-                    ("allow", reason, format!("grant.{name}.dirs:{}", dir.guest))
-                }
-                None => {
-                    let reason = format!("level `{}` links `{name}`, which needs no scope", self.level);
-                    ("allow", reason, "level".to_owned())
-                }
-            },
+            Verdict::Allow(Permit { rule: Some(rule), .. }) => {
+                ("allow", format!("rule `{rule}` says allow"), format!("rule:{rule}"))
+            }
+            Verdict::Allow(permit) => {
+                let (reason, key) = self.allowed(capability, arguments, &permit);
+                ("allow", reason, key)
+            }
         };
         let line = self.line(&key);
         let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
@@ -45,9 +41,57 @@ impl SecurityPolicy {
         Explanation { verdict, reason, line, text }
     }
 
+    /// Why a call is denied, and the key that makes it so.
+    fn denied(&self, capability: &Capability, arguments: &Arguments<'_>, denial: Denial) -> (String, String) {
+        let name = capability.name;
+        if !self.links(capability) {
+            let reason = self.refusal(capability, false).map(|(reason, _)| reason).unwrap_or_default();
+            return (reason, if self.block.contains(name) { format!("block.{name}") } else { "level".to_owned() });
+        }
+        if let Some(rule) = denial.rule {
+            return (denial.remedy, format!("rule:{rule}"));
+        }
+        let key = match arguments {
+            _ if self.revoked.contains(name) => String::new(),
+            Arguments::Fetch(request) => {
+                let origins = self.grants.get(name).map_or(&[][..], |grant| &grant.origins);
+                let reaches = origins.iter().any(|origin| origin.holds(request.url));
+                format!("grant.{name}.{}", if reaches { "methods" } else { "origins" })
+            }
+            Arguments::Connect { .. } => format!("grant.{name}.origins"),
+            Arguments::Query { .. } => format!("grant.{name}.databases"),
+            _ => format!("grant.{name}.dirs"),
+        };
+        (denial.reason, key)
+    }
+
+    /// Why a call is allowed that no rule allows, and the key that makes it so.
+    fn allowed(&self, capability: &Capability, arguments: &Arguments<'_>, permit: &Permit<'_>) -> (String, String) {
+        let name = capability.name;
+        let dir = permit.dir.zip(permit.grant).and_then(|(dir, grant): (usize, &Grant)| grant.dirs.get(dir));
+        if let Some(dir) = dir {
+            let reason = format!("{} is granted as `{}`", dir.host.display(), dir.guest);
+            return (reason, format!("grant.{name}.dirs:{}", dir.guest));
+        }
+        if let Some(origin) = permit.origin.zip(permit.grant).and_then(|(origin, grant)| grant.origins.get(origin)) {
+            let method = match arguments {
+                Arguments::Fetch(request) => format!(" for {}", request.method),
+                _ => String::new(),
+            };
+            return (format!("`{origin}` is granted{method}"), format!("grant.{name}.origins:{origin}"));
+        }
+        if let (Some(database), Arguments::Query { database: asked, .. }) = (permit.database, arguments) {
+            return (format!("{database} is granted as `{asked}`"), format!("grant.{name}.databases:{asked}"));
+        }
+        (format!("level `{}` links `{name}`, which needs no scope", self.level), "level".to_owned())
+    }
+
     /// The line of a key, or of the table around it: no `dirs` key, then `[grant.NAME]`.
     fn line(&self, key: &str) -> Option<usize> {
-        let around = key.strip_suffix(".dirs").unwrap_or(key);
+        let around = match key.rsplit_once('.') {
+            Some((around, _)) if key.starts_with("grant.") && !key.contains(':') => around,
+            _ => key,
+        };
         let lines = &self.source.lines;
         lines.get(key).or_else(|| lines.get(around)).copied()
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::file_grants::{self as grants, Setting};
+use crate::file_rules::rules;
 use crate::nearest::quoted;
 use crate::reader::{Reader, Value};
 use crate::{Catalogue, Level, LimitKey, Limits, SecurityPolicy};
@@ -36,11 +37,17 @@ pub struct PolicyError {
 /// those of the level.
 type TopKey = (&'static str, fn(&mut Reader, &Setting<'_>, &mut SecurityPolicy, &Value<'_>));
 
-const KEYS: [TopKey; 5] =
-    [("level", level), ("block", block), ("async", async_guests), ("limits", limits), ("grant", grants::grants)];
+const KEYS: [TopKey; 6] = [
+    ("level", level),
+    ("block", block),
+    ("async", async_guests),
+    ("limits", limits),
+    ("grant", grants::grants),
+    ("rule", rules),
+];
 
 /// Keys of later versions, so that a file for one of them gets a clear answer.
-const LATER: [&str; 3] = ["rule", "capability", "wasi"];
+const LATER: [&str; 2] = ["capability", "wasi"];
 
 impl SecurityPolicy {
     /// Reads a policy file. `base` is the absolute directory of the file: host paths are relative to it.
@@ -114,8 +121,7 @@ fn walk(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy,
             }
         }
     }
-    let level_is_known = !root.contains_key("level") || reader.lines.contains_key("level");
-    if let Some(value) = root.get("grant").filter(|_| level_is_known) {
+    if let Some(value) = root.get("grant").filter(|_| !reader.no_level) {
         grants::excluded(reader, setting, policy, value);
     }
     for key in root.keys() {
@@ -130,11 +136,13 @@ fn walk(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy,
 }
 
 fn level(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
+    reader.no_level = true;
     let Some(word) = reader.text("level", value) else {
         return;
     };
     match word.parse::<Level>() {
         Ok(level) => {
+            reader.no_level = false;
             policy.level = level;
             policy.limits = Limits::of(level);
         }

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use crate::file_net as net;
 use crate::nearest::{help, quoted};
 use crate::reader::{Key, Reader, Value};
-use crate::{Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, SecurityPolicy, Unit, paths};
+use crate::{
+    Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, MAX_ROWS, SecurityPolicy, Unit, paths,
+};
 
-/// Capabilities that later versions of Parole define, so that a file for one of them gets a clear answer.
-const LATER: [&str; 3] = ["fetch", "websocket", "query"];
+/// Keys of later versions, so that a file for one of them gets a clear answer.
+const LATER: [&str; 1] = ["via"];
 
 /// Where a file is read: the directory of the file and what the host defines.
 pub(crate) struct Setting<'s> {
@@ -24,13 +27,8 @@ pub(crate) fn capability(
 ) -> Option<&'static Capability> {
     let found = setting.catalogue.by_name(name);
     if found.is_none() {
-        if LATER.contains(&name) {
-            let message = format!("capability {} is not known to this version of Parole yet", quoted(name));
-            reader.fault(span, message, None);
-        } else {
-            let valid: Vec<&str> = setting.catalogue.names().collect();
-            reader.fault(span, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)));
-        }
+        let valid: Vec<&str> = setting.catalogue.names().collect();
+        reader.fault(span, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)));
     }
     found
 }
@@ -61,6 +59,15 @@ fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Capability, va
     let mut grant = Grant::of(capability.name, capability.default_timeout);
     for (key, value) in reader.table(&place, value)?.iter() {
         let Some(known) = capability.grant_keys.iter().find(|known| known.as_str() == key.get_ref()) else {
+            if LATER.contains(&key.get_ref().as_ref()) {
+                let name = format!("{place}.{}", key.get_ref());
+                reader.fault(
+                    key.span(),
+                    format!("key {} is not known to this version of Parole yet", quoted(&name)),
+                    None,
+                );
+                continue;
+            }
             let valid: Vec<&str> = capability.grant_keys.iter().map(|key| key.as_str()).collect();
             reader.unknown_key(&place, key, &valid);
             continue;
@@ -78,6 +85,13 @@ fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Capability, va
             GrantKey::MaxFiles => sized(&mut grant.max_files, Unit::Count, MAX_FILES),
             GrantKey::TimeoutMs => grant.timeout = reader.timeout(&here, value).unwrap_or(grant.timeout),
             GrantKey::Dirs => dirs(reader, setting, &mut grant, &here, value),
+            GrantKey::MaxRows => sized(&mut grant.max_rows, Unit::Count, MAX_ROWS),
+            GrantKey::Origins => net::origins(reader, capability.name, &mut grant, &here, value),
+            GrantKey::Methods => net::methods(reader, &mut grant, &here, value),
+            GrantKey::Private => net::private(reader, &mut grant, &here, value),
+            GrantKey::Effect => net::effect(reader, &mut grant, &here, value),
+            GrantKey::Databases => net::databases(reader, setting, &mut grant, &here, value),
+            GrantKey::Retry => net::retry(reader, &mut grant, &here, value),
         }
     }
     Some(grant)

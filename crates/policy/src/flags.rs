@@ -19,6 +19,10 @@ pub struct Flags {
     pub allow_read: Vec<String>,
     /// `--allow-write [GUEST=]DIR`
     pub allow_write: Vec<String>,
+    /// `--allow-net ORIGIN[,ORIGIN]`
+    pub allow_net: Vec<String>,
+    /// `--database NAME=sqlite:PATH`, `NAME=postgres://…`, `NAME=env:VARIABLE`; `?mode=rw` to write
+    pub databases: Vec<String>,
     /// `--timeout CAP=DURATION|never`
     pub timeouts: Vec<String>,
 }
@@ -38,11 +42,11 @@ pub struct FlagError {
 }
 
 impl FlagError {
-    fn new(flag: &str, asked: &str, message: impl Into<String>, help: Option<String>) -> Self {
+    pub(crate) fn new(flag: &str, asked: &str, message: impl Into<String>, help: Option<String>) -> Self {
         FlagError { flag: flag.to_owned(), asked: asked.to_owned(), message: message.into(), help }
     }
 
-    fn widens(flag: &str, asked: &str, has: &str) -> Self {
+    pub(crate) fn widens(flag: &str, asked: &str, has: &str) -> Self {
         let help = "flags only narrow a policy file; change the file instead";
         FlagError::new(flag, asked, format!("the policy file has {has}"), Some(help.to_owned()))
     }
@@ -66,6 +70,8 @@ impl SecurityPolicy {
         for (flag, name, dirs) in scopes(flags) {
             policy.set_dirs(flag, name, dirs, cwd, catalogue)?;
         }
+        policy.set_origins(&flags.allow_net, catalogue)?;
+        policy.set_databases(&flags.databases, cwd, catalogue)?;
         for asked in &flags.timeouts {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
             policy = policy.timeout(capability.name, timeout);
@@ -75,7 +81,8 @@ impl SecurityPolicy {
 
     /// This policy, from a file, narrowed by flags; a flag that would widen it is an error.
     ///
-    /// `--allow-read` and `--allow-write` replace the file's directories by some that lie in them. A limit that
+    /// `--allow-read` and `--allow-write` replace the file's directories by some that lie in them, `--allow-net`
+    /// its origins (of `fetch` and `websocket`) and `--database` its databases by some of them. A limit that
     /// the file names stays; the others become those of the lower level. Directories are compared as text: see
     /// [`SecurityPolicy::stays_within`].
     pub fn narrow(self, flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
@@ -93,6 +100,8 @@ impl SecurityPolicy {
         for (flag, name, dirs) in scopes(flags) {
             policy.set_dirs(flag, name, dirs, cwd, catalogue)?;
         }
+        policy.set_origins(&flags.allow_net, catalogue)?;
+        policy.set_databases(&flags.databases, cwd, catalogue)?;
         policy.stays_within(&self)?;
         for asked in &flags.timeouts {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
@@ -167,7 +176,7 @@ impl SecurityPolicy {
         Ok((capability, timeout))
     }
 
-    fn must_link(&self, flag: &str, asked: &str, capability: &Capability) -> Result<(), FlagError> {
+    pub(crate) fn must_link(&self, flag: &str, asked: &str, capability: &Capability) -> Result<(), FlagError> {
         match self.excludes(capability, "this policy") {
             None => Ok(()),
             Some(why) => Err(FlagError::new(flag, asked, why, None)),
@@ -176,11 +185,16 @@ impl SecurityPolicy {
 }
 
 /// The flags that name directories, with the capability that each is about.
-fn scopes(flags: &Flags) -> [(&'static str, &'static str, &[String]); 2] {
+pub(crate) fn scopes(flags: &Flags) -> [(&'static str, &'static str, &[String]); 2] {
     [("--allow-read", READ_FILE, &flags.allow_read), ("--allow-write", WRITE_FILE, &flags.allow_write)]
 }
 
-fn known(flag: &str, asked: &str, name: &str, catalogue: &Catalogue) -> Result<&'static Capability, FlagError> {
+pub(crate) fn known(
+    flag: &str,
+    asked: &str,
+    name: &str,
+    catalogue: &Catalogue,
+) -> Result<&'static Capability, FlagError> {
     catalogue.by_name(name).ok_or_else(|| {
         let valid: Vec<&str> = catalogue.names().collect();
         FlagError::new(flag, asked, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)))
@@ -189,7 +203,7 @@ fn known(flag: &str, asked: &str, name: &str, catalogue: &Catalogue) -> Result<&
 
 /// `[GUEST=]DIR`. A bare DIR is mounted at its own text rooted at `/`. The first `=` splits, so a DIR with `=`
 /// in its name needs GUEST.
-fn guest_and_host<'f>(flag: &str, asked: &'f str) -> Result<(String, &'f str), FlagError> {
+pub(crate) fn guest_and_host<'f>(flag: &str, asked: &'f str) -> Result<(String, &'f str), FlagError> {
     if let Some((guest, host)) = asked.split_once('=') {
         let help = || Some(format!("write /{asked}, or /GUEST=DIR if the directory's name holds `=`"));
         let help = if guest.starts_with('/') { None } else { help() };

@@ -1,11 +1,13 @@
 //! What one capability may reach.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{READ_FILE, Timeout, WRITE_FILE, paths};
+use crate::{Database, FETCH, MAX_ORIGINS, Origin, QUERY, READ_FILE, Timeout, WEBSOCKET, WRITE_FILE, paths};
 
 /// Bytes that one `read_file` may give the guest if the grant names none.
 pub const DEFAULT_MAX_BYTES: u64 = 8 << 20;
@@ -13,6 +15,24 @@ pub const DEFAULT_MAX_BYTES: u64 = 8 << 20;
 pub const DEFAULT_QUOTA: u64 = 64 << 20;
 /// Files that one execution may make if the grant names none.
 pub const DEFAULT_MAX_FILES: u64 = 1_000;
+/// Bytes that one answer from outside may give the guest if the grant names none.
+pub const DEFAULT_ANSWER_BYTES: u64 = 4 << 20;
+/// Rows that one `query` may give the guest if the grant names none.
+pub const DEFAULT_MAX_ROWS: u64 = 10_000;
+/// The greatest `max_rows`.
+pub const MAX_ROWS: u64 = 10_000_000;
+/// The methods that a grant without `methods` allows.
+pub const DEFAULT_METHODS: [&str; 2] = ["GET", "HEAD"];
+/// The methods that no grant allows: they are for talking to proxies.
+pub const FORBIDDEN_METHODS: [&str; 3] = ["CONNECT", "TRACE", "TRACK"];
+/// The most methods of one grant.
+pub const MAX_METHODS: usize = 16;
+/// The longest method, in bytes.
+pub const MAX_METHOD: usize = 32;
+/// The most attempts of `retry`.
+pub const MAX_ATTEMPTS: u32 = 10;
+/// The longest wait between two attempts, in milliseconds: a day.
+pub const MAX_BACKOFF_MS: u64 = 86_400_000;
 /// When work of the host expires if nothing else is said.
 pub const HOST_TIMEOUT: Timeout = Timeout::After(10_000);
 /// The greatest `max_bytes`: an answer is in host memory all at once, and in the journal.
@@ -34,6 +54,51 @@ pub struct DirGrant {
     pub host: PathBuf,
 }
 
+/// Whether doing something twice is as good as once.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GrantEffect {
+    /// It is not: after a crash a person decides.
+    #[default]
+    Once,
+    /// It is: the other side knows it again by the promise id.
+    Idempotent,
+}
+
+impl GrantEffect {
+    fn is_once(&self) -> bool {
+        *self == GrantEffect::Once
+    }
+
+    /// The effect as a policy file spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GrantEffect::Once => "once",
+            GrantEffect::Idempotent => "idempotent",
+        }
+    }
+}
+
+/// How often and when a failed attempt is made again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts in all: 1 to [`MAX_ATTEMPTS`].
+    pub attempts: u32,
+    /// The wait before the second attempt, in milliseconds; each further one is twice as long.
+    pub backoff_ms: u64,
+    /// The longest wait, in milliseconds.
+    pub max_backoff_ms: u64,
+    /// Whether a wait is a random part of what it would be.
+    pub jitter: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { attempts: 3, backoff_ms: 500, max_backoff_ms: 30_000, jitter: true }
+    }
+}
+
 /// What one capability may reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,18 +113,47 @@ pub struct Grant {
     pub max_files: Option<u64>,
     /// When its promises expire.
     pub timeout: Timeout,
+    /// Where it may connect to, in the order of the policy, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Origin>,
+    /// HTTP methods; none: [`DEFAULT_METHODS`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub methods: BTreeSet<String>,
+    /// Ranges of addresses that a name may lead to although they aren't on the internet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<IpNet>,
+    /// Whether doing it twice is as good as once.
+    #[serde(default, skip_serializing_if = "GrantEffect::is_once")]
+    pub effect: GrantEffect,
+    /// Databases by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, Database>,
+    /// Rows that one call may give the guest, for capabilities that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<u64>,
+    /// How often and when a failed attempt is made again; not at all if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 impl Grant {
     /// The grant of a capability whose policy says no more than that there is one: no directories, default sizes.
     pub(crate) fn of(capability: &str, timeout: Timeout) -> Grant {
         let (reads, writes) = (capability == READ_FILE, capability == WRITE_FILE);
+        let answers = [FETCH, WEBSOCKET, QUERY].contains(&capability);
         Grant {
             dirs: Vec::new(),
-            max_bytes: reads.then_some(DEFAULT_MAX_BYTES),
+            max_bytes: if reads { Some(DEFAULT_MAX_BYTES) } else { answers.then_some(DEFAULT_ANSWER_BYTES) },
             quota: writes.then_some(DEFAULT_QUOTA),
             max_files: writes.then_some(DEFAULT_MAX_FILES),
             timeout,
+            origins: Vec::new(),
+            methods: BTreeSet::new(),
+            private: Vec::new(),
+            effect: GrantEffect::Once,
+            databases: BTreeMap::new(),
+            max_rows: (capability == QUERY).then_some(DEFAULT_MAX_ROWS),
+            retry: None,
         }
     }
 
@@ -77,4 +171,53 @@ impl Grant {
             }
         }
     }
+
+    /// Adds an origin; says what is wrong with it otherwise.
+    pub(crate) fn add_origin(&mut self, capability: &str, origin: Origin) -> Result<(), String> {
+        let socket = capability == WEBSOCKET;
+        if origin.scheme.is_socket() != socket {
+            let schemes = if socket { "ws and wss" } else { "http and https" };
+            return Err(format!("the schemes of `{capability}` are {schemes}, not `{}`", origin.scheme.as_str()));
+        }
+        if self.origins.contains(&origin) {
+            return Err(format!("origin {} is granted twice", quoted(&origin.to_string())));
+        }
+        if self.origins.len() >= MAX_ORIGINS {
+            return Err(format!("a grant may have {MAX_ORIGINS} origins at most"));
+        }
+        self.origins.push(origin);
+        Ok(())
+    }
+
+    /// Whether the method is granted. Methods are compared exactly.
+    pub fn allows_method(&self, method: &str) -> bool {
+        !FORBIDDEN_METHODS.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(method))
+            && if self.methods.is_empty() { DEFAULT_METHODS.contains(&method) } else { self.methods.contains(method) }
+    }
+
+    /// Whether what it may reach is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dirs.is_empty() && self.origins.is_empty() && self.databases.is_empty()
+    }
+}
+
+/// Whether this is a method at all: a token of RFC 9110, not too long.
+pub(crate) fn is_method(text: &str) -> bool {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.len() <= MAX_METHOD && text.chars().all(token)
+}
+
+/// A method for a grant, or what is wrong with it.
+pub(crate) fn method(text: &str) -> Result<(), (String, Option<String>)> {
+    if !is_method(text) {
+        return Err((format!("{} is not a method", quoted(text)), Some("such as GET, HEAD, POST".to_owned())));
+    }
+    let upper = text.to_ascii_uppercase();
+    if FORBIDDEN_METHODS.contains(&upper.as_str()) {
+        return Err((format!("method {} is never allowed", quoted(text)), None));
+    }
+    if upper != text {
+        return Err((format!("method {} is not in capitals", quoted(text)), Some(format!("write \"{upper}\""))));
+    }
+    Ok(())
 }

@@ -17,35 +17,70 @@
 //! [`SecurityPolicy::overlap`]). It does not count quotas or bytes that were read: those are state of the
 //! host. The table of capabilities lives in the crate above and is handed in as a [`Catalogue`].
 
+mod argtype;
+mod arguments;
 mod capability;
+mod cel;
+mod change;
+mod condition;
+mod database;
 mod decide;
+mod denial;
+mod dial;
 mod explain;
 mod file;
 mod file_grants;
+mod file_net;
+mod file_rules;
 mod flags;
+mod flags_net;
 mod grant;
 mod level;
 mod limits;
 mod link;
 mod name;
 mod nearest;
+mod origin;
 mod paths;
 mod policy;
 mod reader;
+mod rule;
+mod target;
 mod timeout;
+mod validate;
+mod within;
 
-pub use capability::{Capability, Catalogue, GrantKey, Kind, READ_FILE, TYPES_INTERFACE, WRITE_FILE};
-pub use decide::{Arguments, Denial, DenialKind, Permit, Verdict, decide};
+pub use argtype::{
+    APPROVE_ARGUMENTS, ArgType, ArgumentTable, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, INPUT_ARGUMENTS, LOG_ARGUMENTS,
+    MAX_ITEMS, MAX_SEEN, PRINT_ARGUMENTS, QUERY_ARGUMENTS, READ_FILE_ARGUMENTS, REVIEW_ARGUMENTS, SLEEP_ARGUMENTS,
+    WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS, arguments_of,
+};
+pub use arguments::{Arguments, FetchArguments, Field, QueryValue};
+pub use capability::{
+    Capability, Catalogue, FETCH, GrantKey, Kind, QUERY, READ_FILE, TYPES_INTERFACE, WEBSOCKET, WRITE_FILE,
+};
+pub use condition::{BadCondition, Condition, MAX_COST, MAX_DEPTH, MAX_EXPRESSION, MAX_NESTING};
+pub use database::{Database, MAX_DATABASE_NAME, MAX_DATABASES, Mode, Source};
+pub use decide::{Asked, Permit, Verdict, decide};
+pub use denial::{Denial, DenialKind};
+pub use dial::{MAX_PRIVATE, is_global, may_dial};
 pub use explain::Explanation;
 pub use file::{MAX_ERRORS, MAX_FILE, PolicyError};
 pub use flags::{FlagError, Flags};
 pub use grant::{
-    DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, DEFAULT_QUOTA, DirGrant, Grant, HOST_TIMEOUT, MAX_BYTES, MAX_DIRS, MAX_FILES,
-    MAX_QUOTA,
+    DEFAULT_ANSWER_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, DEFAULT_MAX_ROWS, DEFAULT_METHODS, DEFAULT_QUOTA,
+    DirGrant, FORBIDDEN_METHODS, Grant, GrantEffect, HOST_TIMEOUT, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_BYTES, MAX_DIRS,
+    MAX_FILES, MAX_METHOD, MAX_METHODS, MAX_QUOTA, MAX_ROWS, Retry,
 };
+pub use ipnet::IpNet;
 pub use level::{Level, LevelRow, UnknownLevel, levels};
 pub use limits::{LimitKey, Limits, Unit, parse_size, size_text};
 pub use link::{Link, LinkDenial};
+pub use origin::{BadOrigin, Host, MAX_ORIGIN, MAX_ORIGINS, Origin, Scheme};
 pub use paths::{MAX_GUEST_PATH, MAX_HOST_PATH};
-pub use policy::{Overlap, PinError, SecurityPolicy};
+pub use policy::{PinError, SecurityPolicy};
+pub use rule::{MAX_RULE_NAME, MAX_RULES, Rule, Then};
+pub use target::{MAX_URL, parse_url};
 pub use timeout::{BadDuration, MAX_TIMEOUT_MS, Timeout};
+pub use url::Url;
+pub use within::Overlap;

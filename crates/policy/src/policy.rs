@@ -1,13 +1,13 @@
 //! The policy: what one guest may do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, Catalogue, DirGrant, FlagError, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, READ_FILE, Timeout,
-    WRITE_FILE, paths,
+    Capability, Catalogue, Condition, Database, FETCH, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, Origin, QUERY,
+    READ_FILE, Rule, Then, Timeout, WEBSOCKET, WRITE_FILE, arguments_of, paths,
 };
 
 /// What one guest may do.
@@ -28,9 +28,15 @@ pub struct SecurityPolicy {
     pub limits: Limits,
     /// What each capability may reach, by name. No entry: no directories, the default timeout.
     pub grants: BTreeMap<String, Grant>,
+    /// What is looked at call by call, in order, where the scope allows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// Capabilities that were taken away from the execution, by name: linked, but each call is denied.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub revoked: BTreeSet<String>,
     /// What is wrong with a policy that was put together in Rust. Such a policy links and allows nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     #[serde(skip)]
     pub(crate) source: Source,
 }
@@ -38,7 +44,9 @@ pub struct SecurityPolicy {
 /// Where the parts of a policy were written. Says nothing about what it allows, so all sources are equal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
-    /// 1-based line by dotted key: `level`, `block.NAME`, `grant.NAME`, `grant.NAME.KEY`, `grant.NAME.dirs:GUEST`.
+    /// 1-based line by dotted key: `level`, `block.NAME`, `grant.NAME`, `grant.NAME.KEY`, `rule:NAME`, and
+    /// for the entries of a scope `grant.NAME.dirs:GUEST`, `grant.NAME.origins:ORIGIN`,
+    /// `grant.NAME.databases:NAME`.
     pub(crate) lines: BTreeMap<String, usize>,
     /// The limits that were given, not taken from the level.
     pub(crate) own_limits: BTreeSet<&'static str>,
@@ -60,19 +68,6 @@ pub struct PinError {
     source: serde_json::Error,
 }
 
-/// A granted directory that contains or lies in a path that no guest may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlap {
-    /// The capability with the grant.
-    pub capability: String,
-    /// The granted directory.
-    pub dir: DirGrant,
-    /// What is protected: "the state directory".
-    pub label: String,
-    /// The protected path.
-    pub path: PathBuf,
-}
-
 impl SecurityPolicy {
     /// A policy of this level that grants no scopes and has the level's limits.
     pub fn new(level: Level) -> Self {
@@ -82,6 +77,8 @@ impl SecurityPolicy {
             async_guests: true,
             limits: Limits::of(level),
             grants: BTreeMap::new(),
+            rules: Vec::new(),
+            revoked: BTreeSet::new(),
             faults: Vec::new(),
             source: Source::default(),
         }
@@ -104,6 +101,48 @@ impl SecurityPolicy {
     #[must_use]
     pub fn allow_write(self, guest: &str, host: impl AsRef<Path>) -> Self {
         self.allow(WRITE_FILE, guest, host.as_ref())
+    }
+
+    /// Lets `fetch` (http, https) or `websocket` (ws, wss) connect to an origin: `https://api.example.com`.
+    #[must_use]
+    pub fn allow_net(mut self, origin: &str) -> Self {
+        let added = origin.parse::<Origin>().map_err(|bad| bad.message).and_then(|origin| {
+            let name = if origin.scheme.is_socket() { WEBSOCKET } else { FETCH };
+            let grant = self.grants.entry(name.to_owned());
+            grant.or_insert_with(|| Grant::of(name, HOST_TIMEOUT)).add_origin(name, origin)
+        });
+        self.faults.extend(added.err().map(|fault| format!("allow_net: {fault}")));
+        self
+    }
+
+    /// Lets `query` use a database by a name.
+    #[must_use]
+    pub fn allow_database(mut self, name: &str, database: Database) -> Self {
+        let grant = self.grants.entry(QUERY.to_owned());
+        grant.or_insert_with(|| Grant::of(QUERY, HOST_TIMEOUT)).databases.insert(name.to_owned(), database);
+        self
+    }
+
+    /// Changes the grant of a capability. [`SecurityPolicy::validate`] checks what comes out.
+    #[must_use]
+    pub fn grant(mut self, capability: &str, change: impl FnOnce(&mut Grant)) -> Self {
+        let grant = self.grants.entry(capability.to_owned());
+        change(grant.or_insert_with(|| Grant::of(capability, HOST_TIMEOUT)));
+        self
+    }
+
+    /// Adds a rule after the others: what `then` says decides when the condition holds, always if there is none.
+    #[must_use]
+    pub fn rule(mut self, name: &str, capability: &str, when: Option<&str>, then: Then) -> Self {
+        let when = when.map(|when| Condition::compile(when, arguments_of(capability))).transpose();
+        match when {
+            Ok(when) => {
+                let (name, capability) = (name.to_owned(), capability.to_owned());
+                self.rules.push(Rule { name, capability, when, then });
+            }
+            Err(bad) => self.faults.push(format!("rule {}: {bad}", crate::nearest::quoted(name))),
+        }
+        self
     }
 
     /// When the promises of a capability expire.
@@ -133,32 +172,6 @@ impl SecurityPolicy {
             self.faults.push(format!("{capability}: {fault}"));
         }
         self
-    }
-
-    /// What is wrong with a policy that was put together in Rust or read from a record: paths, names that are
-    /// not in the catalogue, grants that its own level or block list excludes.
-    pub fn validate(&self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
-        let mut faults = self.faults.clone();
-        let unknown = |name: &String| format!("unknown capability {}", crate::nearest::quoted(name));
-        faults.extend(self.block.iter().filter(|name| catalogue.by_name(name).is_none()).map(unknown));
-        for (name, grant) in &self.grants {
-            match catalogue.by_name(name) {
-                None => faults.push(unknown(name)),
-                Some(capability) => {
-                    faults.extend(self.excludes(capability, "this policy").map(|why| format!("grant.{name}: {why}")))
-                }
-            }
-            for dir in &grant.dirs {
-                let normal = paths::mount(&dir.guest).is_ok_and(|guest| guest == dir.guest);
-                if !normal || !dir.host.is_absolute() || paths::plain(&dir.host) != dir.host {
-                    faults.push(format!(
-                        "grant.{name}: {} is not in its normal form",
-                        crate::nearest::quoted(&dir.guest)
-                    ));
-                }
-            }
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// The first thing that was wrong when it was put together; such a policy allows nothing.
@@ -191,39 +204,9 @@ impl SecurityPolicy {
     /// The capabilities that link but reach nothing, because what they may reach is an empty list. Announced
     /// before the start.
     pub fn empty_scopes(&self, catalogue: &Catalogue) -> Vec<&'static str> {
-        let empty = |name| self.grants.get(name).is_none_or(|grant| grant.dirs.is_empty());
-        let linked = catalogue.iter().filter(|capability| capability.has_dirs() && self.links(capability));
+        let empty = |name| self.grants.get(name).is_none_or(Grant::is_empty);
+        let linked = catalogue.iter().filter(|capability| capability.has_scope() && self.links(capability));
         linked.map(|capability| capability.name).filter(|name| empty(*name)).collect()
-    }
-
-    /// The first granted directory that contains or lies in a protected path. Each protected path has a label
-    /// for messages ("the state directory"). Paths are compared by component: make them canonical first.
-    pub fn overlap(&self, protected: &[(&str, &Path)]) -> Option<Overlap> {
-        let dirs = self.grants.iter().flat_map(|(name, grant)| grant.dirs.iter().map(move |dir| (name, dir)));
-        dirs.flat_map(|dir| protected.iter().map(move |path| (dir, path)))
-            .find(|((_, dir), (_, path))| dir.host.starts_with(path) || path.starts_with(&dir.host))
-            .map(|((name, dir), (label, path))| Overlap {
-                capability: name.clone(),
-                dir: dir.clone(),
-                label: (*label).to_owned(),
-                path: path.to_path_buf(),
-            })
-    }
-
-    /// Whether each granted directory lies in one that `wider` grants the same capability.
-    ///
-    /// [`SecurityPolicy::narrow`] asks this of paths as text. A symbolic link below a granted directory can
-    /// lead out of it, so ask again when the hosts of both policies have been made canonical.
-    pub fn stays_within(&self, wider: &SecurityPolicy) -> Result<(), FlagError> {
-        for (name, grant) in &self.grants {
-            let wide = wider.grants.get(name).map_or(&[][..], |grant| &grant.dirs);
-            for dir in &grant.dirs {
-                if !wide.iter().any(|wide| dir.host.starts_with(&wide.host)) {
-                    return Err(FlagError::outside(name, &dir.host.display().to_string(), wide));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The form that an execution pins: the same policy always gives the same text.

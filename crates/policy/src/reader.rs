@@ -14,17 +14,20 @@ pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// The text of a policy file, what was found wrong with it, and where its keys stand.
 pub(crate) struct Reader {
+    text: String,
     /// The byte at which each line starts.
     starts: Vec<usize>,
     faults: Vec<(Range<usize>, String, Option<String>)>,
     /// As in `SecurityPolicy::source`.
     pub(crate) lines: BTreeMap<String, usize>,
+    /// The level of the file is wrong, so it says nothing about what else stands there.
+    pub(crate) no_level: bool,
 }
 
 impl Reader {
     pub(crate) fn new(text: &str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Reader { starts, faults: Vec::new(), lines: BTreeMap::new() }
+        Reader { text: text.to_owned(), starts, faults: Vec::new(), lines: BTreeMap::new(), no_level: false }
     }
 
     pub(crate) fn fault(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
@@ -52,6 +55,16 @@ impl Reader {
     /// The line, counted from 1, of a byte of the file.
     fn line_of(&self, byte: usize) -> usize {
         self.starts.partition_point(|start| *start <= byte).max(1)
+    }
+
+    /// The bytes of the file behind some bytes of the text that `value` is; all of the value if that can't be told.
+    pub(crate) fn inside(&self, value: &Value<'_>, text: &str, at: &Range<usize>) -> Range<usize> {
+        let span = value.span();
+        let raw = self.text.get(span.clone()).unwrap_or_default();
+        match (written(raw, text, at.start), written(raw, text, at.end)) {
+            (Some(start), Some(end)) => span.start + start..span.start + end.max(start),
+            _ => span,
+        }
     }
 
     /// Remembers where a key stands, for `explain`.
@@ -174,6 +187,42 @@ impl Reader {
             _ => self.number(place, value, Unit::Ms, &(1..=MAX_TIMEOUT_MS)).map(Timeout::After),
         }
     }
+}
+
+/// The byte of a string in a TOML file, quotes included, at which byte `at` of the text that it stands for is
+/// written.
+fn written(raw: &str, text: &str, at: usize) -> Option<usize> {
+    let quotes = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quotes| raw.starts_with(quotes))?;
+    let mut place = quotes.len();
+    if quotes.len() == 3 {
+        let rest = raw.get(place..)?;
+        place += if rest.starts_with("\r\n") { 2 } else { usize::from(rest.starts_with('\n')) };
+    }
+    for c in text.get(..at)?.chars() {
+        let mut rest = raw.get(place..)?;
+        if quotes.starts_with('"') {
+            // A backslash at the end of a line takes the white space after it away.
+            while let Some(after) = rest.strip_prefix('\\').filter(|after| after.starts_with(char::is_whitespace)) {
+                rest = after.trim_start();
+            }
+            place = raw.len() - rest.len();
+        }
+        place += if let Some(escape) = rest.strip_prefix('\\').filter(|_| quotes.starts_with('"')) {
+            match escape.chars().next()? {
+                'x' => 4,
+                'u' => 6,
+                'U' => 10,
+                _ => 2,
+            }
+        } else if c == '\n' && rest.starts_with("\r\n") {
+            2
+        } else if rest.starts_with(c) {
+            c.len_utf8()
+        } else {
+            return None;
+        };
+    }
+    Some(place)
 }
 
 /// For text that would be a duration on the command line: what to write here.

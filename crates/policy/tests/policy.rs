@@ -52,7 +52,7 @@ fn the_pinned_form_is_deterministic() {
     assert_eq!(back, file);
     assert_eq!(back.to_json().unwrap(), json);
     assert!(SecurityPolicy::from_json(&json.replace("\"async\"", "\"asink\"")).is_err());
-    assert!(SecurityPolicy::from_json(&json.replacen('{', "{\"rules\":[],", 1)).is_err());
+    assert!(SecurityPolicy::from_json(&json.replacen('{', "{\"rulez\":[],", 1)).is_err());
     assert!(SecurityPolicy::from_json(&json.replace("\"never\"", "\"Never\"")).is_err());
     assert!(SecurityPolicy::from_json(&json.replace("standard", "Standard")).is_err());
 }
@@ -88,12 +88,18 @@ fn built_in_rust() {
 #[test]
 fn empty_scopes_are_announced() {
     let check = |toml: &str, expect: &[&str]| assert_eq!(policy(toml).empty_scopes(&CATALOGUE), expect, "{toml}");
-    check("", &["read_file", "write_file"]);
+    check("", &["read_file", "write_file", "fetch"]);
     check("level = \"restricted\"", &["read_file"]);
     check("level = \"sandbox\"", &[]);
-    check("block = [\"read_file\"]", &["write_file"]);
-    check("[grant.read_file]\ndirs = {}", &["read_file", "write_file"]);
-    check("[grant.read_file]\ndirs = { \"/d\" = \"d\" }", &["write_file"]);
+    check("block = [\"read_file\"]", &["write_file", "fetch"]);
+    check("[grant.read_file]\ndirs = {}", &["read_file", "write_file", "fetch"]);
+    check("[grant.read_file]\ndirs = { \"/d\" = \"d\" }", &["write_file", "fetch"]);
+    check("[grant.fetch]\norigins = []", &["read_file", "write_file", "fetch"]);
+    check("[grant.fetch]\norigins = [\"https://a.test\"]", &["read_file", "write_file"]);
+    let all = "level = \"trusted\"\nblock = [\"read_file\", \"write_file\", \"fetch\"]\n";
+    check(all, &["websocket", "query"]);
+    check(&format!("{all}[grant.websocket]\norigins = [\"wss://a.test\"]"), &["query"]);
+    check(&format!("{all}[grant.query.databases]\na = {{ sqlite = \"a\" }}"), &["websocket"]);
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn explanations_name_the_line() {
     check(
         file,
         "write_file",
-        Arguments::Write { path: "/x", bytes: 1 },
+        Arguments::Write { path: "/x", bytes: 1, contents: &[] },
         "deny write_file: `write_file` needs level `standard` or higher; this policy has `restricted` (line 1)",
     );
     check(

@@ -8,7 +8,8 @@ use parole_policy::{Arguments, Level, SecurityPolicy, Verdict, decide};
 
 fn allows(policy: &SecurityPolicy) -> bool {
     let read = decide(policy, 0, capability("read_file"), &Arguments::Read { path: "/data/x" });
-    let write = decide(policy, 0, capability("write_file"), &Arguments::Write { path: "/data/x", bytes: 1 });
+    let write =
+        decide(policy, 0, capability("write_file"), &Arguments::Write { path: "/data/x", bytes: 1, contents: &[] });
     matches!(read, Verdict::Allow(_)) || matches!(write, Verdict::Allow(_))
 }
 

@@ -53,6 +53,20 @@ impl Blocking<'_> {
         block_on(self.0.cancel(id))
     }
 
+    /// See [`Runtime::regrant`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn regrant(
+        &self,
+        id: ExecutionId,
+        change: impl Fn(&SecurityPolicy) -> Result<SecurityPolicy, Error>,
+        what: &str,
+        by: &str,
+    ) -> Result<u64, Error> {
+        block_on(self.0.regrant(id, change, what, by))
+    }
+
     /// See [`Runtime::collect`].
     ///
     /// # Errors
@@ -103,7 +117,7 @@ impl Wake for Unpark {
 }
 
 /// Parks the thread until the future is done. No runtime is entered, so none can object.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use parole_capabilities::net::Client;
+use parole_capabilities::outside::{Outside, Variables};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};
 use parole_capabilities::{CATALOGUE, Sink, Validator};
@@ -24,6 +26,8 @@ pub struct Builder {
     validators: Vec<Validator>,
     protected: Vec<(String, PathBuf)>,
     waiting_at_once: usize,
+    variables: Arc<Variables>,
+    roots: Vec<Vec<u8>>,
 }
 
 impl Builder {
@@ -35,6 +39,8 @@ impl Builder {
             validators: Vec::new(),
             protected: Vec::new(),
             waiting_at_once: WAITING_AT_ONCE,
+            variables: Arc::new(|_| None),
+            roots: Vec::new(),
         }
     }
 
@@ -81,6 +87,21 @@ impl Builder {
         self
     }
 
+    /// Looks up the variables that policies name with `url_env`; without it there are none. It is called when a
+    /// database is opened, and what it gives is kept nowhere.
+    #[must_use]
+    pub fn variables(mut self, look_up: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.variables = Arc::new(look_up);
+        self
+    }
+
+    /// Trusts one more certificate authority (PEM) for `https` and `wss`, beside those that Mozilla's programs trust.
+    #[must_use]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(pem.into());
+        self
+    }
+
     /// Opens the state and starts the threads of the runtime.
     ///
     /// # Errors
@@ -107,10 +128,12 @@ impl Builder {
                 path.map(|path| (label, path)).map_err(|error| internal(&error))
             })
             .collect::<Result<_, _>>()?;
+        let roots: Vec<&[u8]> = self.roots.iter().map(Vec::as_slice).collect();
+        let client = Client::new(&roots).map_err(|error| Error::Usage(error.to_string()))?;
         let engine = engine::config().and_then(|config| Engine::new(&config)).map_err(|error| internal(&error))?;
         let ticker = Ticker::start(&engine).map_err(|error| internal(&error))?;
         let tokio = tokio::runtime::Builder::new_multi_thread()
-            .enable_time()
+            .enable_all()
             .thread_name("parole-worker")
             .build()
             .map_err(|error| internal(&error))?;
@@ -124,6 +147,7 @@ impl Builder {
             validators: self.validators,
             protected,
             room: WaitingRoom::new(self.waiting_at_once),
+            outside: Arc::new(Outside { client, variables: self.variables }),
             prepared: Mutex::new(HashMap::new()),
             tokio: Some(tokio),
         })))

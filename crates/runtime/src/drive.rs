@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts};
+use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts, Rescope};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::{Execution, Meter, Sink, Stop, Validator};
 use parole_durable::hub::now;
@@ -31,6 +31,8 @@ struct Drive {
     component: Digest,
     prepared: Arc<Prepared>,
     scope: Arc<parole_capabilities::Scope>,
+    generation: u64,
+    rescope: Arc<Rescope>,
     invoke: Option<String>,
     wait: Wait,
 }
@@ -64,7 +66,7 @@ pub(crate) fn start(
 
 async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: RunOptions) -> Result<Begun, Error> {
     let id = options.id.unwrap_or_else(ExecutionId::generate);
-    let scope = runtime.scope(policy, runtime.0.validators.clone(), false)?;
+    let scope = runtime.scope(policy, runtime.0.validators.clone())?;
     let prepared = runtime.prepare(&guest, &scope.policy, id).await?;
     let setup = Setup {
         determinism: DETERMINISM,
@@ -91,6 +93,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         Ok(prepared) => prepared,
         Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, birth, denied).await?)),
     };
+    let rescope = runtime.rescope(id, scope.policy.clone(), runtime.0.validators.clone());
     let drive = Drive {
         runtime,
         id,
@@ -99,6 +102,8 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         component: guest.digest,
         prepared,
         scope: Arc::new(scope),
+        generation: 0,
+        rescope,
         invoke: options.invoke,
         wait: options.wait,
     };
@@ -162,6 +167,8 @@ async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Re
         component: record.component,
         prepared: opened.prepared,
         scope: Arc::new(opened.scope),
+        generation: opened.generation,
+        rescope: opened.rescope,
         invoke: opened.invoke,
         wait: options.wait,
     };
@@ -213,6 +220,8 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
         component: record.component,
         prepared: opened.prepared,
         scope: Arc::new(opened.scope),
+        generation: opened.generation,
+        rescope: opened.rescope,
         invoke: opened.invoke,
         wait: Wait::Detach,
     };
@@ -238,6 +247,8 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
 struct Opened {
     prepared: Arc<Prepared>,
     scope: parole_capabilities::Scope,
+    rescope: Arc<Rescope>,
+    generation: u64,
     invoke: Option<String>,
 }
 
@@ -248,9 +259,11 @@ impl Opened {
         let setup = Setup::from_bytes(&setup)?;
         let guest = component_of(runtime, record, &setup, pinned)?;
         let validators = validators(runtime, &setup)?;
-        let scope = runtime.scope(setup.policy, validators, true)?;
+        let now = runtime.policy_now(record, &setup.policy)?;
+        let rescope = runtime.rescope(record.id, setup.policy, validators.clone());
+        let scope = runtime.pinned_scope(now, validators)?;
         match runtime.prepare(&guest, &scope.policy, record.id).await? {
-            Ok(prepared) => Ok(Self { prepared, scope, invoke: setup.invoke }),
+            Ok(prepared) => Ok(Self { prepared, scope, rescope, generation: record.generation, invoke: setup.invoke }),
             Err(_) => Err(Error::NotResumed("its pinned policy does not grant its imports in this program".into())),
         }
     }
@@ -289,7 +302,7 @@ fn component_of(runtime: &Runtime, record: &ExecutionRecord, setup: &Setup, pinn
 }
 
 /// How a validator is named in a set-up.
-fn pin_of(validator: &Validator) -> String {
+pub(crate) fn pin_of(validator: &Validator) -> String {
     format!("{}:{}", validator.capability, validator.name)
 }
 
@@ -417,6 +430,9 @@ impl Drive {
             birth,
             component: self.component,
             scope: Arc::clone(&self.scope),
+            generation: self.generation,
+            rescope: Arc::clone(&self.rescope),
+            outside: Arc::clone(&inner.outside),
             sink,
             meter: Arc::clone(&machine.meter),
             used,

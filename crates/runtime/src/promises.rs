@@ -1,5 +1,6 @@
 //! The promises that executions wait for: listed, answered, refused, canceled.
 
+use parole_capabilities::question::{self, Question};
 use parole_durable::store::PromiseFilter;
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
 use serde::Serialize;
@@ -80,10 +81,15 @@ impl Promises<'_> {
             let expected = format!("at most {ANSWER_MAX} bytes of JSON");
             return Err(Error::BadAnswer { id: promise.record.id, expected });
         }
+        let bad = |expected| Error::BadAnswer { id: promise.record.id.clone(), expected };
         let entry = parole_capabilities::by_name(&promise.capability);
+        if let Some(checked) = question::check(&promise.record, value) {
+            checked.map_err(bad)?;
+            return self.settle(id, PromiseState::Resolved, Some(data), by).await;
+        }
         match entry.and_then(|entry| entry.answer) {
             Some(check) => {
-                check(value).map_err(|expected| Error::BadAnswer { id: promise.record.id.clone(), expected })?;
+                check(value).map_err(bad)?;
             }
             None if promise.record.is_timer() => {
                 return Err(Error::Usage(format!("{id} is a timer: nothing but its time settles it")));
@@ -126,6 +132,9 @@ impl Promises<'_> {
 
 /// What a promise asks, in one line.
 fn summary(record: &PromiseRecord) -> String {
+    if let Some(question) = Question::of(record) {
+        return question.summary();
+    }
     let arguments = record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
     parole_capabilities::by_name(record.capability()).map_or_else(String::new, |entry| (entry.summary)(&arguments))
 }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use parole_capabilities::{CATALOGUE, Event, Execution, Scope, Sink, Validator, waiting_room::WaitingRoom};
+use parole_capabilities::outside::Outside;
+use parole_capabilities::{CATALOGUE, Event, Execution, Sink, Validator, waiting_room::WaitingRoom};
 use parole_durable::store::PromiseFilter;
 use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
 use parole_policy::SecurityPolicy;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub validators: Vec<Validator>,
     pub protected: Vec<(String, std::path::PathBuf)>,
     pub room: Arc<WaitingRoom>,
+    pub outside: Arc<Outside>,
     pub prepared: Mutex<HashMap<(Digest, u64), Arc<Prepared>>>,
     pub tokio: Option<tokio::runtime::Runtime>,
 }
@@ -325,47 +327,6 @@ impl Runtime {
                 self.0.sink.event(id, Event::EmptyScope { capability: name });
             }
         }
-    }
-
-    /// Pins the directories of a policy: made absolute and real, opened, and held against what they may not cover.
-    /// Those of a resumed execution (`pinned`) must still be the very directories that they were.
-    pub(crate) fn scope(
-        &self,
-        mut policy: SecurityPolicy,
-        validators: Vec<Validator>,
-        pinned: bool,
-    ) -> Result<Scope, Error> {
-        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
-        for (name, grant) in &mut policy.grants {
-            for dir in &mut grant.dirs {
-                let real = dir.host.canonicalize().map_err(|error| {
-                    Error::Usage(format!(
-                        "the directory {} granted to `{name}` cannot be opened: {error}",
-                        dir.host.display()
-                    ))
-                })?;
-                if pinned && real != dir.host {
-                    return Err(Error::NotResumed(format!(
-                        "the directory {} granted to `{name}` is a link by now, to {}",
-                        dir.host.display(),
-                        real.display()
-                    )));
-                }
-                dir.host = real;
-            }
-        }
-        let protected: Vec<(&str, &std::path::Path)> =
-            self.0.protected.iter().map(|(label, path)| (label.as_str(), path.as_path())).collect();
-        if let Some(overlap) = policy.overlap(&protected) {
-            return Err(Error::Usage(format!(
-                "the directory {} granted to `{}` covers {} ({}): a guest could steer its host through it",
-                overlap.dir.host.display(),
-                overlap.capability,
-                overlap.label,
-                overlap.path.display()
-            )));
-        }
-        Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
     }
 }
 

@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use parole_capabilities::execution::{Gathered, entry_of};
 use parole_capabilities::sink::event_of;
 use parole_capabilities::types::Refused;
-use parole_capabilities::{Event, Payload};
+use parole_capabilities::{Event, Payload, audit};
 use parole_durable::journal::{DROPPED, OUTPUT, frames};
 use parole_durable::store::{ExecutionRecord, PromiseFilter};
-use parole_durable::{Effect, ExecutionId, Step, StepResult, UnixMs};
+use parole_durable::{Effect, ExecutionId, Stage, Step, StepResult, UnixMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::drive::report;
 use crate::error::Error;
 use crate::promises::pending_of;
-use crate::report::{Ending, Outcome, Pending, Report};
+use crate::report::{At, Ending, Outcome, Pending, Report};
 use crate::runtime::Runtime;
 use crate::setup::Setup;
 
@@ -133,6 +133,19 @@ impl Runtime {
         Ok(entries)
     }
 
+    /// Every decision about an execution, in order: its imports first, if they were refused, then its calls.
+    ///
+    /// # Errors
+    /// [`Error::NoExecution`], [`Error::Store`].
+    pub fn audit(&self, id: ExecutionId, mut each: impl FnMut(audit::Record)) -> Result<(), Error> {
+        let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
+        let ending = record.outcome.as_deref().map(|text| ending(&record, text)).transpose()?;
+        for denied in ending.iter().flat_map(|ending| &ending.denied).filter(|denied| denied.at == At::Link) {
+            each(audit::Record::of_import(id, &denied.capability, denied.import.as_deref(), record.created_at));
+        }
+        self.each_step(id, 0, |step| audit::records(id, &step).into_iter().for_each(&mut each))
+    }
+
     /// Reads the steps of an execution from a number on, a page at a time.
     pub(crate) fn each_step(&self, id: ExecutionId, mut from: u64, mut each: impl FnMut(Step)) -> Result<(), Error> {
         loop {
@@ -183,7 +196,11 @@ fn entry(step: &Step) -> Entry {
         effect: step.effect,
         arguments,
         state: match (&step.completion, step.delivered) {
-            (None, _) => "admitted",
+            (None, _) => match step.stage {
+                Stage::Asked => "asked",
+                Stage::Admitted => "admitted",
+                Stage::InDoubt => "in doubt",
+            },
             (Some(_), false) => "completed",
             (Some(_), true) => "delivered",
         },

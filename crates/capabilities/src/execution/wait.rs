@@ -6,10 +6,10 @@ use parole_durable::hub::{Waiter, now};
 use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
-use parole_durable::{PromiseId, PromiseRecord, PromiseState, UnixMs, Value, promise};
+use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
 use parole_policy::Timeout;
 
-use super::Execution;
+use super::{Calling, Execution, Gate};
 use crate::sink::Event;
 use crate::types::Error;
 use crate::{Entry, Stop};
@@ -22,40 +22,94 @@ impl Execution {
         entry: &'static Entry,
         arguments: Vec<u8>,
         deadline: UnixMs,
-    ) -> Result<PromiseId, Error> {
-        if let Some(id) = open.admitted.as_ref().and_then(|admitted| admitted.promise.clone()) {
-            return Ok(id);
+    ) -> Result<Result<PromiseId, Error>, Stop> {
+        if let Some(id) = own_promise(open) {
+            return Ok(Ok(id));
         }
-        if let Err(limit) = self.parts.journal.may_wait() {
-            return Err(Error::Exhausted(format!("promises: {limit} may be pending at once")));
+        if let Err(error) = self.may_wait(open) {
+            return Ok(Err(error));
         }
         let name = entry.capability.name;
         let id = self.key(open, name);
         let timer = entry.capability.kind == parole_policy::Kind::Timer;
+        let record = self.promise_record(id.clone(), open.number, name, arguments, deadline, timer);
+        self.made = Some(Box::new(record.clone()));
+        self.parts.journal.record(open, Stage::Admitted, Some(record), None, now())?;
+        Ok(Ok(id))
+    }
+
+    /// Whether a call may wait for a promise.
+    pub(super) fn may_wait(&self, open: &Open) -> Result<(), Error> {
+        self.parts
+            .journal
+            .may_wait(open)
+            .map_err(|limit| Error::Exhausted(format!("promises: {limit} may be pending at once")))
+    }
+
+    /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
+    pub(crate) async fn admittance(
+        &mut self,
+        open: Open,
+        calling: &Calling<'_>,
+    ) -> Result<Result<Open, Result<Vec<u8>, Error>>, Stop> {
+        if own_promise(&open).is_some() {
+            return Ok(Ok(open));
+        }
+        Ok(match self.pass(open, calling).await? {
+            Gate::Go(passage) => Ok(passage.open),
+            Gate::Done(answer) => Err(answer),
+        })
+    }
+
+    /// Waits for the promise of a call, and ends the call with what `read` makes of it.
+    pub(crate) async fn answered(
+        &mut self,
+        open: Open,
+        promise: Result<PromiseId, Error>,
+        timer: bool,
+        read: impl FnOnce(PromiseRecord) -> Result<Vec<u8>, Error>,
+    ) -> Result<Result<Vec<u8>, Error>, Stop> {
+        let (promise, answer) = match promise {
+            Ok(id) => {
+                let record = self.wait(&id, timer).await?;
+                (Some(id), read(record))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        self.finish(open, promise, &answer)?;
+        Ok(answer)
+    }
+
+    /// A pending promise of this execution. `label` says what kind it is: a capability, or a question about a call.
+    pub(super) fn promise_record(
+        &self,
+        id: PromiseId,
+        step: u64,
+        label: &str,
+        param: Vec<u8>,
+        deadline: UnixMs,
+        timer: bool,
+    ) -> PromiseRecord {
         let mut tags = BTreeMap::from([
-            (promise::TAG_CAPABILITY.into(), name.into()),
+            (promise::TAG_CAPABILITY.into(), label.into()),
             (promise::TAG_EXECUTION.into(), self.id().to_string()),
-            (promise::TAG_STEP.into(), open.number.to_string()),
+            (promise::TAG_STEP.into(), step.to_string()),
             (promise::TAG_COMPONENT.into(), self.parts.component.to_string()),
             (promise::TAG_EXTERNAL.into(), "true".into()),
         ]);
         if timer {
             tags.insert(promise::TAG_TIMER.into(), "true".into());
         }
-        let now = now();
-        let record = PromiseRecord {
-            id: id.clone(),
+        PromiseRecord {
+            id,
             state: PromiseState::Pending,
-            param: Value::json(String::from_utf8(arguments).unwrap_or_default()),
+            param: Value::json(String::from_utf8(param).unwrap_or_default()),
             value: Value::default(),
             tags,
             timeout_at: deadline,
-            created_at: now,
+            created_at: now(),
             settled_at: None,
-        };
-        self.made = Some(Box::new(record.clone()));
-        self.parts.journal.admit(open, Some(record), now);
-        Ok(id)
+        }
     }
 
     /// When a promise made now would expire.
@@ -133,6 +187,8 @@ impl Execution {
         deadline: UnixMs,
         mut waiter: Option<Waiter>,
     ) -> Result<Option<PromiseRecord>, Stop> {
+        // An open connection would be lost with the memory.
+        let stays = self.links.sockets.any();
         let mut seat = self.parts.parking.room.enter();
         let park = tokio::time::sleep(self.parts.parking.after);
         tokio::pin!(park);
@@ -150,9 +206,14 @@ impl Execution {
             };
             tokio::select! {
                 () = waiter => {}
-                () = &mut park => return Ok(None),
-                () = seat.evicted() => return Ok(None),
+                () = &mut park, if !stays => return Ok(None),
+                () = seat.evicted(), if !stays => return Ok(None),
             }
         }
     }
+}
+
+/// The promise of its own that a call made before a crash: it waits for that, and is not decided again.
+pub(crate) fn own_promise(open: &Open) -> Option<PromiseId> {
+    open.earlier.as_ref().filter(|earlier| earlier.stage == Stage::Admitted)?.promise.clone()
 }

@@ -3,31 +3,38 @@
 use std::collections::BTreeSet;
 
 use parole_durable::PromiseState;
-use parole_policy::Kind as CapabilityKind;
-use parole_runtime::{CATALOGUE, Error, ExecutionId, Listed, PromiseFilter, ResumeOptions, Wait};
+use parole_runtime::{Error, ExecutionId, Listed, PromiseFilter, ResumeOptions, Wait};
 
 use crate::ask::{self, Question, Reply};
-use crate::commands::run::{execution, finish};
+use crate::commands::run::finish;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Result};
 use crate::output;
-use crate::policy_flags::capability;
+use crate::policy_flags::promise_of;
 use crate::session::{self, Answers, Session, Signals, Went, block_on};
-use crate::state::StateArgs;
+use crate::state::{StateArgs, execution};
 use crate::watch::Changes;
 
 /// Walk through what is pending, at the terminal
 ///
 /// Asks you one promise after the other, the oldest first, and then resumes what your answers
 /// have unblocked. `s` skips a question, Ctrl-D ends the walk.
+///
+/// A guest asks through `input`, `approve` and `review`. `ask`: a rule of its policy wants a person
+/// to allow one call, which you see exactly as it would be made. `doubt`: a call was under way when
+/// its process died, and only you can find out whether it happened.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  parole answer
+  parole answer --capability ask         only calls that wait for your leave")]
 pub struct Args {
     /// Only what this execution waits for
     #[arg(value_name = "EXECUTION", value_parser = execution)]
     execution: Option<ExecutionId>,
 
-    /// Only promises of this capability
-    #[arg(long, value_name = "CAP", value_parser = capability())]
+    /// Only promises of this capability, `ask` or `doubt`
+    #[arg(long, value_name = "CAP", value_parser = promise_of())]
     capability: Option<String>,
 
     #[command(flatten)]
@@ -69,7 +76,7 @@ async fn walk(session: &mut Session, args: &Args) -> Result<u8> {
     }
     let filter = PromiseFilter { pending: true, execution: args.execution, capability: args.capability.clone() };
     let mut pending = session.runtime.promises().list(&filter)?;
-    pending.retain(of_a_person);
+    pending.retain(|promise| session::is_for_a_person(&promise.record));
     if pending.is_empty() {
         output::err("parole: nothing waits for a person");
         return Ok(0);
@@ -107,10 +114,6 @@ async fn walk(session: &mut Session, args: &Args) -> Result<u8> {
         }
     }
     Ok(code)
-}
-
-fn of_a_person(promise: &Listed) -> bool {
-    CATALOGUE.by_name(&promise.capability).is_some_and(|capability| capability.kind == CapabilityKind::Person)
 }
 
 /// Puts one question; it is withdrawn when it is settled elsewhere.

@@ -1,12 +1,10 @@
 //! `parole cancel`
 
-use parole_runtime::ExecutionId;
 use serde_json::json;
 
-use crate::commands::run::execution;
 use crate::fail::Result;
 use crate::output;
-use crate::state::StateArgs;
+use crate::state::OneArgs;
 
 /// End an execution as canceled, whoever runs it
 ///
@@ -14,11 +12,8 @@ use crate::state::StateArgs;
 /// (exit 73).
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    #[arg(value_name = "EXECUTION", value_parser = execution)]
-    execution: ExecutionId,
-
     #[command(flatten)]
-    state: StateArgs,
+    one: OneArgs,
 
     /// Print one object
     #[arg(long)]
@@ -26,11 +21,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    args.state.look()?.blocking().cancel(args.execution)?;
+    args.one.state.look()?.blocking().cancel(args.one.execution)?;
     if args.json {
-        output::json(&json!({ "execution": args.execution, "outcome": "canceled" }));
+        output::json(&json!({ "execution": args.one.execution, "outcome": "canceled" }));
     } else {
-        output::err(&format!("parole: {} is canceled", args.execution));
+        output::err(&format!("parole: {} is canceled", args.one.execution));
     }
     Ok(0)
 }

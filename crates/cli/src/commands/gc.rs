@@ -10,7 +10,8 @@ use crate::state::StateArgs;
 
 /// Remove executions that ended, and what only they have kept
 ///
-/// Executions that have not ended are never touched.
+/// Executions that have not ended are never touched, nor is what schedules need. Schedules that will
+/// never run again go as well.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// How long ago they must have ended: 10s, 5m, 2h, 7d
@@ -50,12 +51,16 @@ pub fn run(args: &Args) -> Result<u8> {
         ms => now().saturating_sub(ms),
     };
     let executions = runtime.blocking().collect(before)?;
+    let schedules = runtime.blocking().collect_schedules(before)?;
     let freed = if args.cache { Some(runtime.clear_cache()?) } else { None };
     if args.json {
-        output::json(&json!({ "executions": executions, "cache_bytes": freed }));
+        output::json(&json!({ "executions": executions, "schedules": schedules, "cache_bytes": freed }));
         return Ok(0);
     }
     output::out(&format!("removed {executions} ended executions"));
+    if schedules > 0 {
+        output::out(&format!("removed {schedules} schedules that would never run again"));
+    }
     if let Some(bytes) = freed {
         output::out(&format!("removed {} KiB of compiled guests", bytes.div_ceil(1024)));
     }

@@ -1,31 +1,52 @@
 //! `parole journal`
 
-use parole_runtime::ExecutionId;
+use std::collections::VecDeque;
 
-use crate::commands::run::execution;
+use parole_durable::store::GrantRecord;
+use parole_runtime::audit::Record;
+use parole_runtime::{ExecutionId, Runtime};
+use serde_json::{Value, json};
+
+use crate::commands::grant;
 use crate::fail::Result;
-use crate::state::StateArgs;
+use crate::state::OneArgs;
 use crate::{output, table, times};
 
 /// Show the recorded host calls of an execution
 ///
-/// Each step was admitted (the host took it on), completed (it is done, and is never done again)
-/// and delivered (the guest has the result).
+/// Each step was asked about (a person decides), admitted (the host took it on), completed (it is done, and
+/// is never done again) and delivered (the guest has the result); one that was under way when its process died is
+/// in doubt.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  parole journal 01927b3e-5c1f-7d00-8a31-2f6d0c9b1e44
+  parole journal 01927b3e-5c1f-7d00-8a31-2f6d0c9b1e44 --audit | jq -c 'select(.verdict == \"deny\")'")]
 pub struct Args {
-    #[arg(value_name = "EXECUTION", value_parser = execution)]
-    execution: ExecutionId,
-
     #[command(flatten)]
-    state: StateArgs,
+    one: OneArgs,
 
     /// Print an array of objects
     #[arg(long)]
     json: bool,
+
+    /// Print the decisions instead, each as one object on a line of its own
+    ///
+    /// What the policy, its rules, checks and people said about each call (`\"site\": \"call\"`), about
+    /// refused imports (`link`), and each grant and revocation (`grant`), in order: capability, digest of
+    /// the arguments, verdict, rule, generation, promise, who decided. Never arguments, bodies or
+    /// results.
+    #[arg(long, conflicts_with = "json")]
+    audit: bool,
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let entries = args.state.look()?.journal(args.execution)?;
+    let runtime = args.one.state.look()?;
+    if args.audit {
+        audit(&runtime, args.one.execution)?;
+        return Ok(0);
+    }
+    let entries = runtime.journal(args.one.execution)?;
     if args.json {
         output::json(&entries);
         return Ok(0);
@@ -50,4 +71,38 @@ pub fn run(args: &Args) -> Result<u8> {
         .collect();
     table::print(["STEP", "FUNCTION", "EFFECT", "STATE", "ADMITTED", "ARGUMENTS", "PROMISE OR RESULT"], &rows);
     Ok(0)
+}
+
+/// The decisions about calls, with the changes of grants in their place.
+fn audit(runtime: &Runtime, id: ExecutionId) -> Result<()> {
+    let mut grants: VecDeque<GrantRecord> = runtime.grants(id)?.into();
+    runtime.audit(id, |record| {
+        while grants.front().is_some_and(|grant| came_before(grant, &record)) {
+            grants.pop_front().iter().for_each(tell);
+        }
+        output::json(&record);
+    })?;
+    grants.iter().for_each(tell);
+    Ok(())
+}
+
+/// By the generation under which a call was decided, which is exact; else by time, which not every record has.
+fn came_before(grant: &GrantRecord, record: &Record) -> bool {
+    grant.generation <= record.note.generation || (record.note.at != 0 && grant.at < record.note.at)
+}
+
+fn tell(grant: &GrantRecord) {
+    let (verdict, change) = match serde_json::from_str::<Value>(&grant.change) {
+        Ok(Value::Object(change)) => grant::read(&change),
+        _ => ("grant", Value::from(grant.change.as_str())),
+    };
+    output::json(&json!({
+        "execution": grant.execution,
+        "site": "grant",
+        "verdict": verdict,
+        "change": change,
+        "at": grant.at,
+        "generation": grant.generation,
+        "by": grant.by,
+    }));
 }

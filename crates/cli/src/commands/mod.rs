@@ -3,7 +3,9 @@
 mod answer;
 mod cancel;
 mod completions;
+mod explain;
 mod gc;
+mod grant;
 mod inspect;
 mod journal;
 mod policy;
@@ -13,6 +15,8 @@ mod ps;
 mod replay;
 mod resume;
 mod run;
+mod schedule;
+mod schedules;
 mod show;
 mod wit;
 
@@ -51,6 +55,10 @@ pub enum Command {
     Journal(journal::Args),
     Replay(replay::Args),
     Cancel(cancel::Args),
+    Grant(grant::Grant),
+    Revoke(grant::Revoke),
+    Schedules(schedules::Args),
+    Schedule(schedule::Args),
     Promises(promises::Args),
     Promise(promise::Args),
     Answer(answer::Args),
@@ -72,6 +80,10 @@ impl Command {
             Command::Journal(args) => journal::run(&args),
             Command::Replay(args) => replay::run(&args),
             Command::Cancel(args) => cancel::run(&args),
+            Command::Grant(args) => grant::grant(&args.args),
+            Command::Revoke(args) => grant::revoke(&args.args),
+            Command::Schedules(args) => schedules::run(&args),
+            Command::Schedule(args) => schedule::run(&args),
             Command::Promises(args) => promises::run(&args),
             Command::Promise(args) => promise::run(&args),
             Command::Answer(args) => answer::run(args),

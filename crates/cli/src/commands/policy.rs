@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use parole_policy::{Arguments, LimitKey, READ_FILE, WRITE_FILE, levels};
+use parole_policy::{LimitKey, levels};
 use parole_runtime::CATALOGUE;
 use serde_json::{Map, Value, json};
 
-use crate::fail::{Failure, Result};
+use crate::commands::explain;
+use crate::fail::Result;
 use crate::output;
 use crate::policy_flags::{self, capability};
 
@@ -16,7 +17,9 @@ use crate::policy_flags::{self, capability};
 #[command(after_long_help = "\
 Examples:
   parole policy check tool.toml
-  parole policy explain tool.toml read_file /data/report.txt")]
+  parole policy explain tool.toml read_file /data/report.txt
+  parole policy explain tool.toml fetch POST https://api.example.com/reports '{\"a\": 1}'
+  parole policy explain tool.toml query sales 'SELECT * FROM orders WHERE id = ?' 42")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -38,10 +41,10 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Say whether a call would be allowed, and which line decides
+    /// Say what the policy says to a call: allow, ask or deny, why, and which line decides
     ///
-    /// `read_file` takes the path as the guest would write it, `write_file` the path and, if it
-    /// matters, the number of bytes. The others take no argument.
+    /// It is the answer that a guest would get, from the same function, without any effect.
+    #[command(after_long_help = explain::ARGUMENTS)]
     Explain {
         /// The policy file
         file: PathBuf,
@@ -49,7 +52,7 @@ enum Verb {
         #[arg(value_name = "CAP", value_parser = capability())]
         capability: String,
         /// What it would be called with
-        #[arg(value_name = "ARGUMENT")]
+        #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
         arguments: Vec<String>,
         /// Print one object
         #[arg(long)]
@@ -64,7 +67,7 @@ pub fn run(args: &Args) -> Result<u8> {
             list(*json);
             Ok(0)
         }
-        Verb::Explain { file, capability, arguments, json } => explain(file, capability, arguments, *json),
+        Verb::Explain { file, capability, arguments, json } => explain::run(file, capability, arguments, *json),
     }
 }
 
@@ -79,6 +82,16 @@ fn check(file: &std::path::Path, json: bool) -> Result<u8> {
         for dir in &grant.dirs {
             output::out(&format!("  {name} {} = {}", dir.guest, dir.host.display()));
         }
+        for origin in &grant.origins {
+            output::out(&format!("  {name} {origin}"));
+        }
+        for (database, to) in &grant.databases {
+            output::out(&format!("  {name} {database} = {to}"));
+        }
+    }
+    for rule in &policy.rules {
+        let when = rule.when.as_ref().map(|when| format!(" when {}", when.source())).unwrap_or_default();
+        output::out(&format!("  rule {}: {} {}{when}", rule.name, rule.then.as_str(), rule.capability));
     }
     for name in policy.empty_scopes(&CATALOGUE) {
         output::out(&format!("  {name} is linked but may reach nothing"));
@@ -110,32 +123,4 @@ fn list(json: bool) {
             LimitKey::ALL.iter().map(|key| format!("{} {}", key.name, key.unit.text(key.get(&row.limits)))).collect();
         output::out(&format!("  limits: {}", limits.join(", ")));
     }
-}
-
-fn explain(file: &std::path::Path, name: &str, arguments: &[String], json: bool) -> Result<u8> {
-    let policy = policy_flags::read(file)?;
-    let Some(capability) = CATALOGUE.by_name(name) else {
-        return Err(Failure::usage(format!("there is no capability `{name}`")));
-    };
-    let arguments = match (name, arguments) {
-        (READ_FILE, [path]) => Arguments::Read { path },
-        (READ_FILE, _) => return Err(Failure::usage("expected one argument: read_file PATH")),
-        (WRITE_FILE, [path]) => Arguments::Write { path, bytes: 0 },
-        (WRITE_FILE, [path, bytes]) => Arguments::Write {
-            path,
-            bytes: bytes.parse().map_err(|_| {
-                Failure::usage(format!("`{bytes}` is not a number of bytes; expected write_file PATH [BYTES]"))
-            })?,
-        },
-        (WRITE_FILE, _) => return Err(Failure::usage("expected one or two arguments: write_file PATH [BYTES]")),
-        (_, []) => Arguments::None,
-        (_, _) => return Err(Failure::usage(format!("`{name}` is decided without arguments"))),
-    };
-    let explanation = policy.explain(capability, &arguments);
-    if json {
-        output::json(&explanation);
-    } else {
-        output::out(&explanation.text);
-    }
-    Ok(0)
 }

@@ -5,15 +5,15 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use parole_durable::PromiseState;
 use parole_durable::hub::now;
-use parole_runtime::{Listed, Runtime, Settled};
+use parole_durable::{PromiseRecord, PromiseState};
+use parole_runtime::{Listed, Question, Runtime, Settled};
 use serde_json::Value;
 
 use crate::commands::promises;
 use crate::fail::{Failure, Result};
 use crate::state::StateArgs;
-use crate::{json, output, times, who};
+use crate::{json, output, question, times, who};
 
 /// The longest answer that is read, in bytes of JSON.
 const ANSWER_MAX: usize = parole_runtime::promises::ANSWER_MAX;
@@ -24,12 +24,18 @@ const STANDS: u8 = 1;
 ///
 /// The first settlement counts. A later one changes nothing: it prints the record that stands
 /// and exits with 1.
+///
+/// A promise `ask:…` asks whether a call may be made, `doubt:…` what came of one; `promise get` shows
+/// the call and the values that settle it. The digest in them says that this very call was seen.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 Examples:
   parole promise resolve input:0192…:7f3c… --data Ada
   parole promise resolve approve:0192…:1b22… --value true
-  parole promise reject approve:0192…:1b22… --data 'not on a Friday'")]
+  parole promise reject approve:0192…:1b22… --data 'not on a Friday'
+  parole promise get ask:0192…:55ae…
+  parole promise resolve ask:0192…:55ae… --value '{\"decision\": \"once\", \"digest\": \"sha256:…\"}'
+  parole promise resolve doubt:0192…:91c0… --value '\"again\"'")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -44,6 +50,8 @@ enum Verb {
     /// The value must be one that the call can return, else nothing is settled.
     Resolve(Resolve),
     /// Say no: the guest gets `denied` with the reason
+    ///
+    /// Of an `ask` that is the decision `deny`; of a `doubt` it is `fail`, with the reason as its text.
     Reject(Reject),
     /// Take the question back: the guest gets `canceled`
     Cancel(Which),
@@ -189,9 +197,38 @@ fn say(promise: &Listed, json: bool) {
     if let Some(by) = record.value.headers.get("parole:by") {
         line("by", &output::cell(by));
     }
-    for (name, data) in [("asks", &record.param.data), ("value", &record.value.data)] {
+    let call = Question::of(record);
+    let asks = if call.is_some() { &None } else { &record.param.data };
+    for (name, data) in [("asks", asks), ("value", &record.value.data)] {
         if let Some(data) = data {
             line(name, &output::cell(data));
+        }
+    }
+    if let Some(call) = call {
+        about(&call, record);
+    }
+}
+
+/// The whole of a call that a person decides about, and how.
+fn about(call: &Question, record: &PromiseRecord) {
+    let line = |name: &str, text: &str| output::out(&format!("{name:<10} {}", output::cell(text)));
+    line("component", &call.component);
+    line("call", &format!("{} (call {} of the execution)", call.function, call.step));
+    if let Some(rule) = &call.rule {
+        line("rule", rule);
+    }
+    line("digest", &call.digest);
+    line("asks", &call.text);
+    for part in question::parts(call) {
+        output::out(&format!("├ {}", output::cell(&part.heading)));
+        for text in part.text.split('\n').filter(|_| !part.text.is_empty()) {
+            output::out(&format!("│ {}", output::cell(text)));
+        }
+    }
+    if record.state == PromiseState::Pending {
+        output::out("└ to settle it: parole answer, or parole promise resolve with one of");
+        for (value, means) in question::answers(call, record.capability()) {
+            output::out(&format!("    --value '{value}'   {means}"));
         }
     }
 }

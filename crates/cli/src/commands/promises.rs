@@ -4,10 +4,9 @@ use parole_durable::PromiseState;
 use parole_durable::hub::now;
 use parole_runtime::{ExecutionId, Listed, PromiseFilter};
 
-use crate::commands::run::execution;
 use crate::fail::Result;
-use crate::policy_flags::capability;
-use crate::state::StateArgs;
+use crate::policy_flags::promise_of;
+use crate::state::{StateArgs, execution};
 use crate::{output, table, times};
 
 /// List promises: what executions wait for, or have waited for
@@ -21,8 +20,8 @@ pub struct Args {
     #[arg(long)]
     pending: bool,
 
-    /// Only those of one capability
-    #[arg(long, value_name = "CAP", value_parser = capability())]
+    /// Only those of one capability, of `ask` or of `doubt`
+    #[arg(long, value_name = "CAP", value_parser = promise_of())]
     capability: Option<String>,
 
     /// Only those of one execution

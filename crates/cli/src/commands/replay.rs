@@ -1,14 +1,12 @@
 //! `parole replay`
 
-use parole_runtime::ExecutionId;
 use serde_json::json;
 
-use crate::commands::run::execution;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::output;
 use crate::session::{Signals, block_on};
-use crate::state::StateArgs;
+use crate::state::OneArgs;
 
 /// Run an execution again from its journal, without effects
 ///
@@ -17,11 +15,8 @@ use crate::state::StateArgs;
 /// something else than what is recorded is a mismatch (exit 73).
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    #[arg(value_name = "EXECUTION", value_parser = execution)]
-    execution: ExecutionId,
-
     #[command(flatten)]
-    state: StateArgs,
+    one: OneArgs,
 
     /// Print one object: calls, outcome, output
     #[arg(long)]
@@ -34,11 +29,11 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<u8> {
     let (console, _notes) = Console::new(Show { json: args.json, quiet: args.quiet });
-    let runtime = args.state.open(console.sink(), None)?;
+    let runtime = args.one.state.open(console.sink(), None)?;
     let replayed = block_on(async {
         let mut signals = Signals::new()?;
         tokio::select! {
-            replayed = runtime.replay(args.execution) => Ok(replayed?),
+            replayed = runtime.replay(args.one.execution) => Ok(replayed?),
             () = signals.next() => Err(Failure::new(Kind::Interrupted, "interrupted; nothing was changed")),
         }
     });
@@ -47,7 +42,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let outcome = replayed.outcome.map_or("suspended", |outcome| outcome.as_str());
     if args.json {
         output::json(&json!({
-            "execution": args.execution,
+            "execution": args.one.execution,
             "calls": replayed.calls,
             "outcome": outcome,
             "output": replayed.output,

@@ -4,21 +4,25 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use parole_runtime::{Error, ExecutionId, Report, ResumeOptions, Wait};
+use parole_durable::hub::now;
+use parole_durable::ids::UnixMs;
+use parole_runtime::schedules::MISSED_MAX;
+use parole_runtime::{Error, ExecutionId, Report, ResumeOptions, Runtime, Wait};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::commands::run::execution;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
 use crate::session::{Answers, Session, Signals, Went, block_on};
-use crate::state::StateArgs;
+use crate::state::{StateArgs, execution};
 use crate::watch::Changes;
-use crate::{output, report};
+use crate::{output, report, times};
 
 /// How soon a change by another process is seen.
 const WATCH: Duration = Duration::from_millis(25);
+/// How soon a change of a schedule by another process is seen.
+const PLAN: Duration = Duration::from_millis(250);
 /// When an execution that could not be resumed is tried again: another process may have held it.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -28,6 +32,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// printed. An execution that has ended repeats its outcome and its exit code.
 ///
 /// At a terminal you are asked what the guest asks next, as in `parole run`.
+///
+/// With --all the schedules that are due make their executions first (`parole schedules` lists them), and
+/// with --watch each does when its time comes. However many processes watch, each time runs once.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 With several executions they go on one after the other; the exit code is the worst of theirs, and
@@ -37,7 +44,7 @@ waits again, a line each.
 Examples:
   parole resume 01927b3e-5c1f-7d00-8a31-2f6d0c9b1e44
   parole resume --all                    whatever is ready now
-  parole resume --all --watch            a service: whatever becomes ready, timers included, until Ctrl-C
+  parole resume --all --watch            a service: whatever becomes ready or due, until Ctrl-C
   parole resume --pinned EXECUTION       the stored component, though the file holds another one by now")]
 pub struct Args {
     /// The executions to go on with
@@ -94,9 +101,56 @@ pub fn run(args: Args) -> Result<u8> {
     })
 }
 
+/// Makes the executions of the schedules that are due, and says so. Gives whether there were any.
+async fn fire(session: &Session) -> Result<bool> {
+    let all = session.runtime.fire_due().await?;
+    for fired in &all {
+        let missed = match fired.missed {
+            0 => String::new(),
+            1 => ", one time of it was missed".into(),
+            count if count >= MISSED_MAX => format!(", {count} or more of its times were missed"),
+            count => format!(", {count} of its times were missed"),
+        };
+        let what = fired.execution.map_or_else(|| "skips".into(), |execution| format!("makes execution {execution}"));
+        let next = fired.next_at.map_or_else(|| "never again".into(), times::point);
+        session.console.notice(&format!("parole: schedule {} {what}{missed}; next: {next}", fired.schedule));
+    }
+    Ok(!all.is_empty())
+}
+
+/// When the next schedule is due, as far as it has been looked at.
+#[derive(Default)]
+struct Plan {
+    next: Option<UnixMs>,
+    looked: Option<Instant>,
+}
+
+impl Plan {
+    /// Whether something is due. What other processes have changed is seen after a while: every commit to the
+    /// store may be such a change, and most are none.
+    fn is_due(&mut self, changed: &mut bool, runtime: &Runtime) -> Result<bool> {
+        if self.looked.is_none() || (*changed && self.looked.is_some_and(|looked| looked.elapsed() >= PLAN)) {
+            self.next = runtime.next_due()?;
+            self.looked = Some(Instant::now());
+            *changed = false;
+        }
+        Ok(self.next.is_some_and(|next| next <= now()))
+    }
+
+    /// Looks again at once.
+    fn again(&mut self) {
+        self.looked = None;
+    }
+}
+
 /// One after the other.
 async fn each(session: &mut Session, args: &Args) -> Result<u8> {
-    let ids = if args.all { session.runtime.ready()? } else { args.executions.clone() };
+    let ids = if args.all {
+        fire(session).await?;
+        session.runtime.ready()?
+    } else {
+        args.executions.clone()
+    };
     if ids.is_empty() {
         session.console.notice("parole: nothing is ready to go on (`parole ps` says what waits for what)");
     }
@@ -170,6 +224,7 @@ async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
     let mut busy: HashMap<ExecutionId, Option<Instant>> = HashMap::new();
     let mut look = tokio::time::interval(WATCH);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut plan, mut replan) = (Plan::default(), true);
     let mut retry = false;
     loop {
         tokio::select! {
@@ -203,7 +258,13 @@ async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
                 session.console.tick();
                 let deadline = session.changes.next_deadline();
                 let due = busy.values().flatten().any(|since| since.elapsed() >= AGAIN);
-                if !session.changes.seen(deadline) && !retry && !due {
+                let changed = session.changes.seen(deadline);
+                replan |= changed;
+                if plan.is_due(&mut replan, &session.runtime)? {
+                    retry |= fire(session).await?;
+                    plan.again();
+                }
+                if !changed && !retry && !due {
                     continue;
                 }
                 retry = false;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use parole_runtime::{ExecutionId, Guest, RunOptions, Wait};
 
 use crate::ask::Asker;
+use crate::commands::schedule::{self, WhenArgs};
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
@@ -17,8 +18,8 @@ use crate::{output, report};
 /// Run a guest under a policy
 ///
 /// The guest's output goes to stdout; questions, logs and notices go to stderr. At a terminal
-/// you are asked what the guest asks, and an answer from another process counts if it comes
-/// first. Without a terminal the run waits for timers and for the host's own work, and ends
+/// you are asked what the guest asks, and what a rule of the policy wants you to allow; an answer from
+/// another process counts if it comes first. Without a terminal the run waits for timers and for the host's own work, and ends
 /// `suspended` (exit 75) when only a person can help.
 ///
 /// Ctrl-C stops the guest where it is and leaves the execution suspended (exit 75); `parole resume`
@@ -34,8 +35,11 @@ Examples:
       a line for each input
   parole run files.wasm --allow-read /data=./data --allow-write /out=./out
   parole run tool.wasm --policy tool.toml --level restricted
+  parole run report.wasm --allow-net https://api.example.com --database sales=sqlite:./sales.db
   parole run add.wat --invoke 'add(2, 3)'
-      calls one export; its result is printed")]
+      calls one export; its result is printed
+  parole run report.wasm --every '0 7 * * mon-fri' --zone Europe/Berlin
+      makes a schedule; `parole resume --all --watch` runs it")]
 pub struct Args {
     /// A WebAssembly component: .wasm, or its text form .wat
     guest: PathBuf,
@@ -49,7 +53,7 @@ pub struct Args {
 
     /// Answer each `input` with a line of this file, `-` for stdin
     ///
-    /// Approvals and reviews are never answered this way. At the end of the file the run ends
+    /// Approvals, reviews and decisions about calls are never answered this way. At the end of the file the run ends
     /// suspended.
     #[arg(long, value_name = "FILE|-", conflicts_with = "detach")]
     stdin: Option<PathBuf>,
@@ -60,6 +64,9 @@ pub struct Args {
 
     #[command(flatten)]
     state: StateArgs,
+
+    #[command(flatten)]
+    when: WhenArgs,
 
     /// Print one object at the end on stdout, and nothing else there
     #[arg(long)]
@@ -73,6 +80,14 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let guest = guest(&args.guest)?;
     let policy = args.policy.load()?;
+    if let Some(spec) = args.when.spec()? {
+        if args.detach || args.stdin.is_some() {
+            return Err(Failure::usage("--detach and --stdin are for a run that is made now, not with --at or --every"));
+        }
+        let (console, _notes) = Console::new(Show { json: args.json, quiet: args.quiet });
+        let runtime = args.state.open(console.sink(), args.policy.policy.as_deref())?;
+        return schedule::plan(&runtime, guest, policy, args.invoke, spec, args.json);
+    }
     let answers = match &args.stdin {
         Some(path) => Answers::Lines(Lines::open(path)?),
         None if output::is_terminal() && !args.detach => Answers::Terminal,
@@ -120,9 +135,4 @@ pub async fn finish(session: &mut Session, went: Went, json: bool) -> Result<u8>
     }
     report::say(&report, &session.console, json);
     Ok(report.exit_code())
-}
-
-/// An id as it was typed.
-pub fn execution(text: &str) -> std::result::Result<parole_runtime::ExecutionId, String> {
-    text.parse().map_err(|_| "expected an execution id, a UUID such as 01927b3e-… (`parole ps` lists them)".to_owned())
 }

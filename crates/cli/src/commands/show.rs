@@ -4,19 +4,15 @@ use parole_durable::hub::now;
 use parole_runtime::report::{TEXT_MAX, cut};
 use parole_runtime::{ExecutionId, Outcome, Runtime};
 
-use crate::commands::run::execution;
 use crate::fail::Result;
-use crate::state::StateArgs;
+use crate::state::OneArgs;
 use crate::{output, report, table, times};
 
 /// Show what an execution has come to
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    #[arg(value_name = "EXECUTION", value_parser = execution)]
-    execution: ExecutionId,
-
     #[command(flatten)]
-    state: StateArgs,
+    one: OneArgs,
 
     /// Print the object that `parole run --json` prints
     #[arg(long)]
@@ -24,15 +20,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let runtime = args.state.look()?;
-    let report = runtime.show(args.execution)?;
+    let runtime = args.one.state.look()?;
+    let report = runtime.show(args.one.execution)?;
     if args.json {
         output::json(&report);
         return Ok(0);
     }
     let line = |name: &str, text: &str| output::out(&format!("{name:<10} {text}"));
     line("execution", &report.execution.to_string());
-    let running = report.outcome == Outcome::Suspended && is_running(&runtime, args.execution)?;
+    let running = report.outcome == Outcome::Suspended && is_running(&runtime, args.one.execution)?;
     line("outcome", if running { "none yet: it is running" } else { report.outcome.as_str() });
     for (name, text) in [("result", &report.result), ("error", &report.error), ("limit", &report.limit)] {
         if let Some(text) = text {

@@ -331,7 +331,15 @@ impl Committed for Watch {
                     state.take(self.hash(&commit.execution), &mut woken);
                 }
                 Write::Acquire { execution, .. } => state.take(self.hash(execution), &mut woken),
-                Write::Commit(_) | Write::Shown { .. } | Write::Collect { .. } => {}
+                // A grant is seen by the next call; nobody waits for it, nor for a schedule.
+                Write::Commit(_)
+                | Write::Shown { .. }
+                | Write::Collect { .. }
+                | Write::Grant { .. }
+                | Write::Schedule(_)
+                | Write::Fire(_)
+                | Write::Reschedule { .. }
+                | Write::Unschedule { .. } => {}
             }
         }
         let nudged = state.nudged;

@@ -7,16 +7,16 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::failed;
 use super::promise_row::{PromiseRow, encode_id, named_execution, text_id};
-use super::rows::{ExecutionRow, STORED_ARGUMENTS, STORED_RESULT, StepRow, stored};
-use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, UnixMs};
+use super::rows::{ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, stored};
+use crate::ids::{Digest, ExecutionId, NEVER, OwnerId, PromiseId, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::step::Step;
-use crate::store::{Commit, ExecutionRecord, INLINE_LIMIT, Lease, Refusal, StoreError, Write, Written};
+use crate::store::{Commit, ExecutionRecord, GrantRecord, INLINE_LIMIT, Lease, Refusal, StoreError, Write, Written};
 
-const INSERT_EXECUTION: &str = "INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT_EXECUTION: &str = "INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const UPDATE_EXECUTION: &str = "UPDATE executions SET fence = ?, owner = ?, cpu_us = ?, wall_us = ?, output = ?, \
-    journal = ?, shown = ?, updated_at = ?, outcome = ?, ended_seq = ?, crc = ? WHERE id = ?";
-const INSERT_STEP: &str = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    journal = ?, shown = ?, updated_at = ?, outcome = ?, ended_seq = ?, crc = ?, generation = ? WHERE id = ?";
+const INSERT_STEP: &str = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const KNOWN_PAYLOAD: &str = "SELECT 1 FROM payloads WHERE digest = ?";
 const INSERT_PAYLOAD: &str = "INSERT INTO payloads VALUES (?, ?)";
 
@@ -27,7 +27,7 @@ pub(super) const CURSOR: &str = "SELECT max((SELECT value FROM counters WHERE na
     ifnull((SELECT max(ended_seq) FROM executions INDEXED BY executions_ended WHERE ended_seq IS NOT NULL), 0))";
 
 /// Either this write is refused, or the whole batch has failed.
-enum Fail {
+pub(super) enum Fail {
     Refused(Refusal),
     Store(StoreError),
 }
@@ -53,7 +53,7 @@ impl From<Arc<str>> for Fail {
 
 /// The writes of one transaction.
 pub(super) struct Apply<'c> {
-    connection: &'c Connection,
+    pub(super) connection: &'c Connection,
     /// The cursor, once a write has needed it.
     cursor: Option<u64>,
     /// Whether the write at hand has moved the cursor: it does so once, whatever it settles.
@@ -75,6 +75,23 @@ impl<'c> Apply<'c> {
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => self.expire(*now).map(Written::Expired),
             Write::Collect { before } => self.collect(*before).map(Written::Collected),
+            Write::Grant { execution, generation, policy, by, change, now } => {
+                let grant = GrantRecord {
+                    execution: *execution,
+                    generation: *generation,
+                    policy: policy.0,
+                    by: by.clone(),
+                    change: change.clone(),
+                    at: *now,
+                };
+                self.grant(&grant, &policy.1)
+            }
+            Write::Schedule(new) => self.schedule(new),
+            Write::Fire(fire) => self.fire(fire),
+            Write::Reschedule { id, revision, paused, next_at, now } => {
+                self.reschedule(*id, *revision, *paused, *next_at, *now)
+            }
+            Write::Unschedule { id } => self.unschedule(*id),
         };
         match answer {
             Ok(written) => Ok(Ok(written)),
@@ -111,7 +128,7 @@ impl<'c> Apply<'c> {
         Ok(cursor)
     }
 
-    fn find_execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, Fail> {
+    pub(super) fn find_execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>, Fail> {
         Ok(self.find_row(id)?.map(|row| row.record))
     }
 
@@ -123,7 +140,7 @@ impl<'c> Apply<'c> {
     }
 
     /// An execution that has not ended.
-    fn running(&self, id: ExecutionId) -> Result<ExecutionRecord, Fail> {
+    pub(super) fn running(&self, id: ExecutionId) -> Result<ExecutionRecord, Fail> {
         let record = self.find_execution(id)?.ok_or(Refusal::NoExecution(id))?;
         if record.outcome.is_some() {
             return Err(Refusal::Ended(id).into());
@@ -131,7 +148,7 @@ impl<'c> Apply<'c> {
         Ok(record)
     }
 
-    fn insert_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
+    pub(super) fn insert_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
         let row = ExecutionRow { record, ended };
         let (r, crc) = (&row.record, row.sum());
         self.connection.prepare_cached(INSERT_EXECUTION)?.execute(params![
@@ -151,12 +168,14 @@ impl<'c> Apply<'c> {
             r.outcome,
             row.ended.map(stored),
             crc,
+            row.generation().map(stored),
+            r.schedule.as_ref().map(|id| id.0.as_bytes()),
         ])?;
         Ok(())
     }
 
     /// Rewrites what may change of an execution.
-    fn update_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
+    pub(super) fn update_execution(&self, record: ExecutionRecord, ended: Option<u64>) -> rusqlite::Result<()> {
         let row = ExecutionRow { record, ended };
         let (r, crc) = (&row.record, row.sum());
         self.connection.prepare_cached(UPDATE_EXECUTION)?.execute(params![
@@ -171,6 +190,7 @@ impl<'c> Apply<'c> {
             r.outcome,
             row.ended.map(stored),
             crc,
+            row.generation().map(stored),
             r.id.0.as_bytes(),
         ])?;
         Ok(())
@@ -181,18 +201,7 @@ impl<'c> Apply<'c> {
         let mut record = match &commit.create {
             None => self.running(id)?,
             Some(_) if self.find_execution(id)?.is_some() => return Err(Refusal::Exists(id).into()),
-            Some(new) => ExecutionRecord {
-                id,
-                component: new.component,
-                setup: new.setup,
-                secret: new.secret.clone(),
-                fence: Fence::FIRST,
-                owner: Some(new.owner),
-                usage: commit.usage,
-                created_at: new.created_at,
-                updated_at: commit.now,
-                outcome: None,
-            },
+            Some(new) => ExecutionRecord::of(id, new, commit.now),
         };
         if record.fence != commit.fence || record.owner.is_none() {
             return Err(Refusal::Fenced { execution: id, held: commit.fence, found: record.fence }.into());
@@ -224,7 +233,7 @@ impl<'c> Apply<'c> {
     }
 
     /// Looks first: a component may have 20 MB, which binding would copy.
-    fn insert_payload(&self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
+    pub(super) fn insert_payload(&self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
         let mut known = self.connection.prepare_cached(KNOWN_PAYLOAD)?;
         if !known.exists([digest.0])? {
             self.connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![digest.0, bytes])?;
@@ -253,6 +262,11 @@ impl<'c> Apply<'c> {
         {
             row.stored |= STORED_RESULT;
         }
+        if let Some(notes) = &mut row.notes
+            && self.shorten(notes)?
+        {
+            row.stored |= STORED_NOTES;
+        }
         let crc = row.sum(id);
         self.connection.prepare_cached(INSERT_STEP)?.execute(params![
             id.0.as_bytes(),
@@ -269,6 +283,7 @@ impl<'c> Apply<'c> {
             row.delivered,
             stored(row.stored),
             crc,
+            row.notes,
         ])?;
         Ok(())
     }
@@ -435,6 +450,7 @@ impl<'c> Apply<'c> {
         for sql in [
             format!("DELETE FROM steps WHERE execution IN ({ENDED})"),
             format!("DELETE FROM promises WHERE execution IN ({ENDED})"),
+            format!("DELETE FROM grants WHERE execution IN ({ENDED})"),
         ] {
             self.connection.prepare_cached(&sql)?.execute([before])?;
         }
@@ -444,7 +460,8 @@ impl<'c> Apply<'c> {
             .prepare_cached(
                 "DELETE FROM payloads WHERE digest NOT IN (SELECT component FROM executions UNION \
                  SELECT setup FROM executions UNION SELECT arguments FROM steps WHERE stored & 1 UNION \
-                 SELECT result FROM steps WHERE stored & 2)",
+                 SELECT result FROM steps WHERE stored & 2 UNION SELECT notes FROM steps WHERE stored & 4 UNION \
+                 SELECT policy FROM grants UNION SELECT component FROM schedules UNION SELECT setup FROM schedules)",
             )?
             .execute([])?;
         Ok(removed as u64)

@@ -2,6 +2,7 @@
 //!
 //! * `rows` and `promise_row`: rows and their checksums.
 //! * `apply`: what each write does; `read`: the reading side and the check.
+//! * `grant` and `schedule`: the same for these.
 //!
 //! # The write-ahead log
 //!
@@ -14,9 +15,11 @@
 //! that commit once each would otherwise fold a growing log each time and never reset it.
 
 mod apply;
+mod grant;
 mod promise_row;
 mod read;
 mod rows;
+mod schedule;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -52,7 +55,7 @@ const CACHE_KIB: u32 = 16 << 10;
 const STATEMENTS: usize = 64;
 
 /// `MIGRATIONS[n]` leads from version `n` to `n + 1`.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
 /// The schema version that this program knows.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
 use super::apply::{CURSOR, find_promise};
-use super::failed;
 use super::promise_row::{PromiseRow, decode_id};
-use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_RESULT, StepRow, stored, uuid};
-use crate::ids::{Digest, ExecutionId, NEVER, PromiseId, UnixMs};
+use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, stored, uuid};
+use super::{failed, grant, schedule};
+use crate::ids::{Digest, ExecutionId, NEVER, PromiseId, ScheduleId, UnixMs};
 use crate::promise::PromiseRecord;
+use crate::schedule::ScheduleRecord;
 use crate::step::Step;
-use crate::store::{Changes, ExecutionRecord, PromiseFilter, Reader, StoreError};
+use crate::store::{Changes, ExecutionRecord, GrantRecord, PromiseFilter, Reader, StoreError};
 
 /// How many faults are named; a check of a thoroughly damaged database must end.
 const FAULTS: usize = 1000;
@@ -62,6 +63,11 @@ impl SqliteReader {
             && let Some(result) = &mut row.result
         {
             self.lengthen(result, &name)?;
+        }
+        if row.stored & STORED_NOTES != 0
+            && let Some(notes) = &mut row.notes
+        {
+            self.lengthen(notes, &name)?;
         }
         row.into_step(id).ok_or_else(|| damaged(name().into()))
     }
@@ -177,6 +183,24 @@ impl Reader for SqliteReader {
         Ok(self.number("PRAGMA data_version", &[])?.unwrap_or(0))
     }
 
+    fn grants(&self, id: ExecutionId) -> Result<Vec<GrantRecord>, StoreError> {
+        let rows = grant::of(&self.0, id).map_err(|e| failed(&e))?;
+        rows.into_iter().map(|row| row.map_err(damaged)).collect()
+    }
+
+    fn granted(&self) -> Result<u64, StoreError> {
+        self.number(grant::GRANTED, &[])?.ok_or_else(|| damaged(grant::COUNTER.into()))
+    }
+
+    fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
+        let rows = schedule::all(&self.0).map_err(|e| failed(&e))?;
+        rows.into_iter().map(|row| row.map_err(damaged)).collect()
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        schedule::find(&self.0, id).map_err(|e| failed(&e))?.transpose().map_err(damaged)
+    }
+
     fn check(&self) -> Result<Vec<String>, StoreError> {
         let check = || -> rusqlite::Result<Vec<String>> {
             let transaction = self.0.unchecked_transaction()?;
@@ -185,6 +209,8 @@ impl Reader for SqliteReader {
             executions(&transaction, &mut faults)?;
             steps(&transaction, &mut faults)?;
             promises(&transaction, &mut faults)?;
+            grant::check(&transaction, &mut faults, FAULTS)?;
+            schedule::check(&transaction, &mut faults, FAULTS)?;
             payloads(&transaction, &mut faults)?;
             faults.truncate(FAULTS);
             Ok(faults)
@@ -253,7 +279,12 @@ fn steps(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Result<
             faults.push(format!("{name}: the step before it is missing"));
         }
         expected = Some((id, Some(row.number.saturating_add(row.calls))));
-        for (bit, part) in [(STORED_ARGUMENTS, Some(&row.arguments)), (STORED_RESULT, row.result.as_ref())] {
+        let parts = [
+            (STORED_ARGUMENTS, Some(&row.arguments)),
+            (STORED_RESULT, row.result.as_ref()),
+            (STORED_NOTES, row.notes.as_ref()),
+        ];
+        for (bit, part) in parts {
             if row.stored & bit != 0
                 && let Some(digest) = part
                 && !known.exists([digest.as_ref()])?

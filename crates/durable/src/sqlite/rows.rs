@@ -7,8 +7,8 @@ use rusqlite::Row;
 use uuid::Uuid;
 
 use super::promise_row::{decode_id, encode_id};
-use crate::ids::{Digest, ExecutionId, Fence, OwnerId, Secret};
-use crate::step::{Completion, Effect, Step, StepResult};
+use crate::ids::{Digest, ExecutionId, Fence, OwnerId, ScheduleId, Secret};
+use crate::step::{Completion, Effect, Stage, Step, StepResult};
 use crate::store::{ExecutionRecord, Usage};
 
 /// What a row that is not as it was written is called in a message; made only when needed.
@@ -74,11 +74,16 @@ pub(super) struct ExecutionRow {
 
 impl ExecutionRow {
     pub(super) const COLUMNS: &str = "id, component, setup, secret, fence, owner, cpu_us, wall_us, output, journal, \
-                                      shown, created_at, updated_at, outcome, ended_seq, crc";
+                                      shown, created_at, updated_at, outcome, ended_seq, crc, generation, schedule";
+
+    /// The generation as it is stored.
+    pub(super) fn generation(&self) -> Option<u64> {
+        Some(self.record.generation).filter(|generation| *generation != 0)
+    }
 
     pub(super) fn sum(&self) -> u32 {
         let r = &self.record;
-        Sum::of("executions")
+        let sum = Sum::of("executions")
             .bytes(Some(r.id.0.as_bytes()))
             .bytes(Some(&r.component.0))
             .bytes(Some(&r.setup.0))
@@ -87,8 +92,15 @@ impl ExecutionRow {
             .numbers([r.fence.0, r.usage.cpu_us, r.usage.wall_us, r.usage.output, r.usage.journal, r.usage.shown])
             .numbers([r.created_at, r.updated_at])
             .bytes(r.outcome.as_deref().map(str::as_bytes))
-            .optional(self.ended)
-            .finish()
+            .optional(self.ended);
+        // As it was before these fields came.
+        let sum = match (self.generation(), &r.schedule) {
+            (None, None) => sum,
+            (generation, schedule) => {
+                sum.optional(generation).bytes(schedule.as_ref().map(|id| id.0.as_bytes().as_slice()))
+            }
+        };
+        sum.finish()
     }
 
     /// Decodes a row of [`Self::COLUMNS`].
@@ -123,6 +135,13 @@ impl ExecutionRow {
             created_at: number(row, 11)?,
             updated_at: number(row, 12)?,
             outcome: row.get(13)?,
+            generation: match optional(row, 16)? {
+                None => 0,
+                // Never written so.
+                Some(0) => return Err(rusqlite::Error::IntegralValueOutOfRange(16, 0)),
+                Some(generation) => generation,
+            },
+            schedule: row.get::<_, Option<[u8; 16]>>(17)?.map(|bytes| ScheduleId(Uuid::from_bytes(bytes))),
         };
         Ok((Self { record, ended: optional(row, 14)? }, row.get(15)?))
     }
@@ -132,6 +151,10 @@ impl ExecutionRow {
 pub(super) const STORED_ARGUMENTS: u64 = 1;
 /// `result` is the digest of a payload.
 pub(super) const STORED_RESULT: u64 = 2;
+/// `notes` is the digest of a payload.
+pub(super) const STORED_NOTES: u64 = 4;
+/// Where `stored` holds the stage.
+const STAGE_SHIFT: u32 = 3;
 
 /// A step as it is stored: long parts are replaced by digests.
 pub(super) struct StepRow<'a> {
@@ -147,11 +170,13 @@ pub(super) struct StepRow<'a> {
     pub(super) result: Option<Cow<'a, [u8]>>,
     pub(super) delivered: bool,
     pub(super) stored: u64,
+    /// `None` for empty ones.
+    pub(super) notes: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> StepRow<'a> {
     pub(super) const COLUMNS: &'static str = "execution, number, calls, function, effect, arguments, promise, admitted_at, \
-                                      completed_at, outcome, result, delivered, stored, crc";
+                                      completed_at, outcome, result, delivered, stored, crc, notes";
 
     /// The row of a step, with all its parts in it.
     pub(super) fn of(execution: ExecutionId, step: &'a Step) -> Self {
@@ -179,12 +204,17 @@ impl<'a> StepRow<'a> {
             outcome,
             result: result.map(|bytes| Cow::Borrowed(bytes.as_slice())),
             delivered: step.delivered,
-            stored: 0,
+            stored: match step.stage {
+                Stage::Admitted => 0,
+                Stage::Asked => 1 << STAGE_SHIFT,
+                Stage::InDoubt => 2 << STAGE_SHIFT,
+            },
+            notes: Some(step.notes.as_slice()).filter(|notes| !notes.is_empty()).map(Cow::Borrowed),
         }
     }
 
     pub(super) fn sum(&self, execution: ExecutionId) -> u32 {
-        Sum::of("steps")
+        let sum = Sum::of("steps")
             .bytes(Some(execution.0.as_bytes()))
             .numbers([self.number, self.calls, self.effect, self.admitted_at, u64::from(self.delivered), self.stored])
             .optional(self.completed_at)
@@ -192,8 +222,10 @@ impl<'a> StepRow<'a> {
             .bytes(Some(self.function.as_bytes()))
             .bytes(Some(&self.arguments))
             .bytes(self.promise.as_deref())
-            .bytes(self.result.as_deref())
-            .finish()
+            .bytes(self.result.as_deref());
+        // As it was before there were notes.
+        let sum = if self.notes.is_some() { sum.bytes(self.notes.as_deref()) } else { sum };
+        sum.finish()
     }
 
     /// Decodes a row of [`Self::COLUMNS`]; its execution is known to the asker, or read first.
@@ -222,6 +254,7 @@ impl<'a> StepRow<'a> {
             result: row.get::<_, Option<Vec<u8>>>(10)?.map(Cow::Owned),
             delivered: row.get(11)?,
             stored: number(row, 12)?,
+            notes: row.get::<_, Option<Vec<u8>>>(14)?.map(Cow::Owned),
         };
         Ok((ExecutionId(uuid(row, 0)?), this, row.get(13)?))
     }
@@ -259,6 +292,13 @@ impl<'a> StepRow<'a> {
                 None => None,
                 Some(id) => Some(decode_id(execution, &id)?),
             },
+            stage: match self.stored >> STAGE_SHIFT {
+                0 => Stage::Admitted,
+                1 => Stage::Asked,
+                2 => Stage::InDoubt,
+                _ => return None,
+            },
+            notes: self.notes.map(Cow::into_owned).unwrap_or_default(),
             admitted_at: self.admitted_at,
             completion,
             delivered: self.delivered,

@@ -1,17 +1,88 @@
 //! What the tests of the stores share.
-#![allow(dead_code, missing_docs, reason = "each test file uses its own part")]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test file uses its own part")]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parole_durable::ids::NEVER;
+use parole_durable::memory::MemoryStore;
 use parole_durable::promise::{TAG_CAPABILITY, TAG_COMPONENT, TAG_EXECUTION, TAG_EXTERNAL, TAG_STEP, TAG_TIMER};
-use parole_durable::store::{Lease, NewExecution, Usage};
+use parole_durable::schedule::{Fire, NewSchedule};
+use parole_durable::sqlite::SqliteStore;
+use parole_durable::state_dir::StateDir;
+use parole_durable::store::{Lease, NewExecution, Refusal, Usage};
 use parole_durable::{
-    Commit, Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseRecord, PromiseState, Secret,
-    Step, StepResult, UnixMs, Value, Write,
+    Commit, Completion, Digest, Effect, ExecutionId, Fence, Hub, OwnerId, PromiseId, PromiseRecord, PromiseState,
+    ScheduleId, Secret, Stage, Step, StepResult, Store, UnixMs, Value, Write, Written,
 };
+use rusqlite::Connection;
 use uuid::Uuid;
+
+/// A state directory that goes with it.
+pub struct Place {
+    _temporary: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("state");
+        Self { _temporary: temporary, path }
+    }
+
+    pub fn store(&self) -> SqliteStore {
+        SqliteStore::open(&StateDir::open(&self.path).unwrap()).unwrap()
+    }
+
+    pub fn hub(&self) -> Hub {
+        Hub::sqlite(&self.path).unwrap()
+    }
+
+    pub fn raw(&self) -> Connection {
+        Connection::open(self.path.join("parole.db")).unwrap()
+    }
+}
+
+/// The model and SQLite: what follows must hold for both.
+pub fn both(test: impl Fn(&mut dyn Store)) {
+    test(&mut MemoryStore::new());
+    let place = Place::new();
+    test(&mut place.store());
+}
+
+pub fn one(store: &mut dyn Store, write: Write) -> Result<Written, Refusal> {
+    store.write(&[write]).unwrap().remove(0)
+}
+
+/// The digest of some bytes, and the bytes.
+pub fn payload(bytes: impl AsRef<[u8]>) -> (Digest, Arc<[u8]>) {
+    (Digest::of(bytes.as_ref()), bytes.as_ref().into())
+}
+
+pub fn grant(execution: ExecutionId, generation: u64, now: UnixMs) -> Write {
+    let policy = payload(format!("policy {generation} of {execution}"));
+    Write::Grant { execution, generation, policy, by: "ada".into(), change: format!("{{\"n\":{generation}}}"), now }
+}
+
+/// A schedule that is due at a time.
+pub fn schedule(id: ScheduleId, next_at: Option<UnixMs>, now: UnixMs) -> NewSchedule {
+    NewSchedule {
+        id,
+        spec: r#"{"every":"*/5 * * * *"}"#.into(),
+        component: Digest::of(COMPONENT),
+        setup: Digest::of(SETUP),
+        next_at,
+        paused: false,
+        payloads: vec![payload(COMPONENT), payload(SETUP)],
+        now,
+    }
+}
+
+pub fn fire(schedule: ScheduleId, revision: u64, next_at: Option<UnixMs>, now: UnixMs) -> Fire {
+    Fire { schedule, revision, execution: ExecutionId::generate(), secret: secret(8), next_at, now }
+}
 
 pub const SETUP: &[u8] = br#"{"guest":"agent","policy":"restricted"}"#;
 pub const COMPONENT: &[u8] = b"the bytes of a component";
@@ -92,6 +163,8 @@ pub fn wait(execution: ExecutionId, number: u64, timeout_at: UnixMs, now: UnixMs
         effect: Effect::Await,
         arguments: br#"{"prompt":"Name?"}"#.to_vec(),
         promise: Some(id.clone()),
+        stage: Stage::Admitted,
+        notes: Vec::new(),
         admitted_at: now,
         completion: None,
         delivered: false,
@@ -108,6 +181,8 @@ pub fn read_step(number: u64, bytes: Vec<u8>, now: UnixMs) -> Step {
         effect: Effect::Read,
         arguments: br#"{"path":"notes.txt"}"#.to_vec(),
         promise: None,
+        stage: Stage::Admitted,
+        notes: Vec::new(),
         admitted_at: now,
         completion: Some(Completion { at: now, result: StepResult::Ok(bytes) }),
         delivered: true,

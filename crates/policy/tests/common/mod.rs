@@ -4,15 +4,43 @@
 
 use std::path::Path;
 
-use parole_policy::{Capability, Catalogue, GrantKey, HOST_TIMEOUT, Kind, Level, PolicyError, SecurityPolicy, Timeout};
+use parole_policy::{
+    APPROVE_ARGUMENTS, ArgumentTable, Capability, Catalogue, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, GrantKey,
+    HOST_TIMEOUT, INPUT_ARGUMENTS, Kind, Level, PRINT_ARGUMENTS, PolicyError, QUERY_ARGUMENTS, READ_FILE_ARGUMENTS,
+    SLEEP_ARGUMENTS, SecurityPolicy, Timeout, WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS,
+};
 
 const DAY: u64 = 86_400_000;
 
 /// `dial` is not a capability of Parole: it gives the tests one above `standard` with a version from 1 up.
 const TABLE: &[Capability] = &[
-    entry("print", "parole:capabilities/print@0.1.0", Level::Sandbox, Kind::SendOnly, &[], Timeout::Never),
-    entry("display", "parole:capabilities/display@0.1.0", Level::Sandbox, Kind::SendOnly, &[], Timeout::Never),
-    entry("input", "parole:capabilities/input@0.1.0", Level::Restricted, Kind::Person, WAITS, Timeout::After(300_000)),
+    entry(
+        "print",
+        "parole:capabilities/print@0.1.0",
+        Level::Sandbox,
+        Kind::SendOnly,
+        &[],
+        Timeout::Never,
+        PRINT_ARGUMENTS,
+    ),
+    entry(
+        "display",
+        "parole:capabilities/display@0.1.0",
+        Level::Sandbox,
+        Kind::SendOnly,
+        &[],
+        Timeout::Never,
+        DISPLAY_ARGUMENTS,
+    ),
+    entry(
+        "input",
+        "parole:capabilities/input@0.1.0",
+        Level::Restricted,
+        Kind::Person,
+        WAITS,
+        Timeout::After(300_000),
+        INPUT_ARGUMENTS,
+    ),
     entry(
         "approve",
         "parole:capabilities/approve@0.1.0",
@@ -20,8 +48,17 @@ const TABLE: &[Capability] = &[
         Kind::Person,
         WAITS,
         Timeout::After(7 * DAY),
+        APPROVE_ARGUMENTS,
     ),
-    entry("sleep", "parole:capabilities/sleep@0.1.0", Level::Restricted, Kind::Timer, WAITS, Timeout::Never),
+    entry(
+        "sleep",
+        "parole:capabilities/sleep@0.1.0",
+        Level::Restricted,
+        Kind::Timer,
+        WAITS,
+        Timeout::Never,
+        SLEEP_ARGUMENTS,
+    ),
     entry(
         "read_file",
         "parole:capabilities/read-file@0.1.0",
@@ -29,6 +66,7 @@ const TABLE: &[Capability] = &[
         Kind::Host,
         &[GrantKey::Dirs, GrantKey::MaxBytes, GrantKey::TimeoutMs],
         HOST_TIMEOUT,
+        READ_FILE_ARGUMENTS,
     ),
     entry(
         "write_file",
@@ -37,8 +75,55 @@ const TABLE: &[Capability] = &[
         Kind::Host,
         &[GrantKey::Dirs, GrantKey::Quota, GrantKey::MaxFiles, GrantKey::TimeoutMs],
         HOST_TIMEOUT,
+        WRITE_FILE_ARGUMENTS,
     ),
-    entry("dial", "parole:capabilities/dial@1.2.0", Level::Trusted, Kind::Host, WAITS, HOST_TIMEOUT),
+    entry("dial", "parole:capabilities/dial@1.2.0", Level::Trusted, Kind::Host, WAITS, HOST_TIMEOUT, &[]),
+    entry(
+        "fetch",
+        "parole:capabilities/fetch@0.1.0",
+        Level::Standard,
+        Kind::Host,
+        FETCH_KEYS,
+        HOST_TIMEOUT,
+        FETCH_ARGUMENTS,
+    ),
+    entry(
+        "websocket",
+        "parole:capabilities/websocket@0.1.0",
+        Level::Trusted,
+        Kind::Host,
+        SOCKET_KEYS,
+        HOST_TIMEOUT,
+        WEBSOCKET_ARGUMENTS,
+    ),
+    entry(
+        "query",
+        "parole:capabilities/query@0.1.0",
+        Level::Trusted,
+        Kind::Host,
+        QUERY_KEYS,
+        HOST_TIMEOUT,
+        QUERY_ARGUMENTS,
+    ),
+];
+
+const FETCH_KEYS: &[GrantKey] = &[
+    GrantKey::Origins,
+    GrantKey::Methods,
+    GrantKey::Private,
+    GrantKey::MaxBytes,
+    GrantKey::TimeoutMs,
+    GrantKey::Effect,
+    GrantKey::Retry,
+];
+const SOCKET_KEYS: &[GrantKey] = &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs];
+const QUERY_KEYS: &[GrantKey] = &[
+    GrantKey::Databases,
+    GrantKey::MaxRows,
+    GrantKey::MaxBytes,
+    GrantKey::TimeoutMs,
+    GrantKey::Effect,
+    GrantKey::Retry,
 ];
 
 const WAITS: &[GrantKey] = &[GrantKey::TimeoutMs];
@@ -50,8 +135,9 @@ const fn entry(
     kind: Kind,
     grant_keys: &'static [GrantKey],
     default_timeout: Timeout,
+    arguments: ArgumentTable,
 ) -> Capability {
-    Capability { name, interface, level, kind, grant_keys, default_timeout, summary: "for tests" }
+    Capability { name, interface, level, kind, grant_keys, arguments, default_timeout, summary: "for tests" }
 }
 
 pub const CATALOGUE: Catalogue = Catalogue::new(TABLE);

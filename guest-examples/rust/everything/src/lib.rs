@@ -3,9 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use parole_guest::{
-    Error, Level, approve, display, input, log, print, read_file, review, sleep, write_file,
-};
+use parole_guest::{Error, Level, approve, display, input, log, print, read_file, review, sleep, write_file};
 
 fn run() -> Result<(), Error> {
     print("print: ok");
@@ -22,21 +20,12 @@ fn run() -> Result<(), Error> {
         "review",
         review("A letter", "Dear reader,").map(|decision| {
             let comment = decision.comment.as_deref().unwrap_or("none");
-            format!(
-                "accepted {}, text {:?}, comment {comment:?}",
-                decision.accepted, decision.text
-            )
+            format!("accepted {}, text {:?}, comment {comment:?}", decision.accepted, decision.text)
         }),
     );
     show("sleep", sleep(Duration::from_millis(50)).map(|()| "ok"));
-    show(
-        "read_file",
-        read_file("/data/in.txt").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-    );
-    show(
-        "write_file",
-        write_file("/out/everything.txt", b"written by everything\n").map(|()| "ok"),
-    );
+    show("read_file", read_file("/data/in.txt").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+    show("write_file", write_file("/out/everything.txt", b"written by everything\n").map(|()| "ok"));
     Ok(())
 }
 

@@ -1,0 +1,450 @@
+//! The one gate before every effect: decide, perhaps ask a person, clear up what is in doubt.
+//!
+//! A call comes here open and goes on with a [`Passage`], or has its answer already. Everything that
+//! was decided on the way is noted in its step, so that a replay never asks again.
+
+use std::sync::Arc;
+
+use parole_durable::hub::now;
+use parole_durable::ids::NEVER;
+use parole_durable::journal::Open;
+use parole_durable::store::Lease;
+use parole_durable::{Effect, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
+use parole_policy::{Arguments, Grant, Kind, Permit, Timeout, decide};
+use serde_json::Value;
+
+use super::Execution;
+use crate::audit::{self, Note, Verdict};
+use crate::question::{self, Decision, Fate, Question};
+use crate::scope::Scope;
+use crate::types::{Refused, json};
+use crate::{Entry, Error, Stop};
+
+/// A call at the gate.
+pub(crate) struct Calling<'c> {
+    pub(crate) entry: &'static Entry,
+    /// What the policy looks at.
+    pub(crate) typed: &'c Arguments<'c>,
+    /// What the journal has: the canonical arguments.
+    pub(crate) arguments: &'c [u8],
+    /// All that the guest passed, for a person who is asked, and for validators; `None`: the canonical arguments.
+    pub(crate) shown: Option<&'c (dyn Fn() -> Value + Sync)>,
+}
+
+impl Calling<'_> {
+    fn shown(&self) -> Value {
+        self.shown.map_or_else(|| serde_json::from_slice(self.arguments).unwrap_or_default(), |shown| shown())
+    }
+}
+
+/// What came of a call at the gate.
+pub(crate) enum Gate {
+    /// It may be performed.
+    Go(Passage),
+    /// It has its answer, which is recorded.
+    Done(Result<Vec<u8>, Error>),
+}
+
+/// Leave to perform a call, under the scope by which it was decided.
+pub(crate) struct Passage {
+    pub(crate) open: Open,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) leave: Leave,
+    /// Whether it is admitted, durably: a person has allowed it.
+    pub(crate) admitted: bool,
+}
+
+/// Which entries of a grant a call goes by.
+#[derive(Clone, Copy)]
+pub(crate) struct Leave {
+    /// The granted directory: an index.
+    pub(crate) dir: Option<usize>,
+    /// The granted origin: an index.
+    pub(crate) origin: Option<usize>,
+    /// The length of what the path has below that directory: its last bytes.
+    below: usize,
+}
+
+impl Leave {
+    pub(crate) fn of(permit: &Permit<'_>) -> Self {
+        Self { dir: permit.dir, origin: permit.origin, below: permit.relative.len() }
+    }
+
+    /// The part of a granted path that is below its directory.
+    pub(crate) fn below<'p>(&self, path: &'p str) -> &'p str {
+        path.get(path.len().saturating_sub(self.below)..).unwrap_or_default()
+    }
+}
+
+impl Passage {
+    /// The grant of a capability in the scope.
+    pub(crate) fn grant(&self, capability: &str) -> Option<&Grant> {
+        self.scope.policy.grants.get(capability)
+    }
+}
+
+/// What was heard from a person.
+enum Heard {
+    /// No question was open.
+    Nothing,
+    Yes,
+    Ended(Result<Vec<u8>, Error>),
+}
+
+/// A verdict without its borrow of the policy; the texts name the rule.
+enum Ruling {
+    Go(Leave, Option<String>),
+    Ask(Leave, String, Option<Timeout>),
+    No(Refused, Option<String>),
+}
+
+impl Execution {
+    /// Takes an open call up to where it may be performed.
+    pub(crate) async fn pass(&mut self, mut open: Open, calling: &Calling<'_>) -> Result<Gate, Stop> {
+        let mut approved = false;
+        if let Some(earlier) = open.earlier.clone() {
+            let heard = match (earlier.stage, earlier.promise) {
+                (Stage::Asked, Some(id)) => self.hear(&mut open, calling, &id).await?,
+                (Stage::InDoubt, Some(id)) => self.clear(&mut open, calling, &id).await?,
+                (Stage::Admitted, _) if open.effect == Effect::Once => {
+                    let id = self.doubt(&mut open, calling)?;
+                    self.clear(&mut open, calling, &id).await?
+                }
+                _ => Heard::Nothing,
+            };
+            match heard {
+                Heard::Ended(result) => return self.settle(open, result).map(Gate::Done),
+                Heard::Yes => approved = true,
+                Heard::Nothing => {}
+            }
+        }
+        loop {
+            let scope = self.current_scope()?;
+            let (leave, rule) = match self.ruling(&scope, calling) {
+                Ruling::No(refused, rule) => {
+                    self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
+                    return Ok(Gate::Done(Err(self.refuse(open, refused)?)));
+                }
+                Ruling::Go(leave, rule) => (leave, rule),
+                Ruling::Ask(leave, rule, timeout) => {
+                    approved = approved || self.stands(&rule, calling);
+                    if !approved {
+                        let id = match self.ask(&mut open, calling, &rule, timeout)? {
+                            Ok(id) => id,
+                            Err(error) => return self.settle(open, Err(error)).map(Gate::Done),
+                        };
+                        match self.hear(&mut open, calling, &id).await? {
+                            Heard::Ended(result) => return self.settle(open, result).map(Gate::Done),
+                            // Decided again: scope, checks and rules may be others by now.
+                            Heard::Yes | Heard::Nothing => approved = true,
+                        }
+                        continue;
+                    }
+                    (leave, Some(rule))
+                }
+            };
+            self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Allow) });
+            let admitted = approved && calling.entry.capability.kind == Kind::Host;
+            if admitted {
+                // Using the approval and taking the call on are one commit; after it the call is never
+                // repeated in silence.
+                open.effect = Effect::Once;
+                self.admit(&open).await?;
+            }
+            return Ok(Gate::Go(Passage { open, scope, leave, admitted }));
+        }
+    }
+
+    /// Asks the policy, then the checks in Rust, about the values that will be acted on.
+    fn ruling(&self, scope: &Scope, calling: &Calling<'_>) -> Ruling {
+        let capability = &calling.entry.capability;
+        let ruling = match decide(&scope.policy, self.generation, capability, calling.typed) {
+            parole_policy::Verdict::Deny(denial) => {
+                let rule = denial.rule.clone();
+                let refused = Refused::of(calling.entry, argument_of(calling.typed), denial);
+                return Ruling::No(refused, rule);
+            }
+            parole_policy::Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
+            parole_policy::Verdict::Ask(asked) => {
+                Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), None)
+            }
+        };
+        match self.judge(scope, calling.entry, || calling.arguments.to_vec()) {
+            Some((refused, validator)) => Ruling::No(refused, Some(validator)),
+            None => ruling,
+        }
+    }
+
+    /// Makes the promise that asks whether the call may be made.
+    fn ask(
+        &mut self,
+        open: &mut Open,
+        calling: &Calling<'_>,
+        rule: &str,
+        timeout: Option<Timeout>,
+    ) -> Result<Result<PromiseId, Error>, Stop> {
+        if let Err(error) = self.may_wait(open) {
+            return Ok(Err(error));
+        }
+        let capability = calling.entry.capability.name;
+        let text = format!("A guest wants to call `{capability}`. The rule `{rule}` of its policy says: ask.");
+        let param = json(&self.question(open, calling, text, Some(rule.to_owned())));
+        if param.len() > question::ARGUMENTS_MAX {
+            return Ok(Err(Error::TooLarge(question::ARGUMENTS_MAX as u64)));
+        }
+        let deadline = match timeout.unwrap_or(Timeout::After(question::ASK_TIMEOUT_MS)) {
+            Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
+            Timeout::Never => NEVER,
+        };
+        let note = Note { rule: Some(rule.to_owned()), ..self.verdict(Verdict::Ask) };
+        self.put(open, calling, (question::ASK, Stage::Asked, note), param, deadline).map(Ok)
+    }
+
+    /// Makes the promise that asks what came of the call.
+    fn doubt(&mut self, open: &mut Open, calling: &Calling<'_>) -> Result<PromiseId, Stop> {
+        let capability = calling.entry.capability.name;
+        let text = format!(
+            "A call of `{capability}` was under way when its process ended: it may or may not have happened. \
+             Say that it did and what it answered, have it done again, or have it fail."
+        );
+        let param = json(&self.question(open, calling, text, None));
+        self.put(open, calling, (question::DOUBT, Stage::InDoubt, self.verdict(Verdict::Doubt)), param, NEVER)
+    }
+
+    /// Records a question about a call. It is durable before anybody is told.
+    fn put(
+        &mut self,
+        open: &mut Open,
+        calling: &Calling<'_>,
+        (label, stage, note): (&'static str, Stage, Note),
+        param: Vec<u8>,
+        deadline: UnixMs,
+    ) -> Result<PromiseId, Stop> {
+        let round = audit::notes(&open.notes).iter().filter(|earlier| earlier.verdict == note.verdict).count();
+        let id = self.parts.journal.promise_id(open, label, u32::try_from(round).unwrap_or(u32::MAX));
+        self.note(open, calling, Note { promise: Some(id.as_str().into()), ..note });
+        let record = self.promise_record(id.clone(), open.number, label, param, deadline, false);
+        self.made = Some(Box::new(record.clone()));
+        self.parts.journal.record(open, stage, Some(record), None, now())?;
+        Ok(id)
+    }
+
+    fn question(&self, open: &Open, calling: &Calling<'_>, text: String, rule: Option<String>) -> Question {
+        let capability = calling.entry.capability.name;
+        Question {
+            text,
+            capability: capability.into(),
+            function: open.function().into(),
+            rule,
+            arguments: calling.shown(),
+            digest: question::digest(&self.parts.component, capability, calling.arguments, self.id(), open.number),
+            component: self.parts.component.to_string(),
+            execution: self.id().to_string(),
+            step: open.number,
+        }
+    }
+
+    /// Waits for the decision about a call.
+    async fn hear(&mut self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
+        let record = self.wait(id, false).await?;
+        let by = who(&record);
+        let mut note = Note { promise: Some(id.as_str().into()), by, ..self.verdict(Verdict::Deny) };
+        note.rule = Question::of(&record).and_then(|question| question.rule);
+        let denied = |reason: Option<String>| Error::Denied(reason.unwrap_or_else(|| "a person said no".into()));
+        let heard = match record.state {
+            PromiseState::Resolved => match answer_of(&record) {
+                Some(answer) if answer.decision == Decision::Deny => Err(denied(answer.reason)),
+                Some(answer) => {
+                    note.verdict = Verdict::Approve;
+                    note.standing = answer.decision == Decision::Execution;
+                    Ok(())
+                }
+                None => Err(denied(Some("the decision cannot be read".into()))),
+            },
+            PromiseState::Rejected => {
+                let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+                Err(denied(reason))
+            }
+            PromiseState::RejectedCanceled => {
+                note.verdict = Verdict::Cancel;
+                Err(Error::Canceled)
+            }
+            PromiseState::RejectedTimedout | PromiseState::Pending => {
+                note.verdict = Verdict::Expire;
+                Err(Error::Expired)
+            }
+        };
+        if note.standing {
+            self.stand(note.rule.as_deref().unwrap_or_default(), calling.entry.capability.name, calling.arguments);
+        }
+        self.note(open, calling, note);
+        Ok(match heard {
+            Ok(()) => Heard::Yes,
+            Err(error) => Heard::Ended(Err(error)),
+        })
+    }
+
+    /// Waits for a person to say what came of a call.
+    async fn clear(&mut self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
+        let record = self.wait(id, false).await?;
+        let mut note = Note { promise: Some(id.as_str().into()), by: who(&record), ..self.verdict(Verdict::Fail) };
+        let unknown = || Error::Failed("it may or may not have happened".into());
+        let heard = match (record.state, fate_of(&record)) {
+            (PromiseState::Resolved, Some(Fate::Again)) => {
+                note.verdict = Verdict::Again;
+                Heard::Yes
+            }
+            (PromiseState::Resolved, Some(Fate::Done(value))) => {
+                note.verdict = Verdict::Done;
+                let stored = question::stored(calling.entry.capability.name, open.function(), &value);
+                Heard::Ended(stored.map_err(|_| unknown()))
+            }
+            (PromiseState::Resolved, Some(Fate::Fail(text))) => Heard::Ended(Err(Error::Failed(text))),
+            (PromiseState::RejectedCanceled, _) => {
+                note.verdict = Verdict::Cancel;
+                Heard::Ended(Err(Error::Canceled))
+            }
+            _ => {
+                let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+                Heard::Ended(Err(reason.map_or_else(unknown, Error::Failed)))
+            }
+        };
+        self.note(open, calling, note);
+        Ok(heard)
+    }
+
+    /// Ends a call that was never performed, or of which a person told the end.
+    fn settle(&mut self, open: Open, result: Result<Vec<u8>, Error>) -> Result<Result<Vec<u8>, Error>, Stop> {
+        if let Err(error @ Error::Denied(_)) = &result {
+            let capability = entry_name(open.function());
+            let remedy = "a person decided; the guest may ask again".to_owned();
+            let refused = Refused { capability, argument: None, error: error.clone(), remedy };
+            return Ok(Err(self.refuse(open, refused)?));
+        }
+        self.finish(open, None, &result)?;
+        Ok(result)
+    }
+
+    /// Remembers that the same call needs no further question.
+    pub(super) fn stand(&mut self, rule: &str, capability: &str, arguments: &[u8]) {
+        let digest = question::digest(&self.parts.component, capability, arguments, self.id(), 0);
+        self.standing.insert((rule.to_owned(), digest));
+    }
+
+    fn stands(&self, rule: &str, calling: &Calling<'_>) -> bool {
+        let name = calling.entry.capability.name;
+        !self.standing.is_empty()
+            && self.standing.contains(&(
+                rule.to_owned(),
+                question::digest(&self.parts.component, name, calling.arguments, self.id(), 0),
+            ))
+    }
+
+    pub(crate) fn verdict(&self, verdict: Verdict) -> Note {
+        Note::new(verdict, self.generation, now())
+    }
+
+    /// Notes a decision in the step of a call, and tells who listens.
+    fn note(&self, open: &mut Open, calling: &Calling<'_>, note: Note) {
+        audit::tell(self.id(), open.number, calling.entry.capability.name, calling.arguments, &note);
+        if !note.goes_without_saying() || !open.notes.is_empty() {
+            audit::add(&mut open.notes, note);
+        }
+    }
+
+    /// Notes an attempt that did not work and is made again.
+    pub(crate) fn note_retry(&self, open: &mut Open, calling: &Calling<'_>, attempt: u32) {
+        let note = Note { attempt: Some(attempt), ..self.verdict(Verdict::Retry) };
+        self.note(open, calling, note);
+    }
+
+    /// Refuses a call of which the arguments cannot even be put to the policy.
+    pub(crate) fn turn_away(
+        &mut self,
+        mut open: Open,
+        capability: &str,
+        arguments: &[u8],
+        refused: Refused,
+    ) -> Result<Error, Stop> {
+        let note = self.verdict(Verdict::Deny);
+        audit::tell(self.id(), open.number, capability, arguments, &note);
+        audit::add(&mut open.notes, note);
+        self.refuse(open, refused)
+    }
+
+    /// Decides where a redirect leads, under the scope of the call. Nobody is asked for it.
+    pub(crate) fn hop(&self, passage: &mut Passage, calling: &Calling<'_>) -> Result<Leave, Refused> {
+        let capability = calling.entry.capability.name;
+        let (verdict, rule, result) = match self.ruling(&passage.scope, calling) {
+            Ruling::Go(leave, rule) => (Verdict::Allow, rule, Ok(leave)),
+            Ruling::No(refused, rule) => (Verdict::Deny, rule, Err(refused)),
+            Ruling::Ask(_, rule, _) => {
+                let text = format!("a redirect leads to where `{capability}` needs a decision: call it there");
+                let remedy = format!("the rule `{rule}` says ask; the guest may call `{capability}` there itself");
+                let argument = argument_of(calling.typed);
+                let refused = Refused { capability: capability.into(), argument, error: Error::Denied(text), remedy };
+                (Verdict::Deny, Some(rule), Err(refused))
+            }
+        };
+        if passage.open.notes.is_empty() {
+            audit::add(&mut passage.open.notes, self.verdict(Verdict::Allow));
+        }
+        self.note(&mut passage.open, calling, Note { rule, ..self.verdict(verdict) });
+        result
+    }
+
+    /// Decides a call on something that an earlier call was allowed to open: without a person, and without
+    /// the rules that want one.
+    pub(crate) fn recheck(
+        &mut self,
+        mut open: Open,
+        calling: &Calling<'_>,
+    ) -> Result<Result<(Open, Option<Grant>), Error>, Stop> {
+        let scope = self.current_scope()?;
+        match self.ruling(&scope, calling) {
+            Ruling::No(refused, rule) => {
+                self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
+                Ok(Err(self.refuse(open, refused)?))
+            }
+            Ruling::Go(..) | Ruling::Ask(..) => {
+                self.note(&mut open, calling, self.verdict(Verdict::Allow));
+                Ok(Ok((open, scope.policy.grants.get(calling.entry.capability.name).cloned())))
+            }
+        }
+    }
+
+    /// Records that an effect is about to happen, and makes that durable with all that came before.
+    pub(crate) async fn admit(&mut self, open: &Open) -> Result<(), Stop> {
+        self.parts.journal.record(open, Stage::Admitted, None, None, now())?;
+        self.commit(Lease::Keep).await
+    }
+}
+
+fn who(record: &PromiseRecord) -> Option<String> {
+    record.value.headers.get("parole:by").cloned()
+}
+
+fn answer_of(record: &PromiseRecord) -> Option<question::Answer> {
+    let value = serde_json::from_str(record.value.data.as_deref()?).ok()?;
+    question::answer(&Question::of(record)?, &value).ok()
+}
+
+fn fate_of(record: &PromiseRecord) -> Option<Fate> {
+    let value = serde_json::from_str(record.value.data.as_deref()?).ok()?;
+    question::fate(&Question::of(record)?, &value).ok()
+}
+
+fn entry_name(function: &str) -> String {
+    super::entry_of(function).map_or(function, |entry| entry.capability.name).to_owned()
+}
+
+/// What a refusal names as its argument.
+pub(super) fn argument_of(arguments: &Arguments<'_>) -> Option<String> {
+    match arguments {
+        Arguments::Read { path } | Arguments::Write { path, .. } => Some((*path).into()),
+        Arguments::Fetch(request) => Some(format!("{} {}", request.method, request.text)),
+        Arguments::Connect { text, .. } => Some((*text).into()),
+        Arguments::Query { database, .. } => Some((*database).into()),
+        _ => None,
+    }
+}

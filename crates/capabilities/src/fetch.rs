@@ -1,0 +1,332 @@
+//! `fetch`: one HTTP request to a granted origin.
+//!
+//! Each request, and each hop of a redirect, goes through the one decision: it gives the parsed URL, and
+//! [`Client::resolve`](crate::net::Client::resolve) the addresses that may be dialled; nothing else is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use parole_durable::{Digest, Effect};
+use parole_policy::{
+    Arguments, Capability, DEFAULT_ANSWER_BYTES, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey, Kind, Level,
+    Timeout, Url, may_dial, parse_url,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
+
+use crate::execution::{Begin, Calling, Gate, Leave, Passage};
+use crate::net::{self, Failure};
+use crate::retry::Retries;
+use crate::types::{Refused, base64, json as bytes_of};
+use crate::{Entry, Error, Execution, Payload, Stop};
+
+/// Hops of redirects that one call follows.
+pub const REDIRECTS_MAX: u32 = 10;
+/// What a call may take when its grant says that it never expires.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "fetch",
+        interface: "parole:capabilities/fetch@0.1.0",
+        level: Level::Standard,
+        kind: Kind::Host,
+        grant_keys: &[
+            GrantKey::Origins,
+            GrantKey::Methods,
+            GrantKey::Private,
+            GrantKey::MaxBytes,
+            GrantKey::Effect,
+            GrantKey::Retry,
+            GrantKey::TimeoutMs,
+        ],
+        default_timeout: Timeout::After(10_000),
+        summary: "sends an HTTP request to a granted origin",
+        arguments: FETCH_ARGUMENTS,
+    },
+    // GET and HEAD are read.
+    functions: &[("fetch", Effect::Once)],
+    wit: include_str!("../../../wit/fetch.wit"),
+    link,
+    payload: Payload::Json,
+    summary,
+    answer: None,
+    done: |_, value| {
+        let response = Response::deserialize(value).map_err(|error| {
+            format!("a response is {{\"status\": 200, \"headers\": [], \"body\": \"BASE64\"}}: {error}")
+        })?;
+        Ok(bytes_of(&response))
+    },
+};
+
+/// `parole:capabilities/fetch.header`.
+#[derive(Clone, ComponentType, Lift, Lower, Serialize, Deserialize)]
+#[component(record)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+/// `parole:capabilities/fetch.request`.
+#[derive(Clone, ComponentType, Lift, Lower)]
+#[component(record)]
+struct Request {
+    method: String,
+    url: String,
+    headers: Vec<Header>,
+    body: Option<Vec<u8>>,
+}
+
+/// `parole:capabilities/fetch.response`.
+#[derive(ComponentType, Lift, Lower, Serialize, Deserialize)]
+#[component(record)]
+#[serde(deny_unknown_fields)]
+struct Response {
+    status: u16,
+    headers: Vec<Header>,
+    #[serde(with = "crate::types::base64_text")]
+    body: Vec<u8>,
+}
+
+/// The body is recorded by size and digest: at a repetition the guest brings it again.
+#[derive(Serialize)]
+struct Question<'a> {
+    request: Recorded<'a>,
+}
+
+#[derive(Serialize)]
+struct Recorded<'a> {
+    method: &'a str,
+    url: &'a str,
+    headers: &'a [Header],
+    body: Option<Body>,
+}
+
+#[derive(Serialize)]
+struct Body {
+    bytes: usize,
+    digest: Digest,
+}
+
+fn summary(arguments: &Value) -> String {
+    let part = |name: &str| arguments["request"][name].as_str().unwrap_or_default().to_owned();
+    format!("{} {}", part("method"), part("url"))
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("fetch", |mut store: StoreContextMut<'_, Execution>, (request,): (Request,)| {
+        Box::new(async move { Ok((fetch(store.data_mut(), &request).await?,)) })
+    })
+}
+
+async fn fetch(execution: &mut Execution, request: &Request) -> wasmtime::Result<Result<Response, Error>> {
+    let body = request.body.as_ref().map(|body| Body { bytes: body.len(), digest: Digest::of(body) });
+    let recorded = Recorded { method: &request.method, url: &request.url, headers: &request.headers, body };
+    let arguments = bytes_of(&Question { request: recorded });
+    let effect = if is_read(&request.method) { Effect::Read } else { Effect::Once };
+    let answer = match execution.begin("fetch", effect, &arguments)? {
+        Begin::Answered(answer) => answer,
+        Begin::Open(open) => match parse_url(&request.url) {
+            Err(denial) => {
+                let refused = Refused::of(&ENTRY, Some(request.url.clone()), denial);
+                Err(execution.turn_away(open, ENTRY.capability.name, &arguments, refused)?)
+            }
+            Ok(url) => {
+                let headers = pairs(&request.headers);
+                let fetched = FetchArguments {
+                    method: &request.method,
+                    url: &url,
+                    text: &request.url,
+                    headers: &headers,
+                    body: request.body.as_deref(),
+                };
+                let typed = Arguments::Fetch(&fetched);
+                let shown = || shown(request);
+                let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: Some(&shown) };
+                match execution.pass(open, &calling).await? {
+                    Gate::Done(answer) => answer,
+                    Gate::Go(passage) => Box::pin(perform(execution, passage, &calling, &fetched)).await?,
+                }
+            }
+        },
+    };
+    execution.read_back(answer)
+}
+
+fn shown(request: &Request) -> Value {
+    json!({ "request": {
+        "method": request.method,
+        "url": request.url,
+        "headers": request.headers,
+        "body": request.body.as_deref().map(base64),
+    } })
+}
+
+fn is_read(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+fn pairs(headers: &[Header]) -> Vec<(String, String)> {
+    headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect()
+}
+
+/// Sends it, as often as the grant's `retry` allows, and records how it went.
+async fn perform(
+    execution: &mut Execution,
+    mut passage: Passage,
+    calling: &Calling<'_>,
+    request: &FetchArguments<'_>,
+) -> Result<Result<Vec<u8>, Error>, Stop> {
+    let Some(grant) = passage.grant(ENTRY.capability.name).cloned() else {
+        let error = Error::Denied("nothing is granted".into());
+        execution.finish(passage.open, None, &Err(error.clone()))?;
+        return Ok(Err(error));
+    };
+    let mut headers = request.headers.to_vec();
+    let repeats = grant.effect == GrantEffect::Idempotent || passage.open.effect == Effect::Idempotent;
+    if !is_read(request.method) && !passage.admitted && repeats {
+        passage.open.effect = Effect::Idempotent;
+        let key = execution.key(&passage.open, ENTRY.capability.name);
+        headers.retain(|(name, _)| !name.eq_ignore_ascii_case("idempotency-key"));
+        headers.push(("idempotency-key".into(), key.as_str().into()));
+    }
+    let effect = passage.open.effect;
+    if effect != Effect::Read && !passage.admitted {
+        execution.admit(&passage.open).await?;
+    }
+    let mut retries = Retries::of(grant.retry.as_ref());
+    let result = loop {
+        let sent = Hops { request, headers: headers.clone(), grant: &grant, calling };
+        execution.pause();
+        let went = sent.follow(execution, &mut passage).await;
+        execution.resume();
+        let again = match &went {
+            Went::Answer(response) => effect != Effect::Once && matches!(response.status, 429 | 502 | 503 | 504),
+            Went::Failure(failure) => failure.may_repeat(effect),
+            Went::Refused(_) => false,
+        };
+        match went {
+            _ if again && retries.left() => {
+                execution.note_retry(&mut passage.open, calling, retries.attempt());
+                if effect != Effect::Read {
+                    execution.admit(&passage.open).await?;
+                }
+                execution.pause();
+                retries.wait().await;
+                execution.resume();
+            }
+            Went::Answer(response) => break Ok(bytes_of(&response)),
+            Went::Failure(failure) => break Err(failure.told(effect)),
+            Went::Refused(refused) => {
+                return Ok(Err(execution.refuse(passage.open, refused)?));
+            }
+        }
+    };
+    execution.conclude(passage.open, &result).await?;
+    Ok(result)
+}
+
+/// How one attempt went.
+enum Went {
+    Answer(Response),
+    Failure(Failure),
+    Refused(Refused),
+}
+
+/// One attempt: the request, and the redirects after it.
+struct Hops<'h> {
+    request: &'h FetchArguments<'h>,
+    headers: Vec<(String, String)>,
+    grant: &'h Grant,
+    calling: &'h Calling<'h>,
+}
+
+impl Hops<'_> {
+    async fn follow(mut self, execution: &mut Execution, passage: &mut Passage) -> Went {
+        let timeout = self.grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
+        let deadline = Instant::now() + timeout;
+        let (mut url, mut leave) = (self.request.url.clone(), passage.leave);
+        for hop in 0.. {
+            let response = match self.send(execution, &url, leave, deadline).await {
+                Ok(response) => response,
+                Err(Failure::Denied(reason)) => return Went::Refused(Refused::of_address(&ENTRY, &url, reason)),
+                Err(failure) => return Went::Failure(failure),
+            };
+            let method = self.request.method;
+            let next = match net::redirect(&url, method, &response).filter(|_| is_read(method)) {
+                None => return Went::Answer(answer(response)),
+                Some(_) if hop == REDIRECTS_MAX => {
+                    let text = format!("more than {REDIRECTS_MAX} redirects");
+                    return Went::Failure(Failure::Failed { text, sent: true });
+                }
+                Some(Err(failure)) => return Went::Failure(failure),
+                Some(Ok(next)) => next,
+            };
+            match self.hop(execution, passage, &next.url) {
+                Ok((there, granted)) => {
+                    if !net::same_origin(&url, &there) {
+                        net::strip_credentials(&mut self.headers);
+                    }
+                    (url, leave) = (there, granted);
+                }
+                Err(refused) => return Went::Refused(refused),
+            }
+        }
+        Went::Failure(Failure::Failed { text: "too many redirects".into(), sent: true })
+    }
+
+    async fn send(
+        &self,
+        execution: &mut Execution,
+        url: &Url,
+        leave: Leave,
+        deadline: Instant,
+    ) -> Result<net::Response, Failure> {
+        let may = |address: IpAddr| match leave.origin {
+            Some(origin) => may_dial(self.grant, origin, address).map_err(|denial| denial.reason),
+            None => Err("no origin is granted".to_owned()),
+        };
+        let client = execution.outside().client.clone();
+        let addresses = dialled(&client, url, deadline, &may).await?;
+        let request = net::Request {
+            method: self.request.method,
+            url,
+            addresses: &addresses,
+            headers: &self.headers,
+            body: self.request.body.map(|body| body.to_vec().into()),
+            repeatable: is_read(self.request.method),
+        };
+        let limits = net::Limits::new(self.grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES), deadline);
+        net::exchange(&client, &mut execution.links.http, request, limits).await
+    }
+
+    /// Where a redirect leads is decided like any request.
+    fn hop(&self, execution: &Execution, passage: &mut Passage, next: &str) -> Result<(Url, Leave), Refused> {
+        let there = parse_url(next).map_err(|denial| Refused::of(&ENTRY, Some(next.to_owned()), denial))?;
+        let fetched = FetchArguments { url: &there, text: next, headers: &self.headers, ..*self.request };
+        let typed = Arguments::Fetch(&fetched);
+        let calling = Calling { typed: &typed, ..*self.calling };
+        let leave = execution.hop(passage, &calling)?;
+        Ok((there, leave))
+    }
+}
+
+/// The addresses of a decided URL that may be dialled.
+pub(crate) async fn dialled(
+    client: &net::Client,
+    url: &Url,
+    deadline: Instant,
+    may: &(dyn Fn(IpAddr) -> Result<(), String> + Sync),
+) -> Result<Vec<SocketAddr>, Failure> {
+    let missing = || Failure::Invalid("a URL names a host and a port".into());
+    let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(missing)?;
+    client.resolve(host, port, deadline, may).await
+}
+
+fn answer(response: net::Response) -> Response {
+    let headers = response.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+    Response { status: response.status, headers, body: response.body }
+}

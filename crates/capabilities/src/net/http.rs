@@ -1,0 +1,223 @@
+//! One request and its answer.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::ext::on_informational;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, StatusCode};
+use tokio::time::timeout_at;
+
+use super::body::Gather;
+use super::pool::{Connections, Wire};
+use super::request::Prepared;
+use super::{Client, Failure, Request};
+
+/// The most headers of an answer, whatever the caller allows: the library panics far above it.
+const HEADERS_MAX: usize = 1024;
+/// The most bytes of an answer's head, whatever the caller allows.
+const HEADER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How the library says that a head is over its limits: it has a method for that, but only in
+/// builds that are servers too.
+const TOO_LARGE: &str = "message head is too large";
+
+/// What an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the answer's body as the guest gets it: after unzipping.
+    pub max_bytes: u64,
+    /// Bytes of the answer's status line and headers.
+    pub header_bytes: usize,
+    /// Headers of the answer.
+    pub headers: usize,
+    /// When it has to be over: connecting, TLS, sending, headers and body.
+    pub deadline: Instant,
+}
+
+impl Limits {
+    /// The usual limits of a head: 100 headers, 64 KiB.
+    pub fn new(max_bytes: u64, deadline: Instant) -> Self {
+        Self { max_bytes, header_bytes: 64 * 1024, headers: 100, deadline }
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status, never 1xx.
+    pub status: u16,
+    /// The headers, names in lower case; several of one name stay several. Headers of the
+    /// connection (`Connection`, `Keep-Alive`, `Transfer-Encoding`, `Trailer`, `Upgrade`,
+    /// `Proxy-Connection`) are left out, and `Content-Encoding` and `Content-Length` when the
+    /// body was unzipped here. A value that is not UTF-8 is read as Latin-1.
+    pub headers: Vec<(String, String)>,
+    /// The body. Trailers are ignored.
+    pub body: Vec<u8>,
+}
+
+/// Sends `request` to one of its addresses and reads the answer, within `limits`.
+///
+/// A connection of `connections` is used again only for a request that is `repeatable`; if it
+/// turns out to be dead before any byte of an answer, it is replaced once. Dropping the future
+/// ends the connection that is under way.
+pub async fn exchange(
+    client: &Client,
+    connections: &mut Connections,
+    request: Request<'_>,
+    limits: Limits,
+) -> Result<Response, Failure> {
+    let limits = Limits {
+        header_bytes: limits.header_bytes.min(HEADER_BYTES_MAX),
+        headers: limits.headers.min(HEADERS_MAX),
+        ..limits
+    };
+    let prepared = request.prepare(limits.deadline)?;
+    let mut sent_before = false;
+    if request.repeatable
+        && let Some(mut wire) = connections.take(request.url, request.addresses, &limits)
+    {
+        let result = attempt(&mut wire, &prepared, &limits).await;
+        let died = matches!(result, Err(Failure::Failed { .. })) && !wire.traffic.answered();
+        if !died {
+            return settle(connections, wire, result);
+        }
+        sent_before = wire.traffic.sent();
+    }
+    let opened = timeout_at(limits.deadline.into(), Wire::open(client, request.url, request.addresses, &limits));
+    let mut wire = match opened.await {
+        Err(_) => return Err(Failure::Expired { sent: sent_before }),
+        Ok(Err(Failure::Failed { text, .. })) => return Err(Failure::Failed { text, sent: sent_before }),
+        Ok(wire) => wire?,
+    };
+    let result = attempt(&mut wire, &prepared, &limits).await;
+    settle(connections, wire, result)
+}
+
+/// Keeps the connection of an answer that was in order.
+fn settle(
+    connections: &mut Connections,
+    wire: Wire,
+    result: Result<(Response, bool), Failure>,
+) -> Result<Response, Failure> {
+    let (response, clean) = result?;
+    if clean {
+        connections.keep(wire);
+    }
+    Ok(response)
+}
+
+/// The answer, and whether the connection may be used again.
+async fn attempt(wire: &mut Wire, prepared: &Prepared, limits: &Limits) -> Result<(Response, bool), Failure> {
+    wire.traffic.reset();
+    wire.driver.interim.store(0, Ordering::Relaxed);
+    let interim = Arc::clone(&wire.driver.interim);
+
+    let mut request = hyper::Request::new(Full::new(prepared.body.clone()));
+    *request.method_mut() = prepared.method.clone();
+    *request.uri_mut() = prepared.target.clone();
+    *request.headers_mut() = prepared.headers.clone();
+    on_informational(&mut request, move |_| {
+        interim.fetch_add(1, Ordering::Relaxed);
+    });
+
+    let work = receive(&mut wire.sender, request, prepared, limits);
+    let result = timeout_at(limits.deadline.into(), wire.driver.drive(work)).await;
+    let sent = wire.traffic.sent();
+    match result {
+        Err(_) => Err(Failure::Expired { sent }),
+        Ok(Err(Failure::Failed { text, .. })) => Err(Failure::Failed { text, sent }),
+        Ok(Err(Failure::Expired { .. })) => Err(Failure::Expired { sent }),
+        Ok(result) => result,
+    }
+}
+
+async fn receive(
+    sender: &mut SendRequest<Full<bytes::Bytes>>,
+    request: hyper::Request<Full<bytes::Bytes>>,
+    prepared: &Prepared,
+    limits: &Limits,
+) -> Result<(Response, bool), Failure> {
+    let response = sender.send_request(request).await.map_err(|error| failure(&error, limits))?;
+    let (mut head, mut body) = response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::after("the server switched to a protocol that nobody asked for"));
+    }
+    let bodiless =
+        prepared.method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let coded = head.headers.get(TRANSFER_ENCODING).is_some();
+    if coded && !bodiless && !is(&head.headers, TRANSFER_ENCODING.as_str(), &["chunked"]) {
+        return Err(Failure::after("the answer comes in a transfer coding that nobody asked for"));
+    }
+    // Two lengths: the chunks are believed, the connection is not.
+    let clean = !(coded && head.headers.contains_key(CONTENT_LENGTH));
+
+    let gzip = prepared.gzip && !bodiless && is(&head.headers, CONTENT_ENCODING.as_str(), &["gzip", "x-gzip"]);
+    let declared = if bodiless { None } else { body.size_hint().exact() };
+    let mut gather = Gather::new(gzip, limits.max_bytes, declared)?;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| failure(&error, limits))?;
+        if let Some(data) = frame.data_ref() {
+            gather.push(data)?;
+        }
+        // A server that always has something to say must not keep the timer from being looked at.
+        if Instant::now() >= limits.deadline {
+            return Err(Failure::Expired { sent: true });
+        }
+    }
+    drop::<Incoming>(body);
+    let body = gather.finish()?;
+    if gzip {
+        head.headers.remove(CONTENT_ENCODING);
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    Ok((Response { status: head.status.as_u16(), headers: readable(&head.headers), body }, clean))
+}
+
+/// Whether the one header `name` is one of `values`.
+fn is(headers: &HeaderMap, name: &str, values: &[&str]) -> bool {
+    let mut all = headers.get_all(name).iter();
+    let (Some(value), None) = (all.next(), all.next()) else { return false };
+    let value = value.as_bytes().trim_ascii();
+    values.iter().any(|known| value.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+    let hop = ["connection", "keep-alive", "proxy-connection", "trailer", "transfer-encoding", "upgrade"];
+    let kept = headers.iter().filter(|(name, _)| !hop.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+fn text(value: &HeaderValue) -> String {
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
+    }
+}
+
+/// Whether the stream ended in the middle of a body.
+fn at_the_end(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+/// What the library says, without what it quotes. Whether anything was sent is filled in later.
+fn failure(error: &hyper::Error, limits: &Limits) -> Failure {
+    let text = if error.is_parse() && error.to_string().contains(TOO_LARGE) {
+        let Limits { headers, header_bytes, .. } = limits;
+        return Failure::after(format!("the answer has more than {headers} headers or {header_bytes} bytes of them"));
+    } else if error.is_parse() {
+        "the answer is not HTTP, or contradicts itself"
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() || at_the_end(error) {
+        "the connection ended before the answer did"
+    } else {
+        "the connection failed before the answer was complete"
+    };
+    Failure::after(text)
+}

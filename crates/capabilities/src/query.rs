@@ -1,0 +1,354 @@
+//! `query`: one SQL statement on a database that the policy names.
+
+pub mod engine;
+// pub mod postgres; TEMP
+pub mod sqlite;
+
+use std::time::{Duration, Instant};
+
+use parole_durable::Effect;
+use parole_policy::{
+    Arguments, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, GrantEffect, GrantKey, Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, Source,
+    Timeout,
+};
+use serde::{Deserialize, Serialize};
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
+
+use crate::execution::{Begin, Calling, Gate, Passage};
+use crate::retry::Retries;
+use crate::types::{base64_text, json};
+use crate::{Entry, Error, Execution, Payload, Stop, person};
+use engine::{Failure, Job, Limits};
+
+/// What a statement may take when its grant says that it never expires.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "query",
+        interface: "parole:capabilities/query@0.1.0",
+        level: Level::Trusted,
+        kind: Kind::Host,
+        grant_keys: &[
+            GrantKey::Databases,
+            GrantKey::MaxRows,
+            GrantKey::MaxBytes,
+            GrantKey::Effect,
+            GrantKey::Retry,
+            GrantKey::TimeoutMs,
+        ],
+        default_timeout: Timeout::After(10_000),
+        summary: "runs an SQL statement on a database that the policy names",
+        arguments: QUERY_ARGUMENTS,
+    },
+    // On a read-only database it is read.
+    functions: &[("query", Effect::Once)],
+    wit: include_str!("../../../wit/query.wit"),
+    link,
+    payload: Payload::Json,
+    summary: |arguments| format!("{}: {}", person::field(arguments, "database"), person::field(arguments, "sql")),
+    answer: None,
+    done: |_, value| {
+        let rows = Rows::deserialize(value)
+            .map_err(|error| format!("rows are {{\"columns\": [\"a\"], \"rows\": [[\"null\"]]}}: {error}"))?;
+        Ok(json(&rows))
+    },
+};
+
+/// `parole:capabilities/query.value`.
+#[derive(Clone, Debug, PartialEq, ComponentType, Lift, Lower, Serialize, Deserialize)]
+#[component(variant)]
+#[serde(rename_all = "lowercase")]
+enum Value {
+    #[component(name = "null")]
+    Null,
+    #[component(name = "integer")]
+    Integer(#[serde(with = "integer_text")] i64),
+    #[component(name = "real")]
+    Real(#[serde(with = "real_text")] f64),
+    #[component(name = "text")]
+    Text(String),
+    #[component(name = "blob")]
+    Blob(#[serde(with = "base64_text")] Vec<u8>),
+}
+
+/// `parole:capabilities/query.rows`.
+#[derive(ComponentType, Lift, Lower, Serialize, Deserialize)]
+#[component(record)]
+#[serde(deny_unknown_fields)]
+struct Rows {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+#[derive(Serialize)]
+struct Question<'a> {
+    database: &'a str,
+    sql: &'a str,
+    parameters: &'a [Value],
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.func_wrap_async(
+        "query",
+        |mut store: StoreContextMut<'_, Execution>, (database, sql, parameters): (String, String, Vec<Value>)| {
+            Box::new(async move { Ok((query(store.data_mut(), &database, sql, parameters).await?,)) })
+        },
+    )
+}
+
+async fn query(
+    execution: &mut Execution,
+    database: &str,
+    sql: String,
+    parameters: Vec<Value>,
+) -> wasmtime::Result<Result<Rows, Error>> {
+    let arguments = json(&Question { database, sql: &sql, parameters: &parameters });
+    let answer = match execution.begin("query", Effect::Once, &arguments)? {
+        Begin::Answered(answer) => answer,
+        Begin::Open(open) => {
+            let parameters: Vec<QueryValue> = parameters.into_iter().map(Value::into).collect();
+            let typed = Arguments::Query { database, sql: &sql, parameters: &parameters };
+            let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
+            match execution.pass(open, &calling).await? {
+                Gate::Done(answer) => answer,
+                Gate::Go(passage) => Box::pin(perform(execution, passage, &calling, database)).await?,
+            }
+        }
+    };
+    execution.read_back(answer)
+}
+
+/// Runs it, as often as the grant's `retry` allows, and records how it went.
+async fn perform(
+    execution: &mut Execution,
+    mut passage: Passage,
+    calling: &Calling<'_>,
+    name: &str,
+) -> Result<Result<Vec<u8>, Error>, Stop> {
+    let Arguments::Query { sql, parameters, .. } = *calling.typed else {
+        return Ok(Err(Error::Failed("this is no query".into())));
+    };
+    let grant = passage.grant(ENTRY.capability.name).cloned();
+    let Some((grant, database)) = grant.and_then(|grant| {
+        let database = grant.databases.get(name).cloned()?;
+        Some((grant, database))
+    }) else {
+        let error = Error::Denied("nothing is granted".into());
+        execution.finish(passage.open, None, &Err(error.clone()))?;
+        return Ok(Err(error));
+    };
+    if !passage.admitted {
+        passage.open.effect = match (database.mode, grant.effect) {
+            (Mode::Ro, _) => Effect::Read,
+            (Mode::Rw, GrantEffect::Idempotent) => Effect::Idempotent,
+            (Mode::Rw, GrantEffect::Once) => Effect::Once,
+        };
+    }
+    let effect = passage.open.effect;
+    if effect != Effect::Read && !passage.admitted {
+        execution.admit(&passage.open).await?;
+    }
+    let key = (effect == Effect::Idempotent).then(|| execution.key(&passage.open, ENTRY.capability.name));
+    let mut retries = Retries::of(grant.retry.as_ref());
+    let result = loop {
+        let timeout = grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
+        let job = Job {
+            sql: sql.to_owned(),
+            parameters: parameters.iter().map(engine::Value::from).collect(),
+            write: database.mode == Mode::Rw,
+            key: key.as_ref().map(|key| key.as_str().to_owned()),
+            limits: Limits {
+                max_rows: grant.max_rows.unwrap_or(DEFAULT_MAX_ROWS),
+                max_bytes: grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES),
+                deadline: Instant::now() + timeout,
+            },
+        };
+        execution.pause();
+        let ran = run(execution, &database, job).await;
+        execution.resume();
+        match ran {
+            Ok(rows) => break Ok(json(&Rows::from(rows))),
+            Err(failure) if failure.may_repeat(effect) && retries.left() => {
+                execution.note_retry(&mut passage.open, calling, retries.attempt());
+                if effect != Effect::Read {
+                    execution.admit(&passage.open).await?;
+                }
+                execution.pause();
+                retries.wait().await;
+                execution.resume();
+            }
+            Err(failure) => break Err(failure.told(effect)),
+        }
+    };
+    execution.conclude(passage.open, &result).await?;
+    Ok(result)
+}
+
+async fn run(execution: &Execution, database: &Database, job: Job) -> Result<engine::Rows, Failure> {
+    match &database.source {
+        Source::Sqlite(path) => sqlite::run(path.clone(), job).await,
+        Source::Postgres(_) => Err(Failure::failed("TEMP")),
+        Source::UrlEnv(name) => match (execution.outside().variables)(name) {
+            Some(_) => Err(Failure::failed("TEMP")),
+            None => {
+                tracing::warn!(variable = name, "the variable that names a database is not set");
+                Err(Failure::Failed { text: "the database is not configured".into(), unknown: false })
+            }
+        },
+    }
+}
+
+impl Failure {
+    /// Whether the same statement may be run again without anybody being asked.
+    fn may_repeat(&self, effect: Effect) -> bool {
+        match self {
+            Failure::Expired { unknown } | Failure::Failed { unknown, .. } => effect != Effect::Once || !unknown,
+            _ => false,
+        }
+    }
+
+    fn told(self, effect: Effect) -> Error {
+        match self {
+            Failure::Denied(reason) => Error::Denied(reason),
+            Failure::Invalid(reason) => Error::Invalid(reason),
+            Failure::TooLarge(limit) => Error::TooLarge(limit),
+            Failure::Exhausted(what) => Error::Exhausted(what),
+            Failure::Expired { unknown: true } if effect != Effect::Read => {
+                Error::Failed("no answer came in time: it may have happened".into())
+            }
+            Failure::Expired { .. } => Error::Expired,
+            Failure::Failed { text, unknown: true } if effect != Effect::Read => {
+                Error::Failed(format!("{text}; it may have happened"))
+            }
+            Failure::Failed { text, .. } => Error::Failed(text),
+        }
+    }
+}
+
+impl From<Value> for QueryValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => QueryValue::Null,
+            Value::Integer(number) => QueryValue::Integer(number),
+            Value::Real(number) => QueryValue::Real(number),
+            Value::Text(text) => QueryValue::Text(text),
+            Value::Blob(bytes) => QueryValue::Blob(bytes),
+        }
+    }
+}
+
+impl From<&QueryValue> for engine::Value {
+    fn from(value: &QueryValue) -> Self {
+        match value {
+            QueryValue::Null => engine::Value::Null,
+            QueryValue::Integer(number) => engine::Value::Integer(*number),
+            QueryValue::Real(number) => engine::Value::Real(*number),
+            QueryValue::Text(text) => engine::Value::Text(text.clone()),
+            QueryValue::Blob(bytes) => engine::Value::Blob(bytes.clone()),
+        }
+    }
+}
+
+impl From<engine::Value> for Value {
+    fn from(value: engine::Value) -> Self {
+        match value {
+            engine::Value::Null => Value::Null,
+            engine::Value::Integer(number) => Value::Integer(number),
+            engine::Value::Real(number) => Value::Real(number),
+            engine::Value::Text(text) => Value::Text(text),
+            engine::Value::Blob(bytes) => Value::Blob(bytes),
+        }
+    }
+}
+
+impl From<engine::Rows> for Rows {
+    fn from(rows: engine::Rows) -> Self {
+        let values = |row: Vec<engine::Value>| row.into_iter().map(Value::from).collect();
+        Self { columns: rows.columns, rows: rows.rows.into_iter().map(values).collect() }
+    }
+}
+
+/// 64-bit integers are text in JSON; an exact number is taken.
+mod integer_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(i64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(number) => Ok(number),
+            Written::Text(text) => text.parse().map_err(|_| D::Error::custom("expected a 64-bit integer as text")),
+        }
+    }
+}
+
+/// Numbers in JSON, and `"nan"`, `"inf"`, `"-inf"`.
+mod real_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        match number {
+            number if number.is_finite() => serializer.serialize_f64(*number),
+            number if number.is_nan() => serializer.serialize_str("nan"),
+            number if *number > 0.0 => serializer.serialize_str("inf"),
+            _ => serializer.serialize_str("-inf"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(f64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(number) => Ok(number),
+            Written::Text(text) => match text.as_str() {
+                "nan" => Ok(f64::NAN),
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                _ => Err(D::Error::custom("expected a number, \"nan\", \"inf\" or \"-inf\"")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_the_journal() {
+        let rows = Rows {
+            columns: vec!["a".into()],
+            rows: vec![vec![
+                Value::Null,
+                Value::Integer(i64::MIN),
+                Value::Real(0.1),
+                Value::Real(f64::NEG_INFINITY),
+                Value::Text("\u{1f600}\0".into()),
+                Value::Blob(vec![0, 255]),
+            ]],
+        };
+        let text = json(&rows);
+        let back: Rows = serde_json::from_slice(&text).unwrap();
+        assert_eq!(back.rows, rows.rows);
+        let nan: Value = serde_json::from_slice(&json(&Value::Real(f64::NAN))).unwrap();
+        assert!(matches!(nan, Value::Real(number) if number.is_nan()));
+        assert_eq!(serde_json::from_str::<Value>(r#"{"integer": 7}"#).unwrap(), Value::Integer(7));
+        assert!(serde_json::from_str::<Value>(r#"{"integer": 1.5}"#).is_err());
+    }
+}
+

@@ -1,0 +1,339 @@
+//! `websocket`: a connection to a granted origin.
+//!
+//! A received message is recorded before the guest may act on it: whatever it does next begins with a
+//! barrier. An open connection does not outlive its process: after a resume every call on it answers
+//! `closed`, and what it had received comes from the journal.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parole_durable::store::Lease;
+use parole_durable::{Digest, Effect};
+use parole_policy::{
+    Arguments, Capability, GrantKey, Kind, Level, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial, parse_url,
+};
+use serde::{Deserialize, Serialize};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
+
+use crate::execution::{Begin, Calling, Gate};
+use crate::fetch::dialled;
+use crate::net::{self, Failure};
+use crate::types::{Refused, base64_text, json};
+use crate::{Entry, Error, Execution, Payload, Stop, person};
+
+/// Connections that an execution may have open at once.
+pub const SOCKETS_MAX: usize = 16;
+/// Bytes of a message if the grant names none.
+pub const MESSAGE_MAX_BYTES: u64 = 1 << 20;
+/// What a call may take when its grant says that it never expires.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+const CONNECT: &str = "websocket.connect";
+const SEND: &str = "websocket.send";
+const RECEIVE: &str = "websocket.receive";
+const CLOSE: &str = "websocket.close";
+
+pub(crate) const ENTRY: Entry = Entry {
+    capability: Capability {
+        name: "websocket",
+        interface: "parole:capabilities/websocket@0.1.0",
+        level: Level::Trusted,
+        kind: Kind::Host,
+        grant_keys: &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs],
+        default_timeout: Timeout::After(10_000),
+        summary: "opens a WebSocket to a granted origin",
+        arguments: WEBSOCKET_ARGUMENTS,
+    },
+    // What becomes of a message that was being sent nobody can repeat: its connection is gone.
+    functions: &[(CONNECT, Effect::Read), (SEND, Effect::Once), (RECEIVE, Effect::Read), (CLOSE, Effect::Read)],
+    wit: include_str!("../../../wit/websocket.wit"),
+    link,
+    payload: Payload::Json,
+    summary: |arguments| person::field(arguments, "url"),
+    answer: None,
+    done: |_, _| Err("a connection cannot be told by a person: have it done again, or fail".into()),
+};
+
+/// `parole:capabilities/websocket.message`.
+#[derive(Clone, ComponentType, Lift, Lower, Serialize, Deserialize)]
+#[component(variant)]
+#[serde(rename_all = "lowercase")]
+enum Message {
+    #[component(name = "text")]
+    Text(String),
+    #[component(name = "binary")]
+    Binary(#[serde(with = "base64_text")] Vec<u8>),
+}
+
+/// The type of the guest's handles; the number is that of the connect among those of the execution.
+struct Socket;
+
+/// The connections of an execution, by number.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    made: u32,
+    open: HashMap<u32, Open>,
+}
+
+struct Open {
+    url: Url,
+    text: String,
+    socket: net::websocket::Socket,
+}
+
+impl Sockets {
+    /// Whether any is open: then the guest is not parked while it waits.
+    pub(crate) fn any(&self) -> bool {
+        !self.open.is_empty()
+    }
+}
+
+#[derive(Serialize)]
+struct Connecting<'a> {
+    url: &'a str,
+}
+
+#[derive(Serialize)]
+struct On {
+    socket: u32,
+}
+
+#[derive(Serialize)]
+struct Sending {
+    socket: u32,
+    kind: &'static str,
+    bytes: usize,
+    digest: Digest,
+}
+
+fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+    instance.resource("socket", ResourceType::host::<Socket>(), |mut store, number| {
+        store.data_mut().links.sockets.open.remove(&number);
+        Ok(())
+    })?;
+    instance.func_wrap_async(
+        "[static]socket.connect",
+        |mut store: StoreContextMut<'_, Execution>, (url,): (String,)| {
+            Box::new(async move {
+                let connected = connect(store.data_mut(), &url).await?;
+                Ok((connected.map(Resource::<Socket>::new_own),))
+            })
+        },
+    )?;
+    instance.func_wrap_async(
+        "[method]socket.send",
+        |mut store: StoreContextMut<'_, Execution>, (socket, message): (Resource<Socket>, Message)| {
+            Box::new(async move { Ok((send(store.data_mut(), socket.rep(), message).await?,)) })
+        },
+    )?;
+    instance.func_wrap_async(
+        "[method]socket.receive",
+        |mut store: StoreContextMut<'_, Execution>, (socket,): (Resource<Socket>,)| {
+            Box::new(async move { Ok((receive(store.data_mut(), socket.rep()).await?,)) })
+        },
+    )?;
+    instance.func_wrap_async(
+        "[method]socket.close",
+        |mut store: StoreContextMut<'_, Execution>, (socket,): (Resource<Socket>,)| {
+            Box::new(async move { close(store.data_mut(), socket.rep()).await })
+        },
+    )
+}
+
+async fn connect(execution: &mut Execution, text: &str) -> wasmtime::Result<Result<u32, Error>> {
+    let number = execution.links.sockets.made;
+    execution.links.sockets.made = number.saturating_add(1);
+    let arguments = json(&Connecting { url: text });
+    let answer = match execution.begin(CONNECT, Effect::Read, &arguments)? {
+        Begin::Answered(answer) => answer,
+        Begin::Open(open) => match parse_url(text) {
+            Err(denial) => {
+                let refused = Refused::of(&ENTRY, Some(text.to_owned()), denial);
+                Err(execution.turn_away(open, ENTRY.capability.name, &arguments, refused)?)
+            }
+            Ok(url) => {
+                let typed = Arguments::Connect { url: &url, text };
+                let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
+                match execution.pass(open, &calling).await? {
+                    Gate::Done(answer) => answer,
+                    Gate::Go(passage) => {
+                        let grant = passage.grant(ENTRY.capability.name).cloned();
+                        let result = match execution.links.sockets.open.len() {
+                            SOCKETS_MAX => Err(Failure::Failed { text: String::new(), sent: false }),
+                            _ => {
+                                let may = |address: IpAddr| match (&grant, passage.leave.origin) {
+                                    (Some(grant), Some(origin)) => {
+                                        may_dial(grant, origin, address).map_err(|denial| denial.reason)
+                                    }
+                                    _ => Err("no origin is granted".to_owned()),
+                                };
+                                let most = grant.as_ref().and_then(|grant| grant.max_bytes);
+                                let timeout = grant.as_ref().and_then(|grant| grant.timeout.as_millis());
+                                execution.pause();
+                                let client = execution.outside().client.clone();
+                                let dialled = dial(&client, &url, deadline(timeout), most, &may).await;
+                                execution.resume();
+                                dialled
+                            }
+                        };
+                        let result = match result {
+                            Ok(socket) => {
+                                let text = text.to_owned();
+                                execution.links.sockets.open.insert(number, Open { url, text, socket });
+                                Ok(json(&number))
+                            }
+                            Err(Failure::Denied(reason)) => {
+                                let refused = Refused::of_address(&ENTRY, &url, reason);
+                                return Ok(Err(execution.refuse(passage.open, refused)?));
+                            }
+                            Err(_) if execution.links.sockets.open.len() >= SOCKETS_MAX => {
+                                Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
+                            }
+                            Err(failure) => Err(failure.told(Effect::Read)),
+                        };
+                        execution.conclude(passage.open, &result).await?;
+                        result
+                    }
+                }
+            }
+        },
+    };
+    Ok(answer.map(|_| number))
+}
+
+async fn dial(
+    client: &net::Client,
+    url: &Url,
+    deadline: Instant,
+    most: Option<u64>,
+    may: &(dyn Fn(IpAddr) -> Result<(), String> + Sync),
+) -> Result<net::websocket::Socket, Failure> {
+    let addresses = dialled(client, url, deadline, may).await?;
+    net::websocket::connect(client, url, &addresses, most.unwrap_or(MESSAGE_MAX_BYTES), deadline).await
+}
+
+fn deadline(timeout_ms: Option<u64>) -> Instant {
+    Instant::now() + timeout_ms.map_or(LONGEST, Duration::from_millis).min(LONGEST)
+}
+
+/// Takes a call on a connection up to where it may be performed: the policy is asked again, so that a grant
+/// that was taken back is. A person is not: that was for the connecting.
+async fn admitted(
+    execution: &mut Execution,
+    function: &'static str,
+    number: u32,
+    arguments: &[u8],
+) -> Result<Result<(parole_durable::journal::Open, Option<(net::websocket::Socket, Url, String)>, Instant), Result<Vec<u8>, Error>>, Stop>
+{
+    let effect = if function == SEND { Effect::Once } else { Effect::Read };
+    let open = match execution.begin(function, effect, arguments)? {
+        Begin::Answered(answer) => return Ok(Err(answer)),
+        Begin::Open(open) => open,
+    };
+    let Some(Open { url, text, socket }) = execution.links.sockets.open.remove(&number) else {
+        return Ok(Ok((open, None, Instant::now())));
+    };
+    let typed = Arguments::Connect { url: &url, text: &text };
+    let calling = Calling { entry: &ENTRY, typed: &typed, arguments, shown: None };
+    match execution.recheck(open, &calling)? {
+        // The connection is dropped with the right to it.
+        Err(error) => Ok(Err(Err(error))),
+        Ok((open, grant)) => {
+            let until = deadline(grant.and_then(|grant| grant.timeout.as_millis()));
+            Ok(Ok((open, Some((socket, url, text)), until)))
+        }
+    }
+}
+
+async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmtime::Result<Result<(), Error>> {
+    let (kind, bytes): (_, &[u8]) = match &message {
+        Message::Text(text) => ("text", text.as_bytes()),
+        Message::Binary(bytes) => ("binary", bytes),
+    };
+    let arguments = json(&Sending { socket: number, kind, bytes: bytes.len(), digest: Digest::of(bytes) });
+    let (open, live, until) = match admitted(execution, SEND, number, &arguments).await? {
+        Ok(there) => there,
+        Err(answer) => return Ok(answer.map(drop)),
+    };
+    let result = match live {
+        None => Err(Error::Closed),
+        Some((mut socket, url, text)) => {
+            // What the guest acts upon is durable before the outside sees that it acts.
+            execution.commit(Lease::Keep).await?;
+            let message = match message {
+                Message::Text(text) => net::websocket::Message::Text(text),
+                Message::Binary(bytes) => net::websocket::Message::Binary(bytes),
+            };
+            execution.pause();
+            let sent = socket.send(message, until).await;
+            execution.resume();
+            match sent {
+                Ok(()) => {
+                    execution.links.sockets.open.insert(number, Open { url, text, socket });
+                    Ok(Vec::new())
+                }
+                Err(failure) => Err(gone(failure)),
+            }
+        }
+    };
+    execution.finish(open, None, &result)?;
+    Ok(result.map(drop))
+}
+
+async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Result<Option<Message>, Error>> {
+    let arguments = json(&On { socket: number });
+    let (open, live, until) = match admitted(execution, RECEIVE, number, &arguments).await? {
+        Ok(there) => there,
+        Err(answer) => return execution.read_back(answer),
+    };
+    let result = match live {
+        None => Err(Error::Closed),
+        Some((mut socket, url, text)) => {
+            if execution.journal().unsaved_steps() > 0 {
+                // It may wait for long: what was put out before is shown.
+                execution.commit(Lease::Keep).await?;
+            }
+            execution.pause();
+            let received = socket.receive(until).await;
+            execution.resume();
+            let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
+            if keep {
+                execution.links.sockets.open.insert(number, Open { url, text, socket });
+            }
+            match received {
+                Ok(message) => Ok(json(&message.map(|message| match message {
+                    net::websocket::Message::Text(text) => Message::Text(text),
+                    net::websocket::Message::Binary(bytes) => Message::Binary(bytes),
+                }))),
+                Err(failure) => Err(gone(failure)),
+            }
+        }
+    };
+    execution.finish(open, None, &result)?;
+    execution.read_back(result)
+}
+
+/// What a failure on a connection comes to: but for time and size, it is gone.
+fn gone(failure: Failure) -> Error {
+    match failure {
+        Failure::Expired { .. } => Error::Expired,
+        Failure::TooLarge(limit) => Error::TooLarge(limit),
+        Failure::Invalid(reason) => Error::Invalid(reason),
+        Failure::Denied(_) | Failure::Closed | Failure::Failed { .. } => Error::Closed,
+    }
+}
+
+async fn close(execution: &mut Execution, number: u32) -> wasmtime::Result<()> {
+    let arguments = json(&On { socket: number });
+    if let Begin::Open(open) = execution.begin(CLOSE, Effect::Read, &arguments)? {
+        if let Some(mut there) = execution.links.sockets.open.remove(&number) {
+            execution.commit(Lease::Keep).await?;
+            there.socket.close().await;
+        }
+        execution.finish(open, None, &Ok(Vec::new()))?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,14 @@
+//! The network module against servers on loopback that misbehave on purpose.
+//! Every refusal has a twin that passes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod canceled;
+mod exchange;
+mod limits;
+mod peer;
+mod reuse;
+mod smuggling;
+mod tls;
+mod websocket;
+mod where_to;
+mod zipped;

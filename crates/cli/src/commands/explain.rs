@@ -1,0 +1,120 @@
+//! `parole policy explain`: what a policy says to a call that nobody makes.
+
+use std::path::Path;
+
+use parole_policy::{
+    Arguments, Capability, Denial, Explanation, FETCH, FetchArguments, Field, QUERY, QueryValue, READ_FILE,
+    SecurityPolicy, WEBSOCKET, WRITE_FILE, parse_url,
+};
+use parole_runtime::CATALOGUE;
+
+use crate::fail::{Failure, Result};
+use crate::{output, policy_flags};
+
+/// What each capability is called with.
+pub const ARGUMENTS: &str = "\
+Arguments, as a guest would pass them:
+  fetch METHOD URL [BODY]
+  websocket URL
+  query DATABASE SQL [PARAMETER…]    a number, null, or text
+  read_file PATH
+  write_file PATH [BYTES]            BYTES: how many
+  input PROMPT                       approve QUESTION
+  review TITLE TEXT                  sleep MILLISECONDS
+  print TEXT                         log LEVEL MESSAGE
+  display MIME TEXT
+Those of input and below may be left out where no rule looks at them.
+
+Examples:
+  parole policy explain tool.toml fetch POST https://api.example.com/reports '{\"a\": 1}'
+  parole policy explain tool.toml write_file /out/report.txt 2000
+  parole policy explain tool.toml query sales 'DELETE FROM orders WHERE id = ?' 42 --json";
+
+pub fn run(file: &Path, name: &str, given: &[String], json: bool) -> Result<u8> {
+    let policy = policy_flags::read(file)?;
+    let Some(capability) = CATALOGUE.by_name(name) else {
+        return Err(Failure::usage(format!("there is no capability `{name}`")));
+    };
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let explanation = explain(&policy, capability, &given)?;
+    if json {
+        output::json(&explanation);
+    } else {
+        output::out(&explanation.text);
+    }
+    Ok(0)
+}
+
+fn explain(policy: &SecurityPolicy, capability: &Capability, given: &[&str]) -> Result<Explanation> {
+    let expected = |what: &str| Failure::usage(format!("expected: {} {what}", capability.name));
+    let say = |arguments: &Arguments<'_>| Ok(policy.explain(capability, arguments));
+    let fields = |fields: &[(&'static str, Field<'_>)]| say(&Arguments::Fields(fields));
+    match (capability.name, given) {
+        (READ_FILE, [path]) => say(&Arguments::Read { path }),
+        (READ_FILE, _) => Err(expected("PATH")),
+        (WRITE_FILE, [path]) => say(&Arguments::Write { path, bytes: 0, contents: &[] }),
+        (WRITE_FILE, [path, bytes]) => {
+            let bytes = number(bytes, "bytes")?;
+            // A rule may look at the size of the contents; of what is in them nothing is known.
+            let contents = vec![b' '; usize::try_from(bytes.min(CONTENTS_MAX)).unwrap_or_default()];
+            say(&Arguments::Write { path, bytes, contents: &contents })
+        }
+        (WRITE_FILE, _) => Err(expected("PATH [BYTES]")),
+        (FETCH, [method, text] | [method, text, _]) => match parse_url(text) {
+            Err(denial) => Ok(refused(capability, &denial)),
+            Ok(url) => {
+                let body = given.get(2).map(|body| body.as_bytes());
+                say(&Arguments::Fetch(&FetchArguments { method, url: &url, text, headers: &[], body }))
+            }
+        },
+        (FETCH, _) => Err(expected("METHOD URL [BODY]")),
+        (WEBSOCKET, [text]) => match parse_url(text) {
+            Err(denial) => Ok(refused(capability, &denial)),
+            Ok(url) => say(&Arguments::Connect { url: &url, text }),
+        },
+        (WEBSOCKET, _) => Err(expected("URL")),
+        (QUERY, [database, sql, parameters @ ..]) => {
+            let parameters: Vec<QueryValue> = parameters.iter().map(|text| parameter(text)).collect();
+            say(&Arguments::Query { database, sql, parameters: &parameters })
+        }
+        (QUERY, _) => Err(expected("DATABASE SQL [PARAMETER…]")),
+        (_, []) => say(&Arguments::None),
+        ("input", [prompt]) => fields(&[("prompt", Field::Text(prompt))]),
+        ("input", _) => Err(expected("PROMPT")),
+        ("approve", [question]) => fields(&[("question", Field::Text(question))]),
+        ("approve", _) => Err(expected("QUESTION")),
+        ("review", [title, text]) => fields(&[("title", Field::Text(title)), ("text", Field::Text(text))]),
+        ("review", _) => Err(expected("TITLE TEXT")),
+        ("sleep", [ms]) => fields(&[("duration_ms", Field::Int(number(ms, "milliseconds")?))]),
+        ("sleep", _) => Err(expected("MILLISECONDS")),
+        ("print", [text]) => fields(&[("text", Field::Text(text))]),
+        ("print", _) => Err(expected("TEXT")),
+        ("log", [level, message]) => fields(&[("level", Field::Text(level)), ("message", Field::Text(message))]),
+        ("log", _) => Err(expected("LEVEL MESSAGE")),
+        ("display", [mime, data]) => fields(&[("mime", Field::Text(mime)), ("data", Field::Bytes(data.as_bytes()))]),
+        ("display", _) => Err(expected("MIME TEXT")),
+        (name, _) => Err(Failure::usage(format!("`{name}` is decided without arguments"))),
+    }
+}
+
+/// Contents that a rule is shown are made up to this size.
+const CONTENTS_MAX: u64 = 64 << 20;
+
+fn number(text: &str, what: &str) -> Result<u64> {
+    text.parse().map_err(|_| Failure::usage(format!("`{}` is not a number of {what}", output::cell(text))))
+}
+
+fn parameter(text: &str) -> QueryValue {
+    match (text, text.parse(), text.parse::<f64>()) {
+        ("null", ..) => QueryValue::Null,
+        (_, Ok(number), _) => QueryValue::Integer(number),
+        (_, _, Ok(number)) if number.is_finite() => QueryValue::Real(number),
+        _ => QueryValue::Text(text.to_owned()),
+    }
+}
+
+/// A URL that is no URL is refused before the policy is asked.
+fn refused(capability: &Capability, denial: &Denial) -> Explanation {
+    let text = format!("deny {}: {}", capability.name, denial.reason);
+    Explanation { verdict: "deny", reason: denial.reason.clone(), line: None, text }
+}

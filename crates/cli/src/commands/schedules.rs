@@ -1,0 +1,77 @@
+//! `parole schedules`
+
+use parole_durable::hub::now;
+use parole_runtime::schedules::MISSED_MAX;
+use parole_runtime::{Missed, Schedule, When};
+
+use crate::fail::Result;
+use crate::state::StateArgs;
+use crate::{output, table, times};
+
+/// List schedules: what runs at a time, or again and again
+///
+/// `parole run --at` and `--every` make them, `parole resume --all --watch` runs what is due. MISSED counts
+/// the times that have gone by, by more than a minute, while no process watched.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    state: StateArgs,
+
+    /// Print an array of objects
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let schedules = args.state.look()?.schedules()?;
+    if args.json {
+        output::json(&schedules);
+        return Ok(0);
+    }
+    let rows: Vec<[String; 7]> = schedules
+        .iter()
+        .map(|schedule| {
+            [
+                schedule.schedule.to_string(),
+                schedule.guest.clone(),
+                when(schedule),
+                next(schedule),
+                schedule.fired.to_string(),
+                missed(schedule),
+                schedule.last.map(|id| id.to_string()).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table::print(["SCHEDULE", "GUEST", "WHEN", "NEXT", "FIRED", "MISSED", "LAST EXECUTION"], &rows);
+    Ok(0)
+}
+
+/// When it runs, in words.
+pub fn when(schedule: &Schedule) -> String {
+    match &schedule.when {
+        Some(When::At(at)) => format!("at {}", times::point(*at)),
+        Some(When::Every { cron, zone }) => format!("every '{cron}' {zone}"),
+        None => "as another version of parole says".into(),
+    }
+}
+
+/// When it is due, in words.
+pub fn next(schedule: &Schedule) -> String {
+    match schedule.next_at {
+        _ if schedule.paused => "paused".into(),
+        Some(at) => times::deadline(at, now()),
+        None => "never again".into(),
+    }
+}
+
+/// How many times have gone by, and what becomes of them.
+pub fn missed(schedule: &Schedule) -> String {
+    let count = match schedule.missed {
+        count if count >= MISSED_MAX => format!("{count} or more"),
+        count => count.to_string(),
+    };
+    match schedule.if_missed {
+        Missed::Run => format!("{count}, run once"),
+        Missed::Skip => format!("{count}, skipped"),
+    }
+}

@@ -1,0 +1,166 @@
+//! A call of a guest that a person decides about, put into parts that can be shown.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use parole_durable::Digest;
+use parole_runtime::Question;
+use parole_runtime::question::{ASK, DOUBT};
+use serde_json::{Value, json};
+
+/// Bytes that are no text are shown up to this many, in hexadecimal.
+const HEX_SHOWN: usize = 64;
+
+/// One part of a call, with a heading of ours. The text is the guest's: not inert.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Part {
+    pub heading: String,
+    pub text: String,
+}
+
+/// Everything that the guest passed, in the order in which a person reads it.
+pub fn parts(question: &Question) -> Vec<Part> {
+    let arguments = &question.arguments;
+    match question.capability.as_str() {
+        "fetch" => request(&arguments["request"]),
+        "write_file" => vec![text("path", &arguments["path"]), bytes("contents", &arguments["contents"])],
+        _ => match arguments {
+            Value::Object(all) => all.iter().map(|(name, value)| text(name, value)).collect(),
+            Value::Null => Vec::new(),
+            other => vec![text("arguments", other)],
+        },
+    }
+}
+
+fn request(request: &Value) -> Vec<Part> {
+    let line = format!("{} {}", plain(&request["method"]), plain(&request["url"]));
+    let mut parts = vec![Part { heading: "request".into(), text: line }];
+    let headers = request["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !headers.is_empty() {
+        // A line end in a value must not look like one more header.
+        let lines = headers.iter().map(|header| one_line(&plain(&header["name"]), &plain(&header["value"])));
+        parts.push(Part { heading: "headers".into(), text: lines.collect::<Vec<_>>().join("\n") });
+    }
+    parts.push(match &request["body"] {
+        Value::Null => Part { heading: "no body".into(), text: String::new() },
+        body => bytes("body", body),
+    });
+    parts
+}
+
+fn one_line(name: &str, value: &str) -> String {
+    format!("{}: {}", crate::output::cell(name), crate::output::cell(value))
+}
+
+fn text(heading: &str, value: &Value) -> Part {
+    let text = match value {
+        Value::Array(items) => items
+            .iter()
+            .zip(1..)
+            .map(|(item, number)| one_line(&number.to_string(), &item.to_string()))
+            .collect::<Vec<_>>()
+            .join("\n"),
+        value => plain(value),
+    };
+    Part { heading: heading.to_owned(), text }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Base64 as what it stands for: text where it is text, else what can be said of it.
+fn bytes(heading: &str, value: &Value) -> Part {
+    let Some(Ok(bytes)) = value.as_str().map(|text| STANDARD.decode(text)) else { return text(heading, value) };
+    let size = format!("{heading}, {} bytes", bytes.len());
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Part { heading: size, text },
+        Ok(text) => no_text(&size, text.as_bytes()),
+        Err(error) => no_text(&size, error.as_bytes()),
+    }
+}
+
+fn no_text(size: &str, bytes: &[u8]) -> Part {
+    let hex: Vec<String> = bytes.iter().take(HEX_SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    let mut text = format!("{}\n{}", Digest::of(bytes), hex.join(" "));
+    if bytes.len() > HEX_SHOWN {
+        text.push_str(" …");
+    }
+    Part { heading: format!("{size} that are no text"), text }
+}
+
+/// The values with which it can be settled, with what each means.
+pub fn answers(question: &Question, label: &str) -> Vec<(String, &'static str)> {
+    let decision = |word: &str| json!({ "decision": word, "digest": question.digest }).to_string();
+    match label {
+        ASK => vec![
+            (decision("once"), "this call"),
+            (decision("execution"), "this call, and the very same again in this execution"),
+            (json!({ "decision": "deny", "digest": question.digest, "reason": "…" }).to_string(), "no"),
+        ],
+        DOUBT => vec![
+            (json!({ "done": "…" }).to_string(), "it happened, and this was its answer"),
+            (json!("again").to_string(), "do it again"),
+            (json!({ "fail": "…" }).to_string(), "let it fail"),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(capability: &str, arguments: Value) -> Question {
+        serde_json::from_value(json!({
+            "text": "?", "capability": capability, "function": capability, "arguments": arguments,
+            "digest": "sha256:0", "component": "sha256:1", "execution": "e", "step": 1,
+        }))
+        .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn shown(capability: &str, arguments: Value) -> Vec<(String, String)> {
+        parts(&question(capability, arguments)).into_iter().map(|part| (part.heading, part.text)).collect()
+    }
+
+    fn pair(heading: &str, text: &str) -> (String, String) {
+        (heading.into(), text.into())
+    }
+
+    #[test]
+    fn a_request_is_shown_line_by_line() {
+        let body = STANDARD.encode("{\"a\": 1}");
+        let headers = json!([{ "name": "accept", "value": "x\r\nhost: evil" }, { "name": "a", "value": "b" }]);
+        let request = json!({ "method": "POST", "url": "https://a.example/", "headers": headers, "body": body });
+        assert_eq!(
+            shown("fetch", json!({ "request": request })),
+            [
+                pair("request", "POST https://a.example/"),
+                pair("headers", "accept: x\\u{d}\\nhost: evil\na: b"),
+                pair("body, 8 bytes", "{\"a\": 1}"),
+            ]
+        );
+        let bare = json!({ "method": "GET", "url": "u", "headers": [], "body": null });
+        assert_eq!(shown("fetch", json!({ "request": bare })), [pair("request", "GET u"), pair("no body", "")]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_described() {
+        let contents: Vec<u8> = (0..=255).collect();
+        let parts = shown("write_file", json!({ "path": "/out/x", "contents": STANDARD.encode(&contents) }));
+        assert_eq!(parts[0], pair("path", "/out/x"));
+        assert_eq!(parts[1].0, "contents, 256 bytes that are no text");
+        assert!(parts[1].1.starts_with(&Digest::of(&contents).to_string()) && parts[1].1.ends_with("3e 3f …"));
+        let empty = shown("write_file", json!({ "path": "/x", "contents": "" }));
+        assert_eq!(empty[1], pair("contents, 0 bytes", ""));
+        // Not what it should be: shown as it is.
+        assert_eq!(shown("write_file", json!({ "path": 5, "contents": "%" }))[1], pair("contents", "%"));
+    }
+
+    #[test]
+    fn parameters_are_numbered() {
+        let parts = shown("query", json!({ "database": "d", "sql": "select ?\n", "parameters": ["a\nb", 5, null] }));
+        assert_eq!(parts[0], pair("database", "d"));
+        assert!(parts.contains(&pair("parameters", "1: \"a\\nb\"\n2: 5\n3: null")), "{parts:?}");
+        assert!(parts.contains(&pair("sql", "select ?\n")), "{parts:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Expressions of CEL: `check` before anything is evaluated, `place` for its faults, `values` and `functions` for
+//! what is evaluated on.
+
+mod check;
+mod functions;
+mod macros;
+mod operators;
+mod place;
+mod shape;
+mod values;
+
+use cel::common::types::CelBool;
+use cel::parser::Parser;
+use cel::{Context, IdedExpr, Value};
+
+use self::check::Used;
+use self::functions::{ENV, Pattern};
+use self::place::Places;
+use self::values::Call;
+use crate::argtype::ArgumentTable;
+use crate::nearest::quoted;
+use crate::{Arguments, BadCondition, MAX_DEPTH};
+
+/// An expression that was checked.
+pub(crate) struct Compiled {
+    expression: IdedExpr,
+    /// What its `matches` look for, in order.
+    patterns: Vec<Pattern>,
+    /// The arguments that it looks at.
+    used: Vec<Used>,
+}
+
+pub(crate) fn compile(source: &str, arguments: ArgumentTable) -> Result<Compiled, BadCondition> {
+    let depth = u16::try_from(MAX_DEPTH).unwrap_or(u16::MAX);
+    let parsed = Parser::new().max_recursion_depth(depth).parse_with_source_info(source);
+    let (mut expression, info) = parsed.map_err(|errors| place::of_parser(source, &errors))?;
+    let found = check::check(&mut expression, Places::new(source, &info), arguments)?;
+    Ok(Compiled { expression, patterns: found.patterns, used: found.used })
+}
+
+impl Compiled {
+    /// Whether it holds for a call.
+    pub(crate) fn evaluate(&self, arguments: &Arguments<'_>) -> Result<bool, String> {
+        for (name, field) in &self.used {
+            values::fits(arguments, name, field)?;
+        }
+        let call = Call { arguments, patterns: &self.patterns };
+        let mut context = Context::with_env(ENV.clone());
+        context.set_variable_resolver(&call);
+        match Value::resolve_val(&self.expression, &context) {
+            Ok(value) => match value.downcast_ref::<CelBool>() {
+                Some(holds) => Ok(*holds.inner()),
+                None => Err("it is neither true nor false".to_owned()),
+            },
+            Err(error) => Err(quoted(&error.to_string())),
+        }
+    }
+}

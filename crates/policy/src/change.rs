@@ -1,0 +1,169 @@
+//! Granting to and revoking from an execution that runs or is parked.
+
+use std::path::Path;
+
+use crate::flags::{guest_and_host, known, scopes};
+use crate::flags_net::{self as net, DATABASE, NET};
+use crate::within::{databases, list};
+use crate::{Capability, Catalogue, FlagError, Flags, QUERY, SecurityPolicy, paths};
+
+impl SecurityPolicy {
+    /// This policy with more: what the flags name is added to its scopes, and those capabilities, and the named
+    /// ones, are no longer revoked. Level and block list stay; what they exclude cannot be granted.
+    ///
+    /// Host directories are relative to `cwd`, which must be absolute.
+    pub fn granted(
+        &self,
+        flags: &Flags,
+        capabilities: &[String],
+        cwd: &Path,
+        catalogue: &Catalogue,
+    ) -> Result<Self, FlagError> {
+        let mut policy = self.clone();
+        fixed(flags)?;
+        for name in names(capabilities) {
+            policy.give_back("grant", name, name, catalogue)?;
+        }
+        for (flag, name, dirs) in scopes(flags) {
+            for asked in dirs {
+                let capability = policy.give_back(flag, asked, name, catalogue)?;
+                policy.add_dir(flag, asked, capability, cwd)?;
+            }
+        }
+        for (text, origin) in net::origins(&flags.allow_net)? {
+            let capability = policy.give_back(NET, text, net::capability(&origin), catalogue)?;
+            let grant = policy.grant_of(capability);
+            if !grant.origins.contains(&origin) {
+                let added = grant.add_origin(capability.name, origin);
+                added.map_err(|message| FlagError::new(NET, text, message, None))?;
+            }
+        }
+        for asked in &flags.databases {
+            let (name, database) = net::database(asked, cwd)?;
+            let capability = policy.give_back(DATABASE, &name, QUERY, catalogue)?;
+            if policy.grant_of(capability).databases.get(&name) != Some(&database) {
+                policy.add_database(capability, name, database)?;
+            }
+        }
+        Ok(policy)
+    }
+
+    /// This policy with less: exactly the directories, origins and databases that the flags name are taken out of
+    /// its scopes, and the named capabilities are revoked. What isn't there cannot be taken away.
+    ///
+    /// A directory is named by its guest path, as `GUEST`, `GUEST=DIR` or the `DIR` that it was granted as; a
+    /// database by its name.
+    pub fn revoked_by(
+        &self,
+        flags: &Flags,
+        capabilities: &[String],
+        cwd: &Path,
+        catalogue: &Catalogue,
+    ) -> Result<Self, FlagError> {
+        let mut policy = self.clone();
+        fixed(flags)?;
+        for (flag, name, dirs) in scopes(flags) {
+            for asked in dirs {
+                policy.take_dir(flag, asked, name, cwd)?;
+            }
+        }
+        for (text, origin) in net::origins(&flags.allow_net)? {
+            let name = net::capability(&origin);
+            let origins = policy.grants.get_mut(name).map(|grant| &mut grant.origins);
+            match origins.as_ref().and_then(|origins| origins.iter().position(|own| *own == origin)) {
+                Some(at) => drop(origins.map(|origins| origins.remove(at))),
+                None => {
+                    let own = origins.into_iter().flatten().map(|origin| origin.to_string());
+                    return Err(missing(NET, text, name, &list(own, "no origins")));
+                }
+            }
+            policy.source.lines.remove(&format!("grant.{name}.origins:{origin}"));
+        }
+        for asked in &flags.databases {
+            let name = asked.split_once('=').map_or(asked.as_str(), |(name, _)| name);
+            let taken = policy.grants.get_mut(QUERY).and_then(|grant| grant.databases.remove(name));
+            if taken.is_none() {
+                return Err(missing(DATABASE, name, QUERY, &databases(policy.grants.get(QUERY))));
+            }
+            policy.source.lines.remove(&format!("grant.{QUERY}.databases:{name}"));
+        }
+        for name in names(capabilities) {
+            let capability = known("revoke", name, name, catalogue)?;
+            policy.must_link("revoke", name, capability)?;
+            if !policy.revoked.insert(name.to_owned()) {
+                return Err(FlagError::new("revoke", name, format!("`{name}` is revoked already"), None));
+            }
+        }
+        Ok(policy)
+    }
+
+    /// No longer revokes a capability that level and block list leave.
+    fn give_back(
+        &mut self,
+        flag: &str,
+        asked: &str,
+        name: &str,
+        catalogue: &Catalogue,
+    ) -> Result<&'static Capability, FlagError> {
+        let capability = known(flag, asked, name, catalogue)?;
+        self.must_link(flag, asked, capability)?;
+        self.revoked.remove(name);
+        Ok(capability)
+    }
+
+    fn add_dir(&mut self, flag: &str, asked: &str, capability: &Capability, cwd: &Path) -> Result<(), FlagError> {
+        let bad = |message: String| FlagError::new(flag, asked, message, None);
+        let (guest, host) = guest_and_host(flag, asked)?;
+        let host = paths::host(cwd, host).map_err(bad)?;
+        let grant = self.grant_of(capability);
+        if grant.dirs.iter().any(|dir| dir.guest == guest && dir.host == host) {
+            return Ok(());
+        }
+        grant.add(&guest, host).map_err(bad)
+    }
+
+    fn take_dir(&mut self, flag: &str, asked: &str, name: &str, cwd: &Path) -> Result<(), FlagError> {
+        let (guest, host) = match asked.split_once('=') {
+            Some((guest, host)) => (guest.to_owned(), Some(host)),
+            None => (format!("/{asked}"), None),
+        };
+        let guest = paths::mount(&guest).ok();
+        let host = host.map(|host| paths::host(cwd, host));
+        let dirs = self.grants.get_mut(name).map(|grant| &mut grant.dirs);
+        let found = dirs.as_ref().and_then(|dirs| {
+            dirs.iter().position(|dir| {
+                guest.as_ref() == Some(&dir.guest)
+                    && host.as_ref().is_none_or(|host| host.as_ref().is_ok_and(|host| *host == dir.host))
+            })
+        });
+        let Some((at, dirs)) = found.zip(dirs) else {
+            let own = self.grants.get(name).into_iter().flat_map(|grant| &grant.dirs).map(|dir| dir.guest.clone());
+            return Err(missing(flag, asked, name, &list(own, "no directories")));
+        };
+        let dir = dirs.remove(at);
+        self.source.lines.remove(&format!("grant.{name}.dirs:{}", dir.guest));
+        Ok(())
+    }
+}
+
+/// What no grant and no revocation changes.
+fn fixed(flags: &Flags) -> Result<(), FlagError> {
+    let help = "grants and revocations are about capabilities, directories, origins and databases";
+    let stays = |flag, asked: &str, what: &str| {
+        Err(FlagError::new(flag, asked, format!("{what} of an execution cannot be changed"), Some(help.to_owned())))
+    };
+    match (flags.level, flags.block.first(), flags.timeouts.first()) {
+        (Some(level), ..) => stays("--level", level.as_str(), "the level"),
+        (_, Some(name), _) => stays("--block", name, "the block list"),
+        (.., Some(asked)) => stays("--timeout", asked, "the timeouts"),
+        _ => Ok(()),
+    }
+}
+
+fn missing(flag: &str, asked: &str, capability: &str, has: &str) -> FlagError {
+    FlagError::new(flag, asked, format!("there is no such thing to revoke: `{capability}` has {has}"), None)
+}
+
+fn names(capabilities: &[String]) -> impl Iterator<Item = &str> {
+    capabilities.iter().flat_map(|list| list.split(','))
+}

@@ -1,0 +1,93 @@
+//! The condition of a rule: an expression of CEL over the arguments of a call.
+//!
+//! The `cel` crate parses and evaluates. Before it may evaluate anything, `cel::check` walks the parsed
+//! expression: names, types and cost are known when a policy is read, so a rule can neither be misspelled nor be
+//! slow. What it evaluates on are views of the arguments (`cel::values`), made when they are looked at.
+
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::Arguments;
+use crate::argtype::ArgumentTable;
+use crate::cel::{self, Compiled};
+
+/// The longest expression, in bytes.
+pub const MAX_EXPRESSION: usize = 2 << 10;
+/// The deepest nesting of an expression, as it is parsed and as the macros in it expand.
+pub const MAX_DEPTH: usize = 32;
+/// How deep `all`, `exists`, `exists_one`, `map` and `filter` may stand in one another.
+pub const MAX_NESTING: usize = 2;
+/// What evaluating an expression may cost at worst, where one step costs 64 and a byte that is looked at 1.
+pub const MAX_COST: u64 = 1 << 27;
+
+/// The condition of a rule: an expression of CEL over the arguments of the call.
+///
+/// It is compared, and pinned, as its source.
+#[derive(Clone)]
+pub struct Condition {
+    source: Arc<str>,
+    compiled: Arc<Compiled>,
+}
+
+/// What is wrong with a condition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadCondition {
+    /// What is wrong.
+    pub message: String,
+    /// The bytes of the expression that it is about.
+    pub at: Range<usize>,
+    /// The nearest valid spelling, or what is valid.
+    pub help: Option<String>,
+}
+
+impl Condition {
+    /// Reads an expression that may look at these arguments.
+    pub fn compile(source: &str, arguments: ArgumentTable) -> Result<Self, BadCondition> {
+        if source.len() > MAX_EXPRESSION {
+            let message = format!("an expression is {MAX_EXPRESSION} bytes long at most");
+            return Err(BadCondition { message, at: 0..0, help: None });
+        }
+        let read = catch_unwind(AssertUnwindSafe(|| cel::compile(source, arguments)));
+        let compiled = read.unwrap_or_else(|_| {
+            let message = "the expression cannot be read".to_owned();
+            Err(BadCondition { message, at: 0..0, help: None })
+        })?;
+        Ok(Condition { source: source.into(), compiled: Arc::new(compiled) })
+    }
+
+    /// The expression as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it holds for a call; an error says for the operator why that cannot be told.
+    pub(crate) fn holds(&self, arguments: &Arguments<'_>) -> Result<bool, String> {
+        let evaluate = AssertUnwindSafe(|| self.compiled.evaluate(arguments));
+        catch_unwind(evaluate).unwrap_or_else(|_| Err("it failed".to_owned()))
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Condition").field(&self.source).finish()
+    }
+}
+
+impl PartialEq for Condition {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Condition {}
+
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}

@@ -1,0 +1,146 @@
+//! The words of a denial: for the guest what was refused, for the operator what would allow it.
+
+use url::Url;
+
+use crate::nearest::quoted;
+use crate::origin::Scheme;
+use crate::{Capability, Grant, MAX_GUEST_PATH, SecurityPolicy, WEBSOCKET, WRITE_FILE, paths};
+
+/// Why a call may not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Which error the guest gets.
+    pub kind: DenialKind,
+    /// For the guest: what was refused. Never holds host paths or policy text.
+    pub reason: String,
+    /// For the operator: the flag or policy line that would allow it.
+    pub remedy: String,
+    /// For the operator: the name of the rule that decided, if one did.
+    pub rule: Option<String>,
+}
+
+/// The error that a guest gets for a denied call.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DenialKind {
+    /// The policy says no.
+    Denied,
+    /// The argument cannot be right under any policy.
+    Invalid,
+    /// Over this limit, in bytes.
+    TooLarge(u64),
+}
+
+pub(crate) fn deny(reason: String, remedy: impl Into<String>) -> Denial {
+    Denial { kind: DenialKind::Denied, reason, remedy: remedy.into(), rule: None }
+}
+
+fn invalid(reason: String, remedy: &str) -> Denial {
+    Denial { kind: DenialKind::Invalid, ..deny(reason, remedy) }
+}
+
+pub(crate) fn unlinked(policy: &SecurityPolicy, capability: &Capability) -> Denial {
+    let remedy = policy.refusal(capability, false).map(|(_, remedy)| remedy);
+    deny(format!("`{}` is not granted", capability.name), remedy.unwrap_or_default())
+}
+
+pub(crate) fn revoked(capability: &Capability) -> Denial {
+    let name = capability.name;
+    deny(format!("`{name}` was revoked"), format!("grant `{name}` to the execution again"))
+}
+
+pub(crate) fn unspeakable(path: &str) -> Denial {
+    let reason = if path.len() > MAX_GUEST_PATH {
+        format!("the path is over {MAX_GUEST_PATH} bytes long")
+    } else {
+        format!("the path {} holds a NUL character", quoted(path))
+    };
+    invalid(reason, "none: no policy allows such a path")
+}
+
+pub(crate) fn no_file(path: &str) -> Denial {
+    invalid(format!("{} is not a plain file", quoted(path)), "none: the guest has to name a file")
+}
+
+pub(crate) fn out_of_directory(capability: &Capability, path: &str) -> Denial {
+    let remedy = "none: no grant lets `..` lead out of its directory; the guest has to name the file directly";
+    let reason = format!("`{}` may not follow `..` out of a directory in {}", capability.name, quoted(path));
+    deny(reason, remedy)
+}
+
+pub(crate) fn outside(capability: &Capability, path: &str) -> Denial {
+    let name = capability.name;
+    let flag = if name == WRITE_FILE { "--allow-write" } else { "--allow-read" };
+    let guest = paths::parent(path).escape_debug().to_string();
+    let remedy =
+        format!("{flag} {guest}=DIR, or in the policy file: [grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}");
+    deny(format!("`{name}` may not reach {}", quoted(path)), remedy)
+}
+
+pub(crate) fn no_method() -> Denial {
+    let reason = format!("a method is a plain word of {} characters at most", crate::MAX_METHOD);
+    invalid(reason, "none: no policy allows such a method")
+}
+
+pub(crate) fn method(grant: Option<&Grant>, method: &str) -> Denial {
+    let reason = format!("`fetch` may not use the method {}", quoted(method));
+    if let Err((_, help)) = crate::grant::method(method) {
+        let remedy = match help {
+            Some(_) => "none: methods are spelled in capitals, and the guest has to spell it so",
+            None => "none: no policy allows this method",
+        };
+        return deny(reason, remedy);
+    }
+    let has = match grant.filter(|grant| !grant.methods.is_empty()) {
+        Some(grant) => grant.methods.iter().map(String::as_str).collect(),
+        None => crate::DEFAULT_METHODS.to_vec(),
+    };
+    let list: Vec<String> = has.into_iter().chain([method]).map(|method| format!("\"{method}\"")).collect();
+    deny(reason, format!("in the policy file: [grant.fetch] methods = [{}]", list.join(", ")))
+}
+
+pub(crate) fn scheme(capability: &Capability, scheme: Scheme) -> Denial {
+    let (name, used) = (capability.name, scheme.as_str());
+    let schemes = if name == WEBSOCKET { "ws and wss" } else { "http and https" };
+    let remedy = format!("none: the schemes of `{name}` are {schemes}");
+    deny(format!("`{name}` does not speak `{used}`"), remedy)
+}
+
+/// The origin of a URL as flags and files spell it.
+fn origin_of(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+pub(crate) fn elsewhere(capability: &Capability, url: &Url) -> Denial {
+    let (name, origin) = (capability.name, origin_of(url));
+    let reason = format!("`{name}` may not reach {}", quoted(&origin));
+    let remedy = match origin.parse::<crate::Origin>() {
+        Ok(_) => {
+            format!("--allow-net {origin}, or in the policy file: [grant.{name}] origins = [\"{origin}\"]")
+        }
+        Err(_) => "none: no policy can name this host".to_owned(),
+    };
+    deny(reason, remedy)
+}
+
+pub(crate) fn no_database(capability: &Capability, name: &str) -> Denial {
+    let reason = format!("`{}` has no database {}", capability.name, quoted(name));
+    let remedy = match crate::database::name(name) {
+        Ok(()) => format!(
+            "--database {name}=URL, or in the policy file: [grant.query.databases] {name} = {{ sqlite = \"FILE\" }}"
+        ),
+        Err(_) => "none: no policy can name this database".to_owned(),
+    };
+    deny(reason, remedy)
+}
+
+pub(crate) fn ruled_out(capability: &Capability, rule: &str) -> Denial {
+    let reason = format!("a rule of the policy refuses this call of `{}`", capability.name);
+    Denial { rule: Some(rule.to_owned()), ..deny(reason, format!("rule {} says deny", quoted(rule))) }
+}
+
+pub(crate) fn unclear(capability: &Capability, rule: &str, why: &str) -> Denial {
+    let reason = format!("a rule of the policy cannot be decided for this call of `{}`", capability.name);
+    let remedy = format!("rule {} cannot be decided: {why}", quoted(rule));
+    Denial { rule: Some(rule.to_owned()), ..deny(reason, remedy) }
+}

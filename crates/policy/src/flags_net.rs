@@ -1,0 +1,111 @@
+//! The flags that are about the network and databases.
+
+use std::path::Path;
+
+use crate::flags::known;
+use crate::{
+    Capability, Catalogue, Database, FETCH, FlagError, Grant, Origin, QUERY, SecurityPolicy, WEBSOCKET, database,
+};
+
+pub(crate) const NET: &str = "--allow-net";
+pub(crate) const DATABASE: &str = "--database";
+
+/// The origins of `--allow-net`, with what each was asked as.
+pub(crate) fn origins(asked: &[String]) -> Result<Vec<(&str, Origin)>, FlagError> {
+    let read =
+        |text: &'_ str| text.parse().map_err(|bad: crate::BadOrigin| FlagError::new(NET, text, bad.message, bad.help));
+    let mut origins = Vec::new();
+    for text in asked.iter().flat_map(|list| list.split(',')) {
+        origins.push((text, read(text)?));
+    }
+    Ok(origins)
+}
+
+/// The capability that an origin is for.
+pub(crate) fn capability(origin: &Origin) -> &'static str {
+    if origin.scheme.is_socket() { WEBSOCKET } else { FETCH }
+}
+
+/// The database that `--database` names.
+pub(crate) fn database(asked: &str, cwd: &Path) -> Result<(String, Database), FlagError> {
+    database::flag(asked, cwd).map_err(|(message, help)| {
+        // What was asked may hold a password: only the name is repeated.
+        let name = asked.split_once('=').map_or("", |(name, _)| name);
+        FlagError::new(DATABASE, name, message, help)
+    })
+}
+
+impl SecurityPolicy {
+    /// The grant of a capability, made if there is none.
+    pub(crate) fn grant_of(&mut self, capability: &Capability) -> &mut Grant {
+        let grant = self.grants.entry(capability.name.to_owned());
+        grant.or_insert_with(|| Grant::of(capability.name, capability.default_timeout))
+    }
+
+    /// Replaces the origins of `fetch` and `websocket`, if any were asked for.
+    pub(crate) fn set_origins(&mut self, asked: &[String], catalogue: &Catalogue) -> Result<(), FlagError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        for name in [FETCH, WEBSOCKET] {
+            if let Some(grant) = self.grants.get_mut(name) {
+                grant.origins.clear();
+                self.forget(&format!("grant.{name}.origins"));
+            }
+        }
+        for (text, origin) in origins(asked)? {
+            let capability = known(NET, text, capability(&origin), catalogue)?;
+            self.must_link(NET, text, capability)?;
+            let added = self.grant_of(capability).add_origin(capability.name, origin);
+            added.map_err(|message| FlagError::new(NET, text, message, None))?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the databases, if any were asked for.
+    pub(crate) fn set_databases(
+        &mut self,
+        asked: &[String],
+        cwd: &Path,
+        catalogue: &Catalogue,
+    ) -> Result<(), FlagError> {
+        let Some(first) = asked.first() else {
+            return Ok(());
+        };
+        let first = first.split_once('=').map_or("", |(name, _)| name);
+        let capability = known(DATABASE, first, QUERY, catalogue)?;
+        self.must_link(DATABASE, first, capability)?;
+        self.grant_of(capability).databases.clear();
+        self.forget("grant.query.databases");
+        for asked in asked {
+            let (name, database) = database(asked, cwd)?;
+            self.add_database(capability, name, database)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a database that has a new name.
+    pub(crate) fn add_database(
+        &mut self,
+        capability: &Capability,
+        name: String,
+        database: Database,
+    ) -> Result<(), FlagError> {
+        let databases = &mut self.grant_of(capability).databases;
+        if databases.contains_key(&name) {
+            return Err(FlagError::new(DATABASE, &name, "a database of that name is granted already", None));
+        }
+        if databases.len() >= crate::MAX_DATABASES {
+            let message = format!("a grant may have {} databases at most", crate::MAX_DATABASES);
+            return Err(FlagError::new(DATABASE, &name, message, None));
+        }
+        databases.insert(name, database);
+        Ok(())
+    }
+
+    /// The lines of a key and of its entries are no longer where it comes from.
+    pub(crate) fn forget(&mut self, key: &str) {
+        let entries = format!("{key}:");
+        self.source.lines.retain(|line, _| line != key && !line.starts_with(&entries));
+    }
+}

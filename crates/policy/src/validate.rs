@@ -1,0 +1,101 @@
+//! What is wrong with a policy that was put together in Rust or read from a record.
+
+use std::collections::BTreeSet;
+
+use crate::nearest::quoted;
+use crate::{
+    Catalogue, Grant, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS, MAX_METHODS, MAX_ORIGINS, MAX_PRIVATE,
+    MAX_RULES, SecurityPolicy, Source, WEBSOCKET, database, dial, grant, paths, rule,
+};
+
+impl SecurityPolicy {
+    /// What is wrong with a policy that was put together in Rust or read from a record: paths, origins, names that
+    /// are not in the catalogue, grants and rules that its own level or block list excludes.
+    pub fn validate(&self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
+        let mut faults = self.faults.clone();
+        let unknown = |name: &String| format!("unknown capability {}", quoted(name));
+        let named = self.block.iter().chain(&self.revoked);
+        faults.extend(named.filter(|name| catalogue.by_name(name).is_none()).map(unknown));
+        for (name, grant) in &self.grants {
+            match catalogue.by_name(name) {
+                None => faults.push(unknown(name)),
+                Some(capability) => {
+                    faults.extend(self.excludes(capability, "this policy").map(|why| format!("grant.{name}: {why}")))
+                }
+            }
+            faults.extend(of_grant(name, grant).into_iter().map(|fault| format!("grant.{name}: {fault}")));
+        }
+        self.of_rules(catalogue, &mut faults);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn of_rules(&self, catalogue: &Catalogue, faults: &mut Vec<String>) {
+        if self.rules.len() > MAX_RULES {
+            faults.push(format!("a policy has {MAX_RULES} rules at most"));
+        }
+        let mut names = BTreeSet::new();
+        for rule in &self.rules {
+            let here = |fault: String| format!("rule {}: {fault}", quoted(&rule.name));
+            faults.extend(rule::name(&rule.name).err());
+            if !names.insert(&rule.name) {
+                faults.push(here("its name stands twice".to_owned()));
+            }
+            match catalogue.by_name(&rule.capability) {
+                None => faults.push(here(format!("unknown capability {}", quoted(&rule.capability)))),
+                Some(capability) => {
+                    let why = self.excludes(capability, "this policy").or_else(|| rule.unfit(capability));
+                    faults.extend(why.map(here));
+                }
+            }
+        }
+    }
+}
+
+fn of_grant(name: &str, grant: &Grant) -> Vec<String> {
+    let mut faults = Vec::new();
+    for dir in &grant.dirs {
+        let normal = paths::mount(&dir.guest).is_ok_and(|guest| guest == dir.guest);
+        if !normal || !dir.host.is_absolute() || paths::plain(&dir.host) != dir.host {
+            faults.push(format!("{} is not in its normal form", quoted(&dir.guest)));
+        }
+    }
+    let counts = [
+        ("directories", grant.dirs.len(), MAX_DIRS),
+        ("origins", grant.origins.len(), MAX_ORIGINS),
+        ("methods", grant.methods.len(), MAX_METHODS),
+        ("ranges", grant.private.len(), MAX_PRIVATE),
+        ("databases", grant.databases.len(), MAX_DATABASES),
+    ];
+    let over = counts.into_iter().filter(|(_, count, most)| count > most);
+    faults.extend(over.map(|(what, _, most)| format!("a grant may have {most} {what} at most")));
+    for (index, origin) in grant.origins.iter().enumerate() {
+        let text = origin.to_string();
+        let own = text.parse().is_ok_and(|same: crate::Origin| same == *origin);
+        if !own || origin.scheme.is_socket() != (name == WEBSOCKET) {
+            faults.push(format!("{} is no origin of `{name}`", quoted(&text)));
+        }
+        if grant.origins.iter().take(index).any(|other| other == origin) {
+            faults.push(format!("origin {} is granted twice", quoted(&text)));
+        }
+    }
+    faults.extend(grant.methods.iter().filter_map(|method| grant::method(method).err()).map(|(fault, _)| fault));
+    let ranges = grant.private.iter().filter_map(|range| dial::fault(range).map(|(fault, _)| (range, fault)));
+    faults.extend(ranges.map(|(range, fault)| format!("range {range} {fault}")));
+    for (name, of) in &grant.databases {
+        faults.extend(database::name(name).err());
+        let fault = match &of.source {
+            Source::Sqlite(path) if path.is_absolute() && paths::plain(path) == *path => None,
+            Source::Sqlite(_) => Some("its path is not in its normal form".to_owned()),
+            Source::Postgres(url) => database::postgres(url).err().map(|(fault, _)| fault),
+            Source::UrlEnv(variable) => database::variable(variable).err().map(|(fault, _)| fault),
+        };
+        faults.extend(fault.map(|fault| format!("database {}: {fault}", quoted(name))));
+    }
+    if let Some(retry) = grant.retry
+        && (!(1..=MAX_ATTEMPTS).contains(&retry.attempts)
+            || retry.backoff_ms.max(retry.max_backoff_ms) > MAX_BACKOFF_MS)
+    {
+        faults.push(format!("`retry` makes 1 to {MAX_ATTEMPTS} attempts, {MAX_BACKOFF_MS} ms apart at most"));
+    }
+    faults
+}

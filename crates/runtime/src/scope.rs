@@ -1,0 +1,128 @@
+//! From a policy to what an execution may reach: paths made absolute and real, held against what no grant
+//! may cover, and opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parole_capabilities::execution::Rescope;
+use parole_capabilities::{CATALOGUE, Scope, Stop, Validator};
+use parole_durable::store::ExecutionRecord;
+use parole_durable::{Digest, ExecutionId, StoreError};
+use parole_policy::{SecurityPolicy, Source};
+
+use crate::error::Error;
+use crate::runtime::Runtime;
+
+impl Runtime {
+    /// Pins and opens the policy of a new execution.
+    pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+        self.pin(&mut policy, None)?;
+        Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
+    }
+
+    /// Opens the pinned policy of an execution that goes on: its paths must be the very ones that they were.
+    pub(crate) fn pinned_scope(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+        for (name, grant) in &policy.grants {
+            for dir in &grant.dirs {
+                let real = real(&dir.host, name)?;
+                if real != dir.host {
+                    return Err(Error::NotResumed(format!(
+                        "the directory {} granted to `{name}` is a link by now, to {}",
+                        dir.host.display(),
+                        real.display()
+                    )));
+                }
+            }
+        }
+        self.no_overlap(&policy)?;
+        Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
+    }
+
+    /// Makes the paths of a policy absolute and real. Those that `known` has already stay as they are.
+    pub(crate) fn pin(&self, policy: &mut SecurityPolicy, known: Option<&SecurityPolicy>) -> Result<(), Error> {
+        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+        for (name, grant) in &mut policy.grants {
+            let old = known.and_then(|known| known.grants.get(name));
+            for dir in &mut grant.dirs {
+                if !old.is_some_and(|old| old.dirs.contains(dir)) {
+                    dir.host = real(&dir.host, name)?;
+                }
+            }
+            for (database, entry) in &mut grant.databases {
+                if let Source::Sqlite(path) = &mut entry.source
+                    && !old.is_some_and(|old| matches!(old.databases.get(database), Some(old) if old.source == Source::Sqlite(path.clone())))
+                {
+                    *path = path.canonicalize().map_err(|error| {
+                        Error::Usage(format!("the database {} ({database}) cannot be opened: {error}", path.display()))
+                    })?;
+                }
+            }
+        }
+        self.no_overlap(policy)
+    }
+
+    fn no_overlap(&self, policy: &SecurityPolicy) -> Result<(), Error> {
+        let protected: Vec<(&str, &Path)> =
+            self.0.protected.iter().map(|(label, path)| (label.as_str(), path.as_path())).collect();
+        match policy.overlap(&protected) {
+            None => Ok(()),
+            Some(overlap) => Err(Error::Usage(format!(
+                "{} granted to `{}` covers {} ({}): a guest could steer its host through it",
+                overlap.dir.host.display(),
+                overlap.capability,
+                overlap.label,
+                overlap.path.display()
+            ))),
+        }
+    }
+
+    /// The policy of the newest generation of an execution, or of `generation`; `first` is that of its set-up.
+    pub(crate) fn policy_at(
+        &self,
+        id: ExecutionId,
+        generation: u64,
+        first: &SecurityPolicy,
+    ) -> Result<SecurityPolicy, Error> {
+        if generation == 0 {
+            return Ok(first.clone());
+        }
+        let grants = self.hub().grants(id)?;
+        let digest = grants.iter().find(|grant| grant.generation == generation).map(|grant| grant.policy);
+        let policy = digest.map(|digest| self.stored_policy(&digest)).transpose()?;
+        policy.ok_or_else(|| Error::NotResumed(format!("damaged: generation {generation} of {id} is gone")))
+    }
+
+    fn stored_policy(&self, digest: &Digest) -> Result<SecurityPolicy, Error> {
+        let bytes = self.hub().payload(digest)?;
+        let bytes = bytes.ok_or_else(|| Error::NotResumed(format!("damaged: the policy {digest} is gone")))?;
+        let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();
+        SecurityPolicy::from_json(&text).map_err(|error| Error::NotResumed(error.to_string()))
+    }
+
+    /// What opens later generations of an execution while it runs. What cannot be opened by then is not there
+    /// for the guest: that is no reason to end it.
+    pub(crate) fn rescope(&self, record_of: ExecutionId, first: SecurityPolicy, validators: Vec<Validator>) -> Arc<Rescope> {
+        let runtime = Arc::downgrade(&self.0);
+        Arc::new(move |generation| {
+            let Some(inner) = runtime.upgrade() else { return Err(Stop::Fenced) };
+            let runtime = Runtime(inner);
+            let policy = runtime.policy_at(record_of, generation, &first).map_err(|error| match error {
+                Error::Store(error) => Stop::Store(error),
+                error => Stop::Store(StoreError::Damaged(error.to_string().into())),
+            })?;
+            Ok(Arc::new(Scope::open_what_is_there(policy, validators.clone())))
+        })
+    }
+
+    /// The policy under which an execution would make its next call.
+    pub(crate) fn policy_now(&self, record: &ExecutionRecord, first: &SecurityPolicy) -> Result<SecurityPolicy, Error> {
+        self.policy_at(record.id, record.generation, first)
+    }
+}
+
+fn real(path: &Path, capability: &str) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(|error| {
+        Error::Usage(format!("the directory {} granted to `{capability}` cannot be opened: {error}", path.display()))
+    })
+}
