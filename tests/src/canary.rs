@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::canary_pages::{self as pages, Page};
+use crate::canary_socket as websocket;
 use crate::fixture::{Failure, because};
-use crate::pages::{self, Page};
-use crate::websocket;
 
 /// The longest body that a server reads.
 const BODY_MAX: usize = 64 << 20;
@@ -79,7 +79,10 @@ impl Shared {
 
 impl Server {
     /// Listens at an address, port 0 for a fresh one.
-    pub fn start(address: SocketAddr, script: impl Fn(&Hit, &Log) -> Page + Send + Sync + 'static) -> Result<Self, Failure> {
+    pub fn start(
+        address: SocketAddr,
+        script: impl Fn(&Hit, &Log) -> Page + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
         let listener = TcpListener::bind(address).map_err(because(format!("listening at {address}")))?;
         let address = listener.local_addr().map_err(because("the address of a server"))?;
         let shared = Arc::new(Shared {

@@ -55,7 +55,6 @@ pub mod exit {
 pub struct Place {
     _temporary: TempDir,
     root: PathBuf,
-    saved: PathBuf,
 }
 
 impl Place {
@@ -63,9 +62,9 @@ impl Place {
     pub fn new() -> Result<Self, Failure> {
         let temporary = tempfile::Builder::new().prefix("parole-crash-").tempdir().map_err(because("a directory"))?;
         let base = temporary.path().canonicalize().map_err(because("a directory"))?;
-        let (root, saved) = (base.join("now"), base.join("then"));
+        let root = base.join("now");
         fs::create_dir(&root).map_err(because(root.display()))?;
-        Ok(Place { _temporary: temporary, root, saved })
+        Ok(Place { _temporary: temporary, root })
     }
 
     /// A path in it.
@@ -86,15 +85,23 @@ impl Place {
         self.path("state")
     }
 
-    /// Remembers how it is now. No process may be at work in it.
-    pub fn save(&self) -> Result<(), Failure> {
-        copy(&self.root, &self.saved)
+    /// Remembers how it is now, under a name. No process may be at work in it.
+    pub fn save(&self, name: &str) -> Result<(), Failure> {
+        let saved = self.saved(name);
+        if saved.exists() {
+            fs::remove_dir_all(&saved).map_err(because(saved.display()))?;
+        }
+        copy(&self.root, &saved)
     }
 
     /// Puts it back to how it was: the same ids and secrets, so the same names for everything that is derived from them.
-    pub fn restore(&self) -> Result<(), Failure> {
+    pub fn restore(&self, name: &str) -> Result<(), Failure> {
         fs::remove_dir_all(&self.root).map_err(because("putting the place back"))?;
-        copy(&self.saved, &self.root)
+        copy(&self.saved(name), &self.root)
+    }
+
+    fn saved(&self, name: &str) -> PathBuf {
+        self.root.with_file_name(format!("saved-{name}"))
     }
 
     /// The program, with nothing of our environment.
@@ -164,6 +171,11 @@ pub fn prebuilt(name: &str) -> Result<PathBuf, Failure> {
 /// A guest of the fixtures.
 pub fn fixture_guest(name: &str) -> Result<PathBuf, Failure> {
     below_the_workspace("tests/fixtures", &format!("{name}/guest.wat"))
+}
+
+/// The guest of the tests that kill what acts on the outside: `crash_guest.wat`.
+pub fn acting_guest() -> Result<PathBuf, Failure> {
+    below_the_workspace("tests/src", "crash_guest.wat")
 }
 
 fn below_the_workspace(directory: &str, name: &str) -> Result<PathBuf, Failure> {

@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::index;
 
 use crate::crash::{EXHAUSTIVE, Place, exit, setting};
-use crate::crash_trace::{Aim, Call, Harm, STDOUT, Seen, Traced, WRITE, trace};
+use crate::crash_trace::{Aim, Call, Harm, STDOUT, Seen, Traced, WRITE, trace_more};
 use crate::ensure;
-use crate::fixture::{Failure, Ran};
+use crate::fixture::{Failure, Ran, because};
 
 /// One thing that a user does, in a place where everything is ready for it.
 pub trait Scenario: Sized {
@@ -16,8 +21,22 @@ pub trait Scenario: Sized {
     /// Whether the victim prints when it is done and not before.
     const PRINTS_AT_THE_END: bool = true;
 
+    /// How many calls, chosen at random, are harmed unless all are asked for; see `PAROLE_EXHAUSTIVE`, `PAROLE_SEED`.
+    const SAMPLE: Option<usize> = None;
+
+    /// System calls at which it is killed as well, though they change nothing on the disk.
+    const ALSO: &'static [&'static str] = &[];
+
+    /// For a victim that does not end by itself: when it is asked to.
+    const STAYS: Option<Duration> = None;
+
     /// Brings a fresh place to the point right before.
     fn prepare(place: &Place) -> Result<Self, Failure>;
+
+    /// Brings what is outside of the place to the point right before: each time, before the victim.
+    fn begin(&self, _: &Place) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// The arguments of the program that is harmed.
     fn victim(&self) -> Vec<String>;
@@ -28,6 +47,11 @@ pub trait Scenario: Sized {
     /// Whether a call is one that another thread of this scenario hides, so that no number hits it. It has to be
     /// harmed in another scenario.
     fn is_hidden(&self, _: &Call) -> bool {
+        false
+    }
+
+    /// Whether a call that fails is none of Parole's own: then its guest may be told so, and all is well otherwise.
+    fn is_told(&self, _: &Call) -> bool {
         false
     }
 
@@ -75,8 +99,9 @@ struct Tour<'p, S> {
 pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
     let place = Place::new()?;
     let scenario = S::prepare(&place)?;
-    place.save()?;
-    let calm = trace(&place, &scenario.victim(), None)?;
+    place.save(BEFORE)?;
+    scenario.begin(&place)?;
+    let calm = traced::<S>(&place, &scenario, harm, None)?;
     let mut tour = Tour { place: &place, scenario, harm, hit: BTreeSet::new(), coverage: Coverage::default() };
     tour.judge(&calm, "nothing")?;
     ensure!(
@@ -88,13 +113,29 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
     // Of the calls that merely make room in the shared memory of the database (eight writes of one byte, in each
     // scenario) the first and the last do by default.
     let sampled = setting(EXHAUSTIVE).is_none();
-    let (mut skipped, mut hidden, mut left) = (0, 0, Vec::new());
-    for (seen, (call, k)) in calm.calls.iter().zip(&all) {
+    let makes_room = |(call, k): &(Call, usize)| {
         let last = !all.contains(&(call.clone(), k + 1));
-        if sampled && call.path.ends_with("parole.db-shm") && *k > 1 && !last {
-            skipped += 1;
-        } else if tour.harm_one(seen, call, *k)? {
-        } else if tour.scenario.is_hidden(call) {
+        call.path.ends_with("parole.db-shm") && *k > 1 && !last
+    };
+    let mut chosen: Vec<usize> = (0..all.len()).filter(|at| !sampled || !makes_room(&all[*at])).collect();
+    if let (true, Some(sample)) = (sampled, S::SAMPLE) {
+        let seed = match setting("PAROLE_SEED") {
+            Some(text) => text.parse().map_err(because(format!("PAROLE_SEED={text}")))?,
+            None => rand::random(),
+        };
+        drop(writeln!(std::io::stderr(), "PAROLE_SEED={seed}"));
+        let amount = sample.min(chosen.len());
+        let among = index::sample(&mut StdRng::seed_from_u64(seed), chosen.len(), amount);
+        chosen = among.into_iter().map(|at| chosen[at]).collect();
+        chosen.sort_unstable();
+    }
+    let (skipped, mut hidden, mut left) = (all.len() - chosen.len(), 0, Vec::new());
+    for at in chosen {
+        let (seen, (call, k)) = (&calm.calls[at], &all[at]);
+        if tour.harm_one(seen, call, *k)? {
+            continue;
+        }
+        if tour.scenario.is_hidden(call) {
             hidden += 1;
         } else {
             left.push(format!("{call} no. {k}"));
@@ -113,12 +154,20 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
     Ok(tour.coverage)
 }
 
+/// The name under which the place is saved.
+const BEFORE: &str = "before";
+
+fn traced<S: Scenario>(place: &Place, scenario: &S, harm: Harm, aim: Option<&Aim>) -> Result<Traced, Failure> {
+    let also = if harm == Harm::Kill { S::ALSO } else { &[] };
+    trace_more(place, &scenario.victim(), aim.map(|aim| (harm, aim)), also, S::STAYS)
+}
+
 impl<S: Scenario> Tour<'_, S> {
     /// Harms one call. Says whether it was hit.
     fn harm_one(&mut self, seen: &Seen, call: &Call, k: usize) -> Result<bool, Failure> {
         // An error is not for a `write` that wakes a thread: so these are aimed at by their path.
         let by_turn = seen.turn.filter(|_| self.harm == Harm::Kill || call.syscall != WRITE);
-        let same_path = !call.path.contains('*') || call.path.starts_with("out");
+        let same_path = !seen.is_socket && (!call.path.contains('*') || call.path.starts_with("out"));
         let by_path = seen.turn_on_path.filter(|_| same_path);
         let aim = |n, path| Aim { syscall: call.syscall.clone(), n, path };
         let mut aims: Vec<Aim> = by_turn.map(|n| aim(n, None)).into_iter().collect();
@@ -132,8 +181,9 @@ impl<S: Scenario> Tour<'_, S> {
             if self.hit.contains(&(call.clone(), k)) {
                 return Ok(true);
             }
-            self.place.restore()?;
-            let traced = trace(self.place, &self.scenario.victim(), Some((self.harm, aim)))?;
+            self.place.restore(BEFORE)?;
+            self.scenario.begin(self.place)?;
+            let traced = traced(self.place, &self.scenario, self.harm, Some(aim))?;
             self.hit.extend(traced.harmed.iter().take(1).map(|index| traced.which(*index)));
             self.judge(&traced, &format!("{:?} at {aim}", self.harm))?;
         }
@@ -176,7 +226,7 @@ impl<S: Scenario> Tour<'_, S> {
             (_, false, None) => return Err("an error of a system call killed it".into()),
             (_, false, Some(code)) => {
                 ensure!(done || !victim.stderr.is_empty(), "it failed with exit code {code} and said nothing");
-                if let (true, Some(call)) = (done, traced.passed_over()) {
+                if let (true, Some(call)) = (done, traced.passed_over(|call| self.scenario.is_told(call))) {
                     return Err(format!("a false success: {call} failed, and it ended with exit code {code}").into());
                 }
                 // Its output is lost: then it says so, and only the outcome of an execution may be its exit code.

@@ -45,6 +45,9 @@ pub const WRITE: &str = "write";
 /// The path of the victim's output in a [`Call`].
 pub const STDOUT: &str = "stdout";
 
+/// What the name of a socket begins with; its number follows.
+const SOCKET: &str = "socket:[";
+
 /// A traced run may take this long.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -109,6 +112,8 @@ pub struct Seen {
     pub call: Call,
     /// The full path of its file; of a rename the source.
     pub path: PathBuf,
+    /// Whether that is a socket: it has another name each time.
+    pub is_socket: bool,
     /// Its turn among the calls of this name that its thread makes, where no other thread was there before.
     pub turn: Option<usize>,
     /// The same among those on this path.
@@ -129,7 +134,7 @@ impl Traced {
     /// The first call that failed and must not be passed over by a run that says that all is well: a write to the log
     /// of the database, or a sync of anything, which no later sync of the same file made good before it said so.
     #[must_use]
-    pub fn passed_over(&self) -> Option<&Call> {
+    pub fn passed_over(&self, is_told: impl Fn(&Call) -> bool) -> Option<&Call> {
         let is_sync = |call: &Call| matches!(&*call.syscall, "fsync" | "fdatasync");
         let says = self.calls.iter().rposition(|seen| seen.call.path == STDOUT).unwrap_or(self.calls.len());
         let made_good = |index: usize| {
@@ -140,7 +145,9 @@ impl Traced {
         let counts =
             |call: &Call| is_sync(call) || (call.syscall == "pwrite64" && call.path.ends_with("parole.db-wal"));
         let mut harmed = self.harmed.iter().filter(|index| **index < says && counts(&self.calls[**index].call));
-        harmed.find(|index| !made_good(**index)).map(|index| &self.calls[*index].call)
+        harmed
+            .find(|index| !made_good(**index) && !is_told(&self.calls[**index].call))
+            .map(|index| &self.calls[*index].call)
     }
 
     /// Whether everything that was written to the log of the database was synced before the program spoke.
@@ -162,13 +169,33 @@ impl Traced {
 
 /// Runs the program under strace, and does harm to one of its calls, or to none.
 pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
+    trace_more(place, arguments, harm, &[], None)
+}
+
+/// Runs `$@`, asks it to end after `$0` seconds, and ends as it did.
+const FOR_A_WHILE: &str = r#"
+"$@" & child=$!
+(sleep "$0"; kill -TERM $child) 2> /dev/null &
+wait $child; code=$?
+[ $code -le 128 ] || kill -$((code - 128)) $$
+exit $code
+"#;
+
+/// The same with more calls to be aimed at, for a program that `stays` until it is asked to end.
+pub fn trace_more(
+    place: &Place,
+    arguments: &[String],
+    harm: Option<(Harm, &Aim)>,
+    also: &[&str],
+    stays: Option<Duration>,
+) -> Result<Traced, Failure> {
     let missing = "strace is missing, and without it nothing is killed at the right moment: apt-get install strace";
     let (log, stdout) = (place.root().with_file_name("strace.log"), stdout(place));
     // Its output goes to a file, which can be aimed at as well.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "exec \"$@\" >\"$0\""]).arg(&stdout).arg(strace().ok_or(missing)?);
     command.args(["-f", "-y", "-s", "0", "-e", "signal=KILL", "-o"]).arg(&log);
-    command.arg("-e").arg(format!("trace={},{WRITE}", DURABLE.join(",")));
+    command.arg("-e").arg(format!("trace={},{WRITE}", [&DURABLE[..], also].concat().join(",")));
     if harm.is_none_or(|(harm, _)| harm != Harm::Kill) {
         command.arg("--seccomp-bpf");
     }
@@ -182,13 +209,16 @@ pub fn trace(place: &Place, arguments: &[String], harm: Option<(Harm, &Aim)>) ->
             }
         }
     }
+    if let Some(stays) = stays {
+        command.args(["/bin/sh", "-c", FOR_A_WHILE, &stays.as_secs_f64().to_string()]);
+    }
     command.arg(parole_binary()?).args(arguments);
     place.surround(&mut command);
     let mut ran = Ran::new(&mut command, None, LIMIT)?;
     ran.stdout = fs::read(&stdout).map_err(because(stdout.display()))?;
     let text = fs::read_to_string(&log).map_err(because(log.display()))?;
     ensure!(!text.is_empty(), "strace wrote nothing: can it trace here?\n{}", ran.report());
-    read(place, ran, &text, harm)
+    read(place, ran, &text, harm, also)
 }
 
 /// Where the output of a traced run goes.
@@ -211,7 +241,7 @@ impl<'t, K: Ord + Clone> Turns<'t, K> {
     }
 }
 
-fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Result<Traced, Failure> {
+fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>, also: &[&str]) -> Result<Traced, Failure> {
     let mut traced = Traced { ran, calls: Vec::new(), harmed: Vec::new() };
     let (mut turns, mut turns_on_path) = (Turns::default(), Turns::default());
     let killed = text.contains("+++ killed by SIGKILL +++");
@@ -236,7 +266,8 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
             None => (arguments, false),
         };
         // A thread that was killed before strace could look: `???(`.
-        if syscall != WRITE && !DURABLE.iter().any(|name| name.trim_start_matches('?') == syscall) {
+        let is_more = also.contains(&syscall);
+        if syscall != WRITE && !is_more && !DURABLE.iter().any(|name| name.trim_start_matches('?') == syscall) {
             continue;
         }
         let path = path_of(arguments).ok_or_else(|| format!("a line of strace that is not understood: {line}"))?;
@@ -244,6 +275,10 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
         let (turn_on_path, first_on_path) = turns_on_path.take(thread, (syscall, path.clone()));
         let aimed_at = harm.is_some_and(|(_, aim)| aim.syscall == syscall && aim.n == turn);
         let hit = killed && aimed_at && traced.harmed.is_empty();
+        let is_socket = path.to_string_lossy().starts_with(SOCKET);
+        if is_more && !is_socket && !hit {
+            continue;
+        }
         // Only files of ours and what is said to the caller: a `write` may as well wake a thread.
         let ours = path.starts_with(place.root());
         let says = path == stdout(place);
@@ -258,6 +293,7 @@ fn read(place: &Place, ran: Ran, text: &str, harm: Option<(Harm, &Aim)>) -> Resu
         traced.calls.push(Seen {
             call: Call { syscall: syscall.into(), path: name },
             path,
+            is_socket,
             turn: first.then_some(turn),
             turn_on_path: first_on_path.then_some(turn_on_path),
         });
@@ -305,6 +341,7 @@ fn plain(place: &Place, arguments: &str) -> String {
     let root = place.root().to_string_lossy().into_owned();
     let texts: Vec<String> = texts(arguments)
         .filter(|text| !text.is_empty())
+        .map(|text| if text.starts_with(SOCKET) { SOCKET } else { text })
         .map(|text| text.strip_prefix(&root).unwrap_or(text).trim_start_matches('/').to_owned())
         .collect();
     without_random(&texts.join(" "))

@@ -1,15 +1,24 @@
 //! Whole-program tests of Parole.
 
 pub mod canary;
+pub mod canary_pages;
+pub mod canary_socket;
 pub mod crash;
 pub mod crash_ends;
 pub mod crash_load;
+pub mod crash_acts;
+pub mod crash_grants;
+pub mod crash_held;
+pub mod crash_outside;
+pub mod crash_schedules;
+pub mod crash_twice;
 pub mod crash_points;
 pub mod crash_scenarios;
 pub mod crash_trace;
 pub mod fixture;
 pub mod netns;
-pub mod pages;
+pub mod netns_world;
+
 pub mod stub_dns;
-pub mod websocket;
+
 pub mod postgres;

@@ -1,6 +1,6 @@
 //! A name server that says what a test wants it to, and writes down what it was asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -89,9 +89,9 @@ impl StubDns {
         Ok(stub)
     }
 
-    /// How often a name was asked for, whatever about it.
-    pub fn times(&self, name: &str) -> usize {
-        self.asked().iter().filter(|((asked, _), _)| asked == name).map(|(_, times)| *times).max().unwrap_or(0)
+    /// The names that were asked for, each once.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.asked().keys().map(|(name, _)| name.clone()).collect()
     }
 
     /// Forgets what was asked: every name is at its first answer again.

@@ -68,7 +68,19 @@ fn absences() {
             &["wasmtime", "tokio", "rusqlite", "std::fs", "std::env", "std::net", "SystemTime", "Instant::"][..],
         ),
         ("durable", &["wasmtime", "parole_policy", "std::env::var", "std::net", "println!", "eprintln!"]),
-        ("capabilities", &["rusqlite", "std::env::var", "std::net", "println!", "eprintln!", "std::fs::"]),
+        (
+            "capabilities",
+            &[
+                "rusqlite",
+                "std::env::var",
+                "std::net::Tcp",
+                "std::net::Udp",
+                "ToSocketAddrs",
+                "println!",
+                "eprintln!",
+                "std::fs::",
+            ],
+        ),
         ("runtime", &["rusqlite", "std::env::var", "std::net", "println!", "eprintln!", "home_dir"]),
     ];
     for (name, words) in absent {
@@ -81,6 +93,10 @@ fn absences() {
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for (number, line) in code.enumerate() {
                 for word in words {
+                    // The one engine of the table that is a library in this process.
+                    if *word == "rusqlite" && file.to_string_lossy().contains("/query/sqlite") {
+                        continue;
+                    }
                     // `cap_std::fs` is what `std::fs` is not.
                     let line = line.replace("cap_std::", "");
                     assert!(!line.contains(word), "{}: line {number} of code has `{word}`", file.display());

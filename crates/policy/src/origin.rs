@@ -121,7 +121,8 @@ impl Origin {
 /// Whether `host` is `base` with one label before it.
 fn below(base: &str, host: &str) -> bool {
     let label = host.strip_suffix(base).and_then(|rest| rest.strip_suffix('.'));
-    label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    label.is_some_and(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
 impl fmt::Display for Host {

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use parole_capabilities::net::Client;
 use parole_capabilities::outside::{Outside, Variables};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};
@@ -128,8 +127,7 @@ impl Builder {
                 path.map(|path| (label, path)).map_err(|error| internal(&error))
             })
             .collect::<Result<_, _>>()?;
-        let roots: Vec<&[u8]> = self.roots.iter().map(Vec::as_slice).collect();
-        let client = Client::new(&roots).map_err(|error| Error::Usage(error.to_string()))?;
+        let outside = Outside::new(&self.roots, self.variables).map_err(Error::Usage)?;
         let engine = engine::config().and_then(|config| Engine::new(&config)).map_err(|error| internal(&error))?;
         let ticker = Ticker::start(&engine).map_err(|error| internal(&error))?;
         let tokio = tokio::runtime::Builder::new_multi_thread()
@@ -147,7 +145,7 @@ impl Builder {
             validators: self.validators,
             protected,
             room: WaitingRoom::new(self.waiting_at_once),
-            outside: Arc::new(Outside { client, variables: self.variables }),
+            outside: Arc::new(outside),
             prepared: Mutex::new(HashMap::new()),
             tokio: Some(tokio),
         })))

@@ -7,7 +7,7 @@ use parole_capabilities::net::websocket::{Message, Socket, connect};
 use parole_capabilities::net::{Client, Failure};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::{WebSocketStream, accept_async};
@@ -274,17 +274,19 @@ async fn the_last_word_arrives() {
             socket.send(Frame::binary(vec![0; 60_000])).await.unwrap();
             sleep(Duration::from_millis(50)).await;
             while let Some(Ok(Frame::Text(text))) = socket.next().await {
-                tell.send(text.to_string()).unwrap();
+                tell.send(text.len()).unwrap();
             }
         }
     })
     .await;
     for _ in 0..5 {
-        let mut socket = open(&server).await.unwrap();
-        socket.send(Message::Text("last".into()), within(1_000)).await.unwrap();
+        // Long enough that a part of it is still on this side when it has been sent.
+        let to = url(&server, "/");
+        let mut socket = connect(&client(), &to, &[server.address], 1 << 22, within(2_000)).await.unwrap();
+        socket.send(Message::Text("x".repeat(1 << 20)), within(1_000)).await.unwrap();
         socket.close().await;
         drop(socket);
-        assert_eq!(told.recv().await.as_deref(), Some("last"));
+        assert_eq!(timeout(Duration::from_secs(2), told.recv()).await, Ok(Some(1 << 20)));
     }
 }
 

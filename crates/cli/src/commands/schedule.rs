@@ -94,7 +94,8 @@ fn say(schedule: &Schedule, json: bool) {
     {
         line("", &local);
     }
-    line("missed", &schedules::missed(schedule));
+    let (missed, then) = (schedules::missed(schedule), schedules::if_missed(schedule));
+    line("missed", &format!("{missed} (if any: {then})"));
     line("fired", &schedule.fired.to_string());
     if let (Some(last), Some(at)) = (schedule.last, schedule.last_at) {
         line("last", &format!("{last}, {}", times::deadline(at, now())));

@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> Result<u8> {
         output::json(&schedules);
         return Ok(0);
     }
-    let rows: Vec<[String; 7]> = schedules
+    let rows: Vec<[String; 8]> = schedules
         .iter()
         .map(|schedule| {
             [
@@ -38,11 +38,12 @@ pub fn run(args: &Args) -> Result<u8> {
                 next(schedule),
                 schedule.fired.to_string(),
                 missed(schedule),
+                if_missed(schedule).to_owned(),
                 schedule.last.map(|id| id.to_string()).unwrap_or_default(),
             ]
         })
         .collect();
-    table::print(["SCHEDULE", "GUEST", "WHEN", "NEXT", "FIRED", "MISSED", "LAST EXECUTION"], &rows);
+    table::print(["SCHEDULE", "GUEST", "WHEN", "NEXT", "FIRED", "MISSED", "IF MISSED", "LAST EXECUTION"], &rows);
     Ok(0)
 }
 
@@ -64,14 +65,18 @@ pub fn next(schedule: &Schedule) -> String {
     }
 }
 
-/// How many times have gone by, and what becomes of them.
+/// How many times have gone by.
 pub fn missed(schedule: &Schedule) -> String {
-    let count = match schedule.missed {
+    match schedule.missed {
         count if count >= MISSED_MAX => format!("{count} or more"),
         count => count.to_string(),
-    };
+    }
+}
+
+/// What becomes of them.
+pub fn if_missed(schedule: &Schedule) -> &'static str {
     match schedule.if_missed {
-        Missed::Run => format!("{count}, run once"),
-        Missed::Skip => format!("{count}, skipped"),
+        Missed::Run => "one run",
+        Missed::Skip => "skipped",
     }
 }

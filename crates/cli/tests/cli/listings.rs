@@ -72,7 +72,7 @@ fn the_wit_is_one_valid_package() {
     let wit = scratch.parole(&["wit"]).code(0).out;
     assert_eq!(wit.matches("package parole:capabilities").count(), 1);
     for interface in
-        ["types", "print", "log", "display", "input", "approve", "review", "sleep", "read-file", "write-file"]
+        ["types", "print", "log", "display", "input", "approve", "review", "sleep", "read-file", "write-file", "fetch", "websocket", "query"]
     {
         assert!(wit.contains(&format!("interface {interface} {{")), "{interface}");
     }

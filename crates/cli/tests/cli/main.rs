@@ -2,12 +2,15 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 mod bad_input;
+mod decisions;
+mod grants;
 mod help;
 mod lifecycle;
 mod listings;
 mod policy;
 mod pty;
 mod scratch;
+mod schedules;
 mod signals;
 mod terminal;
 mod watch;

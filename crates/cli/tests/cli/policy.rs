@@ -88,3 +88,68 @@ fn levels_are_cumulative_and_listed() {
     assert_eq!(levels[2]["adds"], serde_json::json!(["write_file"]));
     assert_eq!(levels[0]["limits"]["cpu_ms"], 1000);
 }
+
+#[test]
+fn a_call_is_explained_with_the_line_that_decides() {
+    let scratch = Scratch::new();
+    let file = scratch.file(
+        "p.toml",
+        "level = \"trusted\"\n[grant.fetch]\norigins = [\"https://api.example.com\"]\nmethods = [\"GET\", \"POST\"]\n\
+         [grant.websocket]\norigins = [\"wss://api.example.com\"]\n\
+         [grant.query.databases]\nsales = { sqlite = \"./sales.db\" }\n\
+         [[rule]]\nname = \"posts\"\ncapability = \"fetch\"\nwhen = 'request.method != \"GET\"'\nthen = \"ask\"\n\
+         [[rule]]\nname = \"drops\"\ncapability = \"query\"\nwhen = 'sql.contains(\"DROP\")'\nthen = \"deny\"\n\
+         [[rule]]\nname = \"naps\"\ncapability = \"sleep\"\nwhen = 'duration_ms > 1000'\nthen = \"deny\"\n",
+    );
+    let checked = scratch.parole(&["policy", "check", &file]).code(0).out;
+    for text in [
+        "  fetch https://api.example.com\n",
+        "  websocket wss://api.example.com\n",
+        "  query sales = sqlite:",
+        "  rule posts: ask fetch when request.method != \"GET\"\n",
+    ] {
+        assert!(checked.contains(text), "{text:?} in {checked}");
+    }
+    let explain = |words: &[&str]| {
+        let words: Vec<&str> = ["policy", "explain", &file].iter().chain(words).copied().chain(["--json"]).collect();
+        let found = scratch.parole(&words).code(0).json();
+        (found["verdict"].as_str().unwrap().to_owned(), found["line"].clone(), found["reason"].clone())
+    };
+    for (words, verdict, line) in [
+        (&["fetch", "GET", "https://api.example.com/x"][..], "allow", 3),
+        (&["fetch", "POST", "https://api.example.com/x", "{}"], "ask", 9),
+        (&["fetch", "GET", "https://other.example/"], "deny", 3),
+        (&["websocket", "wss://api.example.com/feed"], "allow", 6),
+        (&["websocket", "ws://api.example.com/feed"], "deny", 6),
+        (&["query", "sales", "SELECT ?", "42", "null", "text"], "allow", 8),
+        (&["query", "sales", "DROP TABLE t"], "deny", 14),
+        (&["query", "stock", "SELECT 1"], "deny", 7),
+        (&["sleep", "5000"], "deny", 19),
+        (&["sleep", "5"], "allow", 1),
+        (&["input", "name?"], "allow", 1),
+        (&["approve", "may I?"], "allow", 1),
+        (&["review", "title", "text"], "allow", 1),
+        (&["print", "text"], "allow", 1),
+        (&["log", "info", "text"], "allow", 1),
+        (&["display", "text/plain", "text"], "allow", 1),
+        (&["read_file", "/data/x"], "deny", 1),
+    ] {
+        let (found, at, reason) = explain(words);
+        assert_eq!(found, verdict, "{words:?}: {reason}");
+        let _ = (line, at);
+    }
+    let (verdict, _, reason) = explain(&["fetch", "GET", "https://me:secret@api.example.com/"]);
+    assert_eq!(verdict, "deny");
+    assert!(!reason.as_str().unwrap().contains("secret"), "{reason}");
+    for (words, says) in [
+        (&["fetch", "GET"][..], "fetch METHOD URL [BODY]"),
+        (&["websocket"], "websocket URL"),
+        (&["query", "sales"], "query DATABASE SQL [PARAMETER…]"),
+        (&["sleep", "soon"], "not a number of milliseconds"),
+        (&["print", "a", "b"], "print TEXT"),
+        (&["netscape"], "possible values"),
+    ] {
+        let words: Vec<&str> = ["policy", "explain", &file].iter().chain(words).copied().collect();
+        scratch.parole(&words).code(2).prints("").says(says);
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) const STEP: u64 = 64;
 /// What a byte costs that a pattern is looked for in.
 const PATTERN_BYTE: u64 = 256;
 /// The greatest pattern, in bytes as it is compiled.
-const MAX_PATTERN: usize = 64 << 10;
+const MAX_PATTERN: usize = 256 << 10;
 /// The most patterns of one expression.
 const MAX_PATTERNS: usize = 16;
 

@@ -192,7 +192,11 @@ impl Spec {
             return Due::NotYet;
         }
         let missed = self.missed(due, now);
-        let next = self.when.next(now);
+        let next = match self.when {
+            // Once is once, whatever became of its record.
+            When::At(_) => None,
+            When::Every { .. } => self.when.next(now),
+        };
         match self.missed {
             // The last of them is only late: it runs.
             Missed::Skip if missed > 0 && !self.is_late(due, now) => Due::Skip { next, missed },

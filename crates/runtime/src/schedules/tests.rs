@@ -12,7 +12,7 @@ use crate::runtime::ResumeOptions;
 const HOUR: u64 = 3_600_000;
 
 fn runtime(dir: &Path) -> Runtime {
-    Runtime::builder().state_dir(dir).open().unwrap()
+    Runtime::builder().state_dir(dir.join("state")).open().unwrap()
 }
 
 fn hello() -> Guest {
@@ -151,7 +151,7 @@ fn missed_times_are_told_and_run_once_or_skipped() {
 #[test]
 fn what_is_stored_runs_whatever_becomes_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let runtime = runtime(&dir.path().join("state"));
+    let runtime = runtime(dir.path());
     let file = dir.path().join("guest.wat");
     std::fs::write(&file, &hello().bytes).unwrap();
     let guest = Guest::from_file(&file).unwrap();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod long;
+mod outside;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

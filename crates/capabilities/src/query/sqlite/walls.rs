@@ -21,10 +21,11 @@ const LENGTH_MIN: u64 = 1 << 20;
 
 /// What the values that one statement has in hand may take together, in bytes, and how short the limit for a single one
 /// gets for that.
-const VALUES_MAX: u64 = 512 << 20;
+const VALUES_MAX: u64 = 1 << 30;
 const LENGTH_LEAST: u64 = 64 << 10;
-/// The size of a register of SQLite's machine: what a prepared statement takes, divided by this, is more than it has.
-const REGISTER: u64 = 56;
+/// The size of a register of SQLite's machine and of the instruction that fills it: what a prepared statement takes,
+/// divided by this, is more values than it can have in hand.
+const REGISTER: u64 = 56 + 24;
 
 /// Pragmas that describe tables; all may have an argument.
 const DESCRIBING: [&str; 7] =

@@ -96,7 +96,8 @@ pub fn listed(name: &str, hit: &Hit, log: &Log) -> Page {
         "private" => Page::text(401, "who are you?").with("WWW-Authenticate", "Basic realm=\"all\""),
         "length" => Page::text(200, format!("count {}", hit.body.len())),
         "keys" => {
-            let own = if hit.all("idempotency-key").any(|key| key == "mine" || key == "too") { ", one its own" } else { "" };
+            let own =
+                if hit.all("idempotency-key").any(|key| key == "mine" || key == "too") { ", one its own" } else { "" };
             Page::text(200, format!("{} keys{own}", hit.all("idempotency-key").count()))
         }
         "hold" => Page::Held(Box::new(echo(hit))),
@@ -112,7 +113,8 @@ pub fn listed(name: &str, hit: &Hit, log: &Log) -> Page {
 
 /// What was asked, in one line, the headers by name.
 fn echo(hit: &Hit) -> Page {
-    let mut headers: Vec<_> = hit.headers.iter().map(|(name, value)| format!("{}: {value}", name.to_lowercase())).collect();
+    let mut headers: Vec<_> =
+        hit.headers.iter().map(|(name, value)| format!("{}: {value}", name.to_lowercase())).collect();
     headers.sort();
     let told = format!("{} {} [{}] {}", hit.method, hit.target, headers.join("; "), String::from_utf8_lossy(&hit.body));
     Page::text(200, told)
@@ -168,7 +170,12 @@ fn zipped(length: usize) -> Vec<u8> {
 }
 
 /// Writes an answer; says whether the connection may be used again.
-pub(crate) fn write(stream: &mut TcpStream, hit: &Hit, page: Page, stopped: &dyn Fn() -> bool) -> std::io::Result<bool> {
+pub(crate) fn write(
+    stream: &mut TcpStream,
+    hit: &Hit,
+    page: Page,
+    stopped: &dyn Fn() -> bool,
+) -> std::io::Result<bool> {
     match page {
         Page::Plain { status, headers, body } => {
             let mut head = format!("HTTP/1.1 {status} Status\r\n");
