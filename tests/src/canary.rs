@@ -176,6 +176,10 @@ fn plain(address: SocketAddr) -> SocketAddr {
 
 /// The next request of a connection; nothing at its end.
 fn request(reader: &mut BufReader<TcpStream>, local: SocketAddr) -> std::io::Result<Option<Hit>> {
+    // What begins with no letter is not HTTP: TLS, perhaps, which would wait for an answer.
+    if !reader.fill_buf()?.first().is_some_and(u8::is_ascii_alphabetic) {
+        return Ok(None);
+    }
     let Some(first) = line(reader)? else { return Ok(None) };
     let mut words = first.split(' ');
     let mut word = || words.next().unwrap_or_default().to_owned();

@@ -323,7 +323,9 @@ impl<const IDEMPOTENT: bool> Act for Sqlite<IDEMPOTENT> {
         let whole: String =
             shop.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(because("shop.db"))?;
         ensure!(whole == "ok", "shop.db is damaged: {whole}");
-        shop.query_row("SELECT count(*) FROM things", [], |row| row.get(0)).map_err(because("shop.db"))
+        let rows: i64 =
+            shop.query_row("SELECT count(*) FROM things", [], |row| row.get(0)).map_err(because("shop.db"))?;
+        usize::try_from(rows).map_err(because("counting"))
     }
 
     fn is_told(call: &Call) -> bool {
@@ -365,7 +367,8 @@ impl<const IDEMPOTENT: bool> Act for Postgres<IDEMPOTENT> {
     }
 
     fn times(&self, _: &Place) -> Result<usize, Failure> {
-        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let until = Instant::now() + ARRIVES;
         while self.0.admin(others) != "0" {
             ensure!(Instant::now() < until, "the server still works for a process that has ended");

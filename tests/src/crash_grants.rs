@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::crash::{Place, User, exit};
-use crate::crash_outside::{audit, output, resume, run_arguments, settled};
+use crate::crash_outside::{audit, output, resume, settled, start_and_answer};
 use crate::crash_points::{Scenario, has_printed};
 use crate::ensure;
 use crate::fixture::{Failure, Ran, because};
@@ -86,10 +86,7 @@ impl Parked {
 fn parked(place: &Place, policy: &str, looks: usize) -> Result<String, Failure> {
     fs::create_dir(place.path("data")).map_err(because("data"))?;
     write(place, "one")?;
-    let run = run_arguments(place, policy, &format!("look(\"/data/thing.txt\", {looks})"))?;
-    let (execution, promise) = User::start(place, run.get(1..).unwrap_or_default())?;
-    User::default().resolve(place, &promise, &json!("yes"))?;
-    Ok(execution)
+    start_and_answer(place, policy, &format!("look(\"/data/thing.txt\", {looks})"))
 }
 
 /// The changes of the grants of an execution.

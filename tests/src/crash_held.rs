@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::crash::{Place, User, exit};
 use crate::crash_acts::{Act as _, Counter, Post};
 use crate::crash_outside::{
-    ask_rule, audit, decision, id_of, in_doubt, output, pending, resume, run_arguments, settled,
+    ask_rule, audit, decision, id_of, in_doubt, output, pending, resume, settled, start, start_and_answer,
 };
 use crate::ensure;
 use crate::fixture::{Failure, because};
@@ -44,9 +44,7 @@ impl Drop for Victim {
 pub fn held<const IDEMPOTENT: bool>() -> Result<(), Failure> {
     let place = Place::new()?;
     let act = <Post<IDEMPOTENT>>::prepare(&place)?;
-    let run = run_arguments(&place, &act.grants(), &act.call(true))?;
-    let (execution, promise) = User::start(&place, run.get(1..).unwrap_or_default())?;
-    User::default().resolve(&place, &promise, &json!("yes"))?;
+    let execution = start_and_answer(&place, &act.grants(), &act.call(true))?;
     let resume = resume(&execution);
     act.server.hold(true);
     Victim::killed_at(&place, &resume, &act.server, 1)?;
@@ -99,8 +97,7 @@ pub fn held<const IDEMPOTENT: bool>() -> Result<(), Failure> {
 pub fn no_grant() -> Result<(), Failure> {
     let place = Place::new()?;
     let act = <Post<false>>::prepare(&place)?;
-    let run = run_arguments(&place, &(act.grants() + &ask_rule("fetch")), &act.call(false))?;
-    let (execution, _) = User::start(&place, run.get(1..).unwrap_or_default())?;
+    let (execution, _) = start(&place, &(act.grants() + &ask_rule("fetch")), &act.call(false))?;
     let ask = pending(&place, "ask:")?.pop().ok_or("nobody is asked")?;
     User::default().resolve(&place, &id_of(&ask), &decision(&ask, "once")?)?;
     place.run(&["revoke", &execution, "fetch"])?.exits(exit::DONE)?;

@@ -21,12 +21,27 @@ pub fn ask_rule(capability: &str) -> String {
 
 /// Writes a policy file, and gives the arguments that run a call of the guest under it.
 pub fn run_arguments(place: &Place, policy: &str, call: &str) -> Result<Vec<String>, Failure> {
+    let run = ["run".to_owned()].into_iter().chain(guest_arguments(place, policy, call)?);
+    Ok(run.chain(["--json".to_owned()]).collect())
+}
+
+fn guest_arguments(place: &Place, policy: &str, call: &str) -> Result<[String; 5], Failure> {
     let path = place.path("policy.toml");
     fs::write(&path, format!("level = \"trusted\"\n{policy}")).map_err(because(path.display()))?;
     let guest = acting_guest()?;
-    Ok(["run", &guest.to_string_lossy(), "--policy", &path.to_string_lossy(), "--invoke", call, "--json"]
-        .map(Into::into)
-        .to_vec())
+    Ok([&*guest.to_string_lossy(), "--policy", &path.to_string_lossy(), "--invoke", call].map(Into::into))
+}
+
+/// Starts a call of the guest and leaves it at its first wait. Gives the execution and the promise.
+pub fn start(place: &Place, policy: &str, call: &str) -> Result<(String, String), Failure> {
+    User::start(place, &guest_arguments(place, policy, call)?)
+}
+
+/// The same, up to where what it asks is answered.
+pub fn start_and_answer(place: &Place, policy: &str, call: &str) -> Result<String, Failure> {
+    let (execution, promise) = start(place, policy, call)?;
+    User::default().resolve(place, &promise, &json!("yes"))?;
+    Ok(execution)
 }
 
 /// The text of a report's output.
@@ -65,7 +80,10 @@ pub fn journal(place: &Place, execution: &str) -> Result<Vec<Value>, Failure> {
 pub fn audit(place: &Place, execution: &str) -> Result<Vec<Value>, Failure> {
     let ran = place.run(&["journal", execution, "--audit"])?;
     let lines = ran.exits(exit::DONE)?.out();
-    lines.lines().map(|line| serde_json::from_str(line).map_err(because(format!("a line of the audit: {line}")))).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).map_err(because(format!("a line of the audit: {line}"))))
+        .collect()
 }
 
 /// What holds of every execution that is over: it repeats its outcome, and its journal gives the same once more.
@@ -106,9 +124,7 @@ impl<A: Act> Case<A> {
     /// By an execution that has waited, and has its answer.
     fn after_a_wait(place: &Place) -> Result<Self, Failure> {
         let act = A::prepare(place)?;
-        let run = run_arguments(place, &act.grants(), &act.call(true))?;
-        let (execution, promise) = User::start(place, run.get(1..).unwrap_or_default())?;
-        User::default().resolve(place, &promise, &json!("yes"))?;
+        let execution = start_and_answer(place, &act.grants(), &act.call(true))?;
         let victim = resume(&execution);
         Ok(Self::new(act, Some(execution), victim))
     }
@@ -321,8 +337,7 @@ impl<A: Act> Approved<A> {
     /// An execution that waits for a decision.
     fn asked(place: &Place) -> Result<(Case<A>, Value), Failure> {
         let act = A::prepare(place)?;
-        let run = run_arguments(place, &(act.grants() + &ask_rule(A::CAPABILITY)), &act.call(false))?;
-        let (execution, _) = User::start(place, run.get(1..).unwrap_or_default())?;
+        let (execution, _) = start(place, &(act.grants() + &ask_rule(A::CAPABILITY)), &act.call(false))?;
         let ask = pending(place, "ask:")?.pop().ok_or("nobody is asked")?;
         let victim = resume(&execution);
         let case = Case { asked: 1, ..Case::new(act, Some(execution), victim) };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::crash::{Place, User, exit};
 use crate::crash_acts::{Act, Counter, Post};
 use crate::crash_outside::{
-    ask_rule, decision, id_of, in_doubt, journal, output, pending, resume, run_arguments, settled,
+    ask_rule, decision, id_of, in_doubt, journal, output, pending, resume, settled, start, start_and_answer,
 };
 use crate::crash_points::Scenario;
 use crate::crash_trace::{Aim, Call, Harm, trace};
@@ -31,9 +31,7 @@ impl<A: Act> Scenario for Again<A> {
 
     fn prepare(place: &Place) -> Result<Self, Failure> {
         let act = A::prepare(place)?;
-        let run = run_arguments(place, &act.grants(), &act.call(true))?;
-        let (execution, promise) = User::start(place, run.get(1..).unwrap_or_default())?;
-        User::default().resolve(place, &promise, &json!("yes"))?;
+        let execution = start_and_answer(place, &act.grants(), &act.call(true))?;
         // Killed when it records what came of it: that is synced after the lease and the admission.
         act.begin()?;
         let killed = trace(place, &resume(&execution), Some((Harm::Kill, &log(place, "fdatasync", 3))))?;
@@ -111,9 +109,7 @@ pub fn again_and_again<A: Act>() -> Result<(usize, usize), Failure> {
     const ROUNDS: usize = 12;
     let place = Place::new()?;
     let act = A::prepare(&place)?;
-    let run = run_arguments(&place, &act.grants(), &act.call(true))?;
-    let (execution, promise) = User::start(&place, run.get(1..).unwrap_or_default())?;
-    User::default().resolve(&place, &promise, &json!("yes"))?;
+    let execution = start_and_answer(&place, &act.grants(), &act.call(true))?;
     act.begin()?;
     let (mut kills, mut agains) = (0, 0);
     for round in 0..ROUNDS {
@@ -158,8 +154,7 @@ impl Two {
         let act = Post::<false>::prepare(place)?;
         let policy = act.grants() + &ask_rule("fetch");
         let call = act.call(false).replacen("post", "post-twice", 1);
-        let run = run_arguments(place, &policy, &call)?;
-        let (execution, _) = User::start(place, run.get(1..).unwrap_or_default())?;
+        let (execution, _) = start(place, &policy, &call)?;
         let ask = pending(place, "ask:")?.pop().ok_or("nobody is asked")?;
         User::default().resolve(place, &id_of(&ask), &decision(&ask, word)?)?;
         Ok(Self { server: act.server, execution, ask })

@@ -140,10 +140,12 @@ fn what_was_approved_is_decided_again() -> Result<(), Failure> {
 #[test]
 fn c06_a_change_during_a_call() -> Result<(), Failure> {
     let network = Network::plant(ASKS)?;
-    let (listed, canary) = ("http://{{listed}}", "http://{{canary}}");
-    let urls = format!(r#"get-all(["{listed}/hold", "{listed}/ok", "{canary}/", "{listed}/ok"])"#);
-    let child = network.start(GUEST, &urls)?;
-    network.arrives(1)?;
+    let calls = r#"send-all([("POST", "http://{{listed}}/ok", [], none), ("GET", "http://{{listed}}/hold", [], none),
+        ("GET", "http://{{listed}}/ok", [], none), ("GET", "http://{{canary}}/", [], none)])"#;
+    let asked = one_pending(&network.run(GUEST, calls)?, "ask")?;
+    network.decide(&asked, "once")?.exits(0)?;
+    let child = network.world.start(&["resume", &network.execution()?, "--json"])?;
+    network.arrives(2)?;
     let execution = network.execution()?;
     network.world.run(&["revoke", &execution, "fetch"])?.exits(0)?;
     network.servers.listed().release();
@@ -161,8 +163,9 @@ fn c06_a_change_during_a_call() -> Result<(), Failure> {
             generations.push((record["verdict"].clone(), record["generation"].as_u64().unwrap_or(0)));
         }
     }
-    let deny = (json!("deny"), 1);
-    ensure!(generations == [(json!("allow"), 0), deny.clone(), deny.clone(), deny], "the audit has {generations:?}");
+    let (allow, deny) = ((json!("allow"), 0), (json!("deny"), 1));
+    let wanted = [(json!("ask"), 0), (json!("approve"), 0), allow.clone(), allow, deny.clone(), deny];
+    ensure!(generations == wanted, "the audit has {generations:?}");
     Ok(())
 }
 

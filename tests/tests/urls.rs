@@ -91,15 +91,11 @@ fn try_policy(internet: &Internet, policy: &str, rows: &[&Row]) -> Result<Vec<St
     internet.world.write_policy(&file(&format!("{policy}.toml"))?)?;
     internet.forget();
     let urls: Vec<&str> = rows.iter().map(|row| row.url.as_str()).collect();
-    let lines = internet.try_all(&urls, policy == "sockets")?;
-    let mut wrong: Vec<String> = rows
-        .iter()
-        .zip(&lines)
-        .filter(|(row, line)| !row.is_right(line))
-        .map(|(row, line)| {
-            format!("{policy}.tsv:{}: {:?} {:?}: {line:?}, not {:?}", row.line, row.url, row.redirect, row.wanted)
-        })
-        .collect();
+    let (lines, mut wrong) = internet.try_all(&urls, policy == "sockets")?;
+    let misses = rows.iter().zip(&lines).filter(|(row, line)| !row.is_right(line)).map(|(row, line)| {
+        format!("{policy}.tsv:{}: {:?} {:?}: {line:?}, not {:?}", row.line, row.url, row.redirect, row.wanted)
+    });
+    wrong.extend(misses);
 
     // The requests that arrived are those that the rows say, each as often; redirects lead there.
     let mut arrived: BTreeMap<String, isize> = BTreeMap::new();

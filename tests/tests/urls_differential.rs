@@ -230,14 +230,14 @@ fn url_differential() -> Result<(), Failure> {
     let zone = zone()?;
     let mut random = StdRng::seed_from_u64(seed);
     let urls: Vec<String> = (0..count).map(|number| url(&mut random, number)).collect();
-    let lines = internet.try_all(&urls.iter().map(String::as_str).collect::<Vec<_>>(), false)?;
+    let (lines, mut wrong) = internet.try_all(&urls.iter().map(String::as_str).collect::<Vec<_>>(), false)?;
 
     let mut arrived: BTreeMap<u64, Vec<Hit>> = BTreeMap::new();
     for hit in internet.requests() {
         let number = hit.target.rsplit_once("?n=").and_then(|(_, number)| number.parse().ok());
         arrived.entry(number.ok_or_else(|| format!("nobody asked for {hit:?}"))?).or_default().push(hit);
     }
-    let (mut wrong, mut kinds) = (Vec::new(), [0_usize; 4]);
+    let mut kinds = [0_usize; 4];
     for ((number, text), line) in (0..).zip(&urls).zip(&lines) {
         let wanted = wanted(&policy, &zone, text)?;
         let hits = arrived.get(&number).map_or(&[][..], Vec::as_slice);

@@ -274,6 +274,11 @@ async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmt
                     execution.links.sockets.open.insert(number, Open { url, text, socket });
                     Ok(Vec::new())
                 }
+                // Nothing of it was sent.
+                Err(failure @ (Failure::TooLarge(_) | Failure::Invalid(_))) => {
+                    execution.links.sockets.open.insert(number, Open { url, text, socket });
+                    Err(gone(failure))
+                }
                 Err(failure) => Err(gone(failure)),
             }
         }

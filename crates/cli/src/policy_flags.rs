@@ -104,8 +104,7 @@ pub fn promise_of() -> PossibleValuesParser {
 
 /// The working directory, from which the paths of flags are counted.
 pub fn cwd() -> Result<PathBuf> {
-    std::env::current_dir()
-        .map_err(|error| Failure::usage(format!("the working directory cannot be used: {error}")))
+    std::env::current_dir().map_err(|error| Failure::usage(format!("the working directory cannot be used: {error}")))
 }
 
 impl PolicyFlags {

@@ -22,6 +22,7 @@ pub struct StateArgs {
 // One execution, and where it is kept. (No doc comment: it would become the help of the word.)
 #[derive(clap::Args, Clone, Debug)]
 pub struct OneArgs {
+    /// The id of the execution, as `parole ps` lists it
     #[arg(value_name = "EXECUTION", value_parser = execution)]
     pub execution: ExecutionId,
 

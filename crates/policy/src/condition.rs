@@ -22,7 +22,9 @@ pub const MAX_DEPTH: usize = 32;
 /// How deep `all`, `exists`, `exists_one`, `map` and `filter` may stand in one another.
 pub const MAX_NESTING: usize = 2;
 /// What evaluating an expression may cost at worst, where one step costs 64 and a byte that is looked at 1.
-pub const MAX_COST: u64 = 1 << 27;
+pub const MAX_COST: u64 = 1 << 28;
+/// The most text that a part of an expression may come to, in bytes.
+pub const MAX_HELD: u64 = 1 << 20;
 
 /// The condition of a rule: an expression of CEL over the arguments of the call.
 ///

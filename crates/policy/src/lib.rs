@@ -59,7 +59,7 @@ pub use arguments::{Arguments, FetchArguments, Field, QueryValue};
 pub use capability::{
     Capability, Catalogue, FETCH, GrantKey, Kind, QUERY, READ_FILE, TYPES_INTERFACE, WEBSOCKET, WRITE_FILE,
 };
-pub use condition::{BadCondition, Condition, MAX_COST, MAX_DEPTH, MAX_EXPRESSION, MAX_NESTING};
+pub use condition::{BadCondition, Condition, MAX_COST, MAX_DEPTH, MAX_EXPRESSION, MAX_HELD, MAX_NESTING};
 pub use database::{Database, MAX_DATABASE_NAME, MAX_DATABASES, Mode, Source};
 pub use decide::{Asked, Permit, Verdict, decide};
 pub use denial::{Denial, DenialKind};

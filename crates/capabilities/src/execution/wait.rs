@@ -167,7 +167,8 @@ impl Execution {
 
     async fn wait_for(&mut self, record: Box<PromiseRecord>, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
         self.parts.sink.event(self.id(), Event::Waiting(&record));
-        // Of the record no more is kept while the guest waits.
+        // Of the record no more is kept while the guest waits, nor of what is idle by then.
+        self.links.http.clear();
         let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
         drop(record);
         self.parts.meter.pause();

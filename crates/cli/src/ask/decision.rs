@@ -87,10 +87,11 @@ impl Question {
             if line.trim().is_empty() {
                 return Ok(None);
             }
-            let checked = strict::strict(&line).map_err(|error| format!("this is no JSON: {error}")).and_then(|value| {
-                let answer = json!({ "done": value });
-                question::check(&self.record, &answer).unwrap_or(Ok(())).map(|()| value)
-            });
+            let checked =
+                strict::strict(&line).map_err(|error| format!("this is no JSON: {error}")).and_then(|value| {
+                    let answer = json!({ "done": value });
+                    question::check(&self.record, &answer).unwrap_or(Ok(())).map(|()| value)
+                });
             match checked {
                 Ok(value) => return Ok(Some(value)),
                 Err(why) => output::err(&output::cell(&why)),

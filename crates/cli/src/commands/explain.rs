@@ -54,7 +54,7 @@ fn explain(policy: &SecurityPolicy, capability: &Capability, given: &[&str]) -> 
         (READ_FILE, _) => Err(expected("PATH")),
         (WRITE_FILE, [path]) => say(&Arguments::Write { path, bytes: 0, contents: &[] }),
         (WRITE_FILE, [path, bytes]) => {
-            let bytes = number(bytes, "bytes")?;
+            let bytes = number(bytes, "bytes; expected write_file PATH [BYTES]")?;
             // A rule may look at the size of the contents; of what is in them nothing is known.
             let contents = vec![b' '; usize::try_from(bytes.min(CONTENTS_MAX)).unwrap_or_default()];
             say(&Arguments::Write { path, bytes, contents: &contents })

@@ -1,6 +1,6 @@
 //! `parole grant` and `parole revoke`
 
-use parole_policy::{Flags, FlagError, SecurityPolicy};
+use parole_policy::{FlagError, Flags, SecurityPolicy};
 use parole_runtime::{CATALOGUE, Error};
 use serde_json::{Map, Value, json};
 
@@ -81,8 +81,10 @@ pub fn revoke(args: &Args) -> Result<u8> {
 fn run(verb: &str, args: &Args, change: impl Fn(&SecurityPolicy, &Flags) -> Changed) -> Result<u8> {
     let what: Vec<String> = args.capabilities.iter().cloned().chain(args.scopes.typed()).collect();
     if what.is_empty() {
-        return Err(Failure::usage(format!("`parole {verb}` needs to know what: a capability, --allow-… or --database"))
-            .hint(format!("such as: parole {verb} {} --allow-net https://api.example.com", args.one.execution)));
+        return Err(Failure::usage(format!(
+            "`parole {verb}` needs to know what: a capability, --allow-… or --database"
+        ))
+        .hint(format!("such as: parole {verb} {} --allow-net https://api.example.com", args.one.execution)));
     }
     let flags = args.scopes.flags();
     let runtime = args.one.state.look()?;

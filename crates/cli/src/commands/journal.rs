@@ -32,8 +32,8 @@ pub struct Args {
 
     /// Print the decisions instead, each as one object on a line of its own
     ///
-    /// What the policy, its rules, checks and people said about each call (`\"site\": \"call\"`), about
-    /// refused imports (`link`), and each grant and revocation (`grant`), in order: capability, digest of
+    /// What the policy, its rules, checks and people said about each call (`site` is `call`), about refused
+    /// imports (`link`), and each grant and revocation (`grant`), in order: capability, digest of
     /// the arguments, verdict, rule, generation, promise, who decided. Never arguments, bodies or
     /// results.
     #[arg(long, conflicts_with = "json")]

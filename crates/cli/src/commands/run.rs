@@ -82,7 +82,9 @@ pub fn run(args: Args) -> Result<u8> {
     let policy = args.policy.load()?;
     if let Some(spec) = args.when.spec()? {
         if args.detach || args.stdin.is_some() {
-            return Err(Failure::usage("--detach and --stdin are for a run that is made now, not with --at or --every"));
+            return Err(Failure::usage(
+                "--detach and --stdin are for a run that is made now, not with --at or --every",
+            ));
         }
         let (console, _notes) = Console::new(Show { json: args.json, quiet: args.quiet });
         let runtime = args.state.open(console.sink(), args.policy.policy.as_deref())?;

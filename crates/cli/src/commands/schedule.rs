@@ -147,10 +147,11 @@ impl WhenArgs {
                 };
                 time.map_err(|why| Failure::usage(format!("--at {}: {why}", output::cell(at))))?
             }
-            (None, Some(cron)) => When::every(cron, zone)
-                .map_err(|why| Failure::usage(format!("--every: {why}")))?,
+            (None, Some(cron)) => When::every(cron, zone).map_err(|why| Failure::usage(format!("--every: {why}")))?,
             (None, None) if self.zone.is_some() || self.missed.is_some() => {
-                return Err(Failure::usage("--zone and --missed say more about --at TIME or --every CRON: there is neither"));
+                return Err(Failure::usage(
+                    "--zone and --missed say more about --at TIME or --every CRON: there is neither",
+                ));
             }
             (None, None) => return Ok(None),
         };

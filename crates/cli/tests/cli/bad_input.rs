@@ -75,6 +75,15 @@ fn policy_flags() {
     run(&["--level", ""], "sandbox, restricted");
     run(&["--block", "prnt"], "'print'");
     run(&["--block", "print,"], "possible values");
+    run(&["--allow-net", "api.example.com"], "--allow-net api.example.com");
+    run(&["--allow-net", "http://a.example/path"], "path");
+    run(&["--allow-net", "http://me@a.example"], "--allow-net");
+    run(&["--allow-net", ""], "--allow-net");
+    run(&["--level", "trusted", "--database", "inventory.db"], "there is no `=` in it");
+    run(&["--level", "trusted", "--database", "d=./inventory.db"], "NAME=sqlite:PATH");
+    run(&["--database", "d=sqlite:./x.db"], "needs level `trusted`");
+    run(&["--level", "trusted", "--database", "d=sqlite:./missing.db"], "cannot be opened");
+    run(&["--level", "trusted", "--database", "d=postgres://me:secret@host/d"], "holds a password");
     run(&["--allow-read", "missing"], "cannot be opened");
     run(&["--allow-read", &file], "cannot be opened");
     run(&["--allow-read", "data=x"], "/GUEST=DIR");
@@ -107,7 +116,7 @@ fn policy_words() {
     check(&s, &["policy", "explain", &file, "read_file", "a", "b"], 2, "read_file PATH");
     check(&s, &["policy", "explain", &file, "write_file"], 2, "write_file PATH [BYTES]");
     check(&s, &["policy", "explain", &file, "write_file", "/x", "many"], 2, "write_file PATH [BYTES]");
-    check(&s, &["policy", "explain", &file, "print", "x"], 2, "without arguments");
+    check(&s, &["policy", "explain", &file, "print", "x", "y"], 2, "expected: print TEXT");
 }
 
 #[test]

@@ -173,11 +173,13 @@ fn a_decision_from_any_process_needs_the_digest_of_the_question() {
     let scratch = Scratch::new();
     let (execution, id, digest) = asked(&scratch);
     let got = scratch.parole(&["promise", "get", &id]).code(0).out;
-    for text in ["rule       writes", &digest, "│ /out/out.txt", "│ ABC", "--value '{\"decision\":\"once\",\"digest\":"] {
+    for text in ["rule       writes", &digest, "│ /out/out.txt", "│ ABC", "--value '{\"decision\":\"once\",\"digest\":"]
+    {
         assert!(got.contains(text), "{text:?} in {got}");
     }
     let resolve = |value: &str| scratch.parole(&["promise", "resolve", &id, "--value", value]);
-    for wrong in ["true", "\"once\"", "{\"decision\": \"once\"}", "{\"decision\": \"once\", \"digest\": \"sha256:00\"}"] {
+    for wrong in ["true", "\"once\"", "{\"decision\": \"once\"}", "{\"decision\": \"once\", \"digest\": \"sha256:00\"}"]
+    {
         resolve(wrong).code(2).says(&digest).says("still pending");
     }
     scratch.parole(&["promise", "resolve", &id, "--data", "once"]).code(2).says("expected {\"decision\"");
@@ -275,7 +277,8 @@ impl Server {
                     let _ = send.send(line);
                     match answer {
                         Answer::Ok => {
-                            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+                            let _ = stream
+                                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
                             break;
                         }
                         Answer::Nothing => break,
@@ -316,7 +319,8 @@ fn in_doubt(scratch: &Scratch) -> (String, String, Server) {
     let server = Server::start(Answer::Nothing);
     let policy = scratch.file("p.toml", &posts(&server.origin, "then = \"allow\""));
     let call = format!("send(\"POST\", \"{}/x\", \"b\")", server.origin);
-    let mut child = scratch.command(["run", &guest("web.wasm"), "--policy", &policy, "--invoke", &call]).spawn().unwrap();
+    let mut child =
+        scratch.command(["run", &guest("web.wasm"), "--policy", &policy, "--invoke", &call]).spawn().unwrap();
     assert_eq!(server.seen.recv_timeout(PATIENCE).unwrap(), "POST /x HTTP/1.1");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -363,7 +367,8 @@ fn a_person_says_what_came_of_a_call_in_doubt() {
     pty.sees("done: 201 2 bytes");
     assert_eq!(pty.ends().0, 0);
     assert_eq!(server.seen(), [""; 0]);
-    let verdicts: Vec<Value> = audit(&scratch, &execution).into_iter().map(|record| record["verdict"].clone()).collect();
+    let verdicts: Vec<Value> =
+        audit(&scratch, &execution).into_iter().map(|record| record["verdict"].clone()).collect();
     assert!(verdicts.contains(&"doubt".into()) && verdicts.contains(&"done".into()), "{verdicts:?}");
     let settled = scratch.parole(&["promise", "get", &id, "--json"]).code(0).json();
     assert!(settled["value"]["data"].as_str().unwrap().starts_with("{\"done\":"), "{settled}");

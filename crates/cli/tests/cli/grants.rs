@@ -52,8 +52,17 @@ fn the_next_call_is_decided_under_the_new_generation() {
         })
         .collect();
     let expected = [
-        "call deny 0", "grant grant 1", "call allow 1", "call allow 1", "grant revoke 2", "call deny 2", "call allow 2",
-        "grant revoke 3", "call deny 3", "grant grant 4", "call allow 4",
+        "call deny 0",
+        "grant grant 1",
+        "call allow 1",
+        "call allow 1",
+        "grant revoke 2",
+        "call deny 2",
+        "call allow 2",
+        "grant revoke 3",
+        "call deny 3",
+        "grant grant 4",
+        "call allow 4",
     ];
     assert_eq!(short, expected, "{audit}");
     let grant = records.iter().find(|record| record["site"] == "grant").unwrap();
@@ -145,6 +154,7 @@ fn the_policy_of_a_run_may_name_origins_and_databases() {
     run(&["--database", "d=sqlite:./d.db"]).code(2);
     let sql = scratch.parole(&["run", &guest("sql.wasm"), "--level", "trusted", "--detach"]);
     sql.says("`query` is linked but may reach nothing: no database is granted (--database NAME=URL)");
-    let inspected = scratch.parole(&["inspect", &guest("sql.wasm"), "--level", "trusted", "--database", "d=env:ORDERS"]);
+    let inspected =
+        scratch.parole(&["inspect", &guest("sql.wasm"), "--level", "trusted", "--database", "d=env:ORDERS"]);
     inspected.code(0);
 }

@@ -71,9 +71,21 @@ fn the_wit_is_one_valid_package() {
     let scratch = Scratch::new();
     let wit = scratch.parole(&["wit"]).code(0).out;
     assert_eq!(wit.matches("package parole:capabilities").count(), 1);
-    for interface in
-        ["types", "print", "log", "display", "input", "approve", "review", "sleep", "read-file", "write-file", "fetch", "websocket", "query"]
-    {
+    for interface in [
+        "types",
+        "print",
+        "log",
+        "display",
+        "input",
+        "approve",
+        "review",
+        "sleep",
+        "read-file",
+        "write-file",
+        "fetch",
+        "websocket",
+        "query",
+    ] {
         assert!(wit.contains(&format!("interface {interface} {{")), "{interface}");
     }
     let one = scratch.parole(&["wit", "read_file"]).code(0).out;

@@ -85,7 +85,7 @@ fn levels_are_cumulative_and_listed() {
     let levels = Scratch::new().parole(&["policy", "levels", "--json"]).code(0).json();
     let names: Vec<&str> = levels.as_array().unwrap().iter().map(|row| row["level"].as_str().unwrap()).collect();
     assert_eq!(names, ["sandbox", "restricted", "standard", "trusted", "unrestricted"]);
-    assert_eq!(levels[2]["adds"], serde_json::json!(["write_file"]));
+    assert_eq!(levels[2]["adds"], serde_json::json!(["fetch", "write_file"]));
     assert_eq!(levels[0]["limits"]["cpu_ms"], 1000);
 }
 
@@ -132,12 +132,12 @@ fn a_call_is_explained_with_the_line_that_decides() {
         (&["print", "text"], "allow", 1),
         (&["log", "info", "text"], "allow", 1),
         (&["display", "text/plain", "text"], "allow", 1),
-        (&["read_file", "/data/x"], "deny", 1),
     ] {
         let (found, at, reason) = explain(words);
-        assert_eq!(found, verdict, "{words:?}: {reason}");
-        let _ = (line, at);
+        assert_eq!((found.as_str(), &at), (verdict, &line.into()), "{words:?}: {reason}");
     }
+    // No line grants anything to it.
+    assert_eq!(explain(&["read_file", "/data/x"]).1, serde_json::Value::Null);
     let (verdict, _, reason) = explain(&["fetch", "GET", "https://me:secret@api.example.com/"]);
     assert_eq!(verdict, "deny");
     assert!(!reason.as_str().unwrap().contains("secret"), "{reason}");

@@ -155,7 +155,8 @@ fn missed_times_run_once_or_are_skipped_and_both_are_told() {
     assert!((12..=13).contains(&missed), "{missed}");
     assert_eq!(shown(&scratch, &skip)["missed"], 1);
     let fired = scratch.parole(&["resume", "--all"]).code(0).prints("Hello from WAT\n");
-    let fired = fired.says(&format!("schedule {run} makes execution ")).says(&format!("{missed} of its times were missed"));
+    let fired =
+        fired.says(&format!("schedule {run} makes execution ")).says(&format!("{missed} of its times were missed"));
     let fired = fired.says(&format!("schedule {skip} skips, one time of it was missed"));
     fired.says(&format!("schedule {once} skips, one time of it was missed; next: never again"));
     assert_eq!(executions(&scratch).len(), 1);

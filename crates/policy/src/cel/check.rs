@@ -12,7 +12,7 @@ use super::place::Places;
 use super::shape::{Shape, Type};
 use crate::argtype::{ArgumentTable, MAX_SEEN};
 use crate::nearest::{help, quoted};
-use crate::{BadCondition, MAX_COST, MAX_DEPTH};
+use crate::{BadCondition, MAX_COST, MAX_DEPTH, MAX_HELD};
 
 /// What one step costs; a byte that is looked at costs 1.
 pub(crate) const STEP: u64 = 64;
@@ -104,6 +104,11 @@ impl Checker<'_> {
             Expr::Unspecified => Err(fault(self.places.token(id), "this is not an expression", None)),
         }?;
         self.charge(id, STEP)?;
+        // Bytes are never copied.
+        if shape.bytes > MAX_HELD && !matches!(shape.solid(), Type::Bytes) {
+            let message = "for the largest call that may come, this would be too much text";
+            return Err(fault(self.places.token(id), message, None));
+        }
         Ok(shape)
     }
 

@@ -128,7 +128,8 @@ impl Shape {
     pub(crate) fn comparable(&self, other: &Shape) -> bool {
         let number = |of: &Type| matches!(of, Type::Int | Type::Uint | Type::Double);
         match (&self.of, &other.of) {
-            (Type::Any | Type::Never, of) | (of, Type::Any | Type::Never) => !matches!(of, Type::Record(_)),
+            (Type::Never, _) | (_, Type::Never) => true,
+            (Type::Any, of) | (of, Type::Any) => !matches!(of, Type::Record(_)),
             (Type::Null, Type::Null | Type::Optional(_)) | (Type::Optional(_), Type::Null) => true,
             (Type::List(a), Type::List(b)) => a.comparable(b),
             _ => {

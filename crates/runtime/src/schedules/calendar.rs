@@ -250,7 +250,9 @@ fn parse(text: &str) -> Result<Cron, String> {
     for (field, (what, names)) in fields.iter().zip(FIELDS) {
         if let Some(item) = field.split(',').find(|item| !is_item(item, what, names)) {
             let known = if names.is_empty() { String::new() } else { format!("; names are {}", names.join(", ")) };
-            return Err(format!("`{item}` is no {what}: expected *, 5, 1-5, */10 or 0-30/10, listed with commas{known}"));
+            return Err(format!(
+                "`{item}` is no {what}: expected *, 5, 1-5, */10 or 0-30/10, listed with commas{known}"
+            ));
         }
     }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();

@@ -1,11 +1,12 @@
-//! The network module against servers on loopback that misbehave on purpose.
-//! Every refusal has a twin that passes.
+//! The network module against servers on loopback that misbehave on purpose, and the engines of `query` on real
+//! databases. Every refusal has a twin that passes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod canceled;
 mod exchange;
 mod limits;
 mod peer;
+mod query;
 mod reuse;
 mod smuggling;
 mod tls;

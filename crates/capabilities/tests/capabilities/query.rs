@@ -1,5 +1,4 @@
 //! `query` on SQLite files: what a statement gets, what it is refused, and what stops it.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -530,7 +529,7 @@ async fn killed_child() {
 async fn a_killed_writer_has_written_all_or_nothing() {
     for (number, bench) in [Bench::new(), Bench::wal(), Bench::new(), Bench::wal()].into_iter().enumerate() {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed_child", "--ignored"])
+            .args(["--exact", "query::killed_child", "--ignored"])
             .env("PAROLE_TEST_DATABASE", bench.path())
             .stdout(Stdio::null())
             .spawn()
