@@ -1,7 +1,10 @@
 // Asks for a URL, gets it, and posts what it got to another: what came of each is printed.
 //
-//     printf 'http://127.0.0.1:8391/sales.csv\nhttp://127.0.0.1:8391/reports\n' | \
-//       parole run fetch-c.wasm --policy examples/report/report.toml --stdin -
+//     printf 'http://127.0.0.1:8391/sales.csv\nhttp://127.0.0.1:8391/reports\n' >urls
+//     parole run fetch-c.wasm --policy guest-examples/data/fetch.toml --stdin urls
+//
+// That policy has a person asked about the second: then the run ends suspended, and `parole answer`
+// goes on with it. The API is that of examples/report.
 
 #include "parole.h"
 

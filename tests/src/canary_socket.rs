@@ -52,14 +52,14 @@ fn talk(socket: &mut WebSocket<TcpStream>, hit: &Hit, page: &str, length: usize)
             }
         }
         "endless" => loop {
-            socket.send(Message::text("again"))?;
+            socket.send(Message::text("again ".repeat(2_000)))?;
         },
         "ping" => loop {
             socket.send(Message::Ping(b"p".as_slice().into()))?;
         },
         "bye" => socket.close(None)?,
         "drop" => return Ok(()),
-        "silent" | "echo" => {}
+        "silent" | "echo" | "slow-echo" => {}
         "late" => {
             thread::sleep(Duration::from_millis(u64::try_from(length).unwrap_or(0)));
             socket.send(Message::text("late"))?;
@@ -68,6 +68,9 @@ fn talk(socket: &mut WebSocket<TcpStream>, hit: &Hit, page: &str, length: usize)
     }
     loop {
         let message = socket.read()?;
+        if page == "slow-echo" {
+            thread::sleep(Duration::from_millis(u64::try_from(length).unwrap_or(0)));
+        }
         if page != "silent" && (message.is_text() || message.is_binary()) {
             socket.send(message)?;
         }

@@ -59,6 +59,11 @@ pub trait Act: Sized {
     /// How often it has happened, once whatever is under way has arrived. It may count from anywhere.
     fn times(&self, place: &Place) -> Result<usize, Failure>;
 
+    /// Looks for what should not be left over in the end.
+    fn is_tidy(&self, _: &Place) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// See [`crate::crash_points::Scenario::is_told`].
     fn is_told(_: &Call) -> bool {
         false
@@ -73,8 +78,8 @@ pub struct Counter {
 
 #[derive(Default)]
 struct Shared {
-    /// The keys of the requests that have arrived.
-    requests: Mutex<Vec<String>>,
+    /// The keys and bodies of the requests that have arrived.
+    requests: Mutex<Vec<(String, String)>>,
     open: AtomicUsize,
     holds: AtomicBool,
     stopped: AtomicBool,
@@ -117,6 +122,16 @@ impl Counter {
     /// The keys of the requests so far; an empty one is none.
     #[must_use]
     pub fn now(&self) -> Vec<String> {
+        self.requests().into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// How often something was asked for.
+    #[must_use]
+    pub fn count(&self, body: &str) -> usize {
+        self.requests().iter().filter(|(_, own)| own == body).count()
+    }
+
+    fn requests(&self) -> Vec<(String, String)> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -171,9 +186,11 @@ impl Shared {
                     None => break,
                 }
             }
-            reader.read_exact(&mut vec![0; length])?;
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
             // Counted before it is answered.
-            self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+            let request = (key, String::from_utf8_lossy(&body).into_owned());
+            self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
             while self.holds.load(Ordering::SeqCst) {
                 // Until the other side is gone.
                 stream.set_nonblocking(true)?;
@@ -226,13 +243,12 @@ impl<const IDEMPOTENT: bool> Act for Post<IDEMPOTENT> {
         Ok(())
     }
 
-    /// Requests; with keys each key counts once, as it does for a server that knows what they are for.
+    /// Requests; those with the same key count once, as they do for a server that knows what it is for.
     fn times(&self, _: &Place) -> Result<usize, Failure> {
         let all = self.server.all()?;
-        let keyed = all.iter().filter(|key| !key.is_empty()).count();
-        ensure!(keyed == if IDEMPOTENT { all.len() } else { 0 }, "the keys of the requests: {all:?}");
-        let keys: BTreeSet<&String> = all.iter().collect();
-        Ok(if IDEMPOTENT { keys.len() } else { all.len() })
+        let (without, with): (Vec<&String>, Vec<&String>) = all.iter().partition(|key| key.is_empty());
+        ensure!(IDEMPOTENT || with.is_empty(), "keys that nobody has granted: {with:?}");
+        Ok(without.len() + with.into_iter().collect::<BTreeSet<_>>().len())
     }
 }
 
@@ -276,6 +292,12 @@ impl Act for WriteFile {
             self.0.set(self.0.get() + 1);
         }
         Ok(self.0.get())
+    }
+
+    fn is_tidy(&self, place: &Place) -> Result<(), Failure> {
+        let names = place.names("out")?;
+        ensure!(names.is_empty(), "left over: {names:?}");
+        Ok(())
     }
 
     fn is_told(call: &Call) -> bool {

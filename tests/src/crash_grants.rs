@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::crash::{Place, User, exit};
-use crate::crash_outside::{audit, output, resume, settled, start_and_answer};
+use crate::crash_outside::{audit, output, resume, settled, start_and_answer, victim};
 use crate::crash_points::{Scenario, has_printed};
 use crate::ensure;
 use crate::fixture::{Failure, Ran, because};
@@ -172,6 +172,7 @@ const DECIDED: [(&str, u64); 3] = [("allow", 0), ("deny", 1), ("allow", 2)];
 
 impl Scenario for ResumeRevoked {
     const NAME: &'static str = "resume after revoke";
+    const PRINTS_AT_THE_END: bool = false;
     const SAMPLE: Option<usize> = Some(3);
 
     fn prepare(place: &Place) -> Result<Self, Failure> {
@@ -183,7 +184,7 @@ impl Scenario for ResumeRevoked {
     }
 
     fn victim(&self) -> Vec<String> {
-        resume(&self.execution)
+        victim(&self.execution)
     }
 
     fn claims(&self) -> &'static [i32] {

@@ -21,8 +21,7 @@ pub fn ask_rule(capability: &str) -> String {
 
 /// Writes a policy file, and gives the arguments that run a call of the guest under it.
 pub fn run_arguments(place: &Place, policy: &str, call: &str) -> Result<Vec<String>, Failure> {
-    let run = ["run".to_owned()].into_iter().chain(guest_arguments(place, policy, call)?);
-    Ok(run.chain(["--json".to_owned()]).collect())
+    Ok(["run".to_owned()].into_iter().chain(guest_arguments(place, policy, call)?).collect())
 }
 
 fn guest_arguments(place: &Place, policy: &str, call: &str) -> Result<[String; 5], Failure> {
@@ -114,18 +113,20 @@ pub struct Case<A> {
     asked: usize,
     /// How often it had happened right after the victim.
     times: Cell<usize>,
+    /// Whether something was harmed already: the first time nothing is.
+    harmed: Cell<bool>,
 }
 
 impl<A: Act> Case<A> {
     fn new(act: A, execution: Option<String>, victim: Vec<String>) -> Self {
-        Self { act, execution, victim, asked: 0, times: Cell::new(0) }
+        Self { act, execution, victim, asked: 0, times: Cell::new(0), harmed: Cell::new(false) }
     }
 
     /// By an execution that has waited, and has its answer.
     fn after_a_wait(place: &Place) -> Result<Self, Failure> {
         let act = A::prepare(place)?;
         let execution = start_and_answer(place, &act.grants(), &act.call(true))?;
-        let victim = resume(&execution);
+        let victim = victim(&execution);
         Ok(Self::new(act, Some(execution), victim))
     }
 
@@ -174,7 +175,8 @@ impl<A: Act> Case<A> {
     }
 
     /// What the user does then: resumes, answers what is in doubt in each way, and looks.
-    fn conclude(&self, place: &Place) -> Result<(), Failure> {
+    fn conclude(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+        let may_fail = self.harmed.replace(true) && victim.status.code().is_some();
         let before = self.times.get();
         let Some(execution) = self.execution(place)? else {
             ensure!(before == 0, "it has happened, and there is no execution");
@@ -197,7 +199,7 @@ impl<A: Act> Case<A> {
             _ => {
                 ran.exits(exit::DONE)?;
                 let report = ran.json()?;
-                if output(&report).starts_with("failed\n") {
+                if may_fail && output(&report).starts_with("failed\n") {
                     // Only if an error was put into the act's own files.
                     let honest = before == 0 || output(&report).contains("may have happened");
                     ensure!(honest, "it has happened, and the guest was told otherwise\n{}", ran.report());
@@ -213,6 +215,7 @@ impl<A: Act> Case<A> {
         settled(place, execution, says)?;
         let now = self.act.times(place)?;
         ensure!(now == times, "it has happened {now} times, not {times}, and the guest says {says:?}");
+        self.act.is_tidy(place)?;
         let asks = User::promises(place, false)?.iter().filter(|promise| id_of(promise).starts_with("ask:")).count();
         ensure!(asks == self.asked, "a person was asked {asks} times, not {}", self.asked);
         Ok(())
@@ -247,7 +250,13 @@ impl<A: Act> Case<A> {
     }
 }
 
-/// The arguments that resume an execution.
+/// The arguments of a victim that resumes an execution: it prints what the guest says, once that is durable.
+#[must_use]
+pub fn victim(execution: &str) -> Vec<String> {
+    ["resume", execution].map(Into::into).to_vec()
+}
+
+/// The arguments that resume an execution and report.
 #[must_use]
 pub fn resume(execution: &str) -> Vec<String> {
     ["resume", execution, "--json"].map(Into::into).to_vec()
@@ -272,6 +281,7 @@ fn may_have_failed(place: &Place, execution: Option<&str>) -> Result<bool, Failu
 
 macro_rules! like {
     () => {
+        const PRINTS_AT_THE_END: bool = false;
         const SAMPLE: Option<usize> = Some(3);
         const ALSO: &'static [&'static str] = A::ALSO;
 
@@ -300,8 +310,8 @@ macro_rules! like {
             self.0.look(place, victim, done)
         }
 
-        fn finish(&self, place: &Place, _: &Ran) -> Result<(), Failure> {
-            self.0.conclude(place)
+        fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+            self.0.conclude(place, victim)
         }
     };
 }
@@ -339,7 +349,7 @@ impl<A: Act> Approved<A> {
         let act = A::prepare(place)?;
         let (execution, _) = start(place, &(act.grants() + &ask_rule(A::CAPABILITY)), &act.call(false))?;
         let ask = pending(place, "ask:")?.pop().ok_or("nobody is asked")?;
-        let victim = resume(&execution);
+        let victim = victim(&execution);
         let case = Case { asked: 1, ..Case::new(act, Some(execution), victim) };
         Ok((case, ask))
     }

@@ -1,8 +1,6 @@
 //! Schedules whose time comes, killed at every durable call: each time makes one execution, which runs once.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use parole_durable::sqlite::{SqliteStore, open_reader};
@@ -12,7 +10,8 @@ use serde_json::Value;
 
 use crate::crash::{Listed, Place, User, exit, has_ended};
 use crate::crash_acts::{Act as _, Sqlite};
-use crate::crash_outside::{run_arguments, settled};
+use crate::crash_fire::Watcher;
+use crate::crash_outside::{output, run_arguments, settled};
 use crate::crash_points::Scenario;
 use crate::crash_trace::Call;
 use crate::ensure;
@@ -28,6 +27,8 @@ struct Due {
     act: Insert,
     again: bool,
     began: Cell<u64>,
+    /// Whether something was harmed already: the first time nothing is.
+    harmed: Cell<bool>,
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -41,7 +42,7 @@ impl Due {
         run.extend(if again { words(&["--every", "* * * * *"]) } else { words(&["--at", "+1h"]) });
         place.run(&run)?.exits(exit::DONE)?;
         is_due(place)?;
-        Ok(Self { act, again, began: Cell::new(0) })
+        Ok(Self { act, again, began: Cell::new(0), harmed: Cell::new(false) })
     }
 
     /// How many times have come by now, at the most.
@@ -74,18 +75,24 @@ impl Due {
         Ok(())
     }
 
-    fn finish(&self, place: &Place) -> Result<(), Failure> {
+    fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
         const ROUNDS: usize = 4;
+        let may_fail = self.harmed.replace(true) && victim.status.code().is_some();
         for _ in 0..ROUNDS {
             place.run(&["resume", "--all", "--json"])?.exits(exit::DONE)?;
             let (all, _) = self.look(place)?;
             if all.iter().all(|one| has_ended(&one.state)) {
                 ensure!(!all.is_empty(), "its time is lost");
+                let mut done = 0;
                 for one in &all {
-                    settled(place, &one.id, Insert::SAYS)?;
+                    let report = User::show(place, &one.id)?;
+                    // Only if an error was put into the act's own files.
+                    let failed = may_fail && output(&report).starts_with("failed\n");
+                    settled(place, &one.id, if failed { output(&report) } else { Insert::SAYS })?;
+                    done += usize::from(!failed);
                 }
                 let times = self.act.times(place)?;
-                ensure!(times == all.len(), "{} executions have done it {times} times", all.len());
+                ensure!(times == done, "{done} executions say that they did it, it has happened {times} times");
                 return Ok(());
             }
         }
@@ -121,6 +128,7 @@ fn is_due(place: &Place) -> Result<(), Failure> {
 
 macro_rules! due {
     () => {
+        const PRINTS_AT_THE_END: bool = false;
         const SAMPLE: Option<usize> = Some(3);
 
         fn begin(&self, _: &Place) -> Result<(), Failure> {
@@ -136,8 +144,8 @@ macro_rules! due {
             Insert::is_told(call)
         }
 
-        fn finish(&self, place: &Place, _: &Ran) -> Result<(), Failure> {
-            self.0.finish(place)
+        fn finish(&self, place: &Place, victim: &Ran) -> Result<(), Failure> {
+            self.0.finish(place, victim)
         }
     };
 }
@@ -154,7 +162,7 @@ impl Scenario for FireAt {
     }
 
     fn victim(&self) -> Vec<String> {
-        words(&["resume", "--all", "--json"])
+        words(&["resume", "--all"])
     }
 
     fn right_after(&self, place: &Place, _: &Ran, done: bool) -> Result<(), Failure> {
@@ -174,7 +182,7 @@ impl Scenario for FireEvery {
     }
 
     fn victim(&self) -> Vec<String> {
-        words(&["resume", "--all", "--json"])
+        words(&["resume", "--all"])
     }
 
     fn right_after(&self, place: &Place, _: &Ran, done: bool) -> Result<(), Failure> {
@@ -187,7 +195,6 @@ pub struct FireWatch(Due);
 
 impl Scenario for FireWatch {
     const NAME: &'static str = "a schedule fires, --watch";
-    const PRINTS_AT_THE_END: bool = false;
     const STAYS: Option<Duration> = Some(Duration::from_millis(1500));
     due!();
 
@@ -196,7 +203,7 @@ impl Scenario for FireWatch {
     }
 
     fn victim(&self) -> Vec<String> {
-        words(&["resume", "--all", "--watch", "--json"])
+        words(&["resume", "--all", "--watch"])
     }
 
     /// On a machine that is busy it may be asked to end before it has fired.
@@ -252,26 +259,6 @@ impl Scenario for Plan {
     }
 }
 
-/// A process that is killed when the test leaves it.
-struct Watcher(Child);
-
-impl Watcher {
-    fn start(place: &Place, number: usize) -> Result<Self, Failure> {
-        let name = place.root().with_file_name(format!("watcher-{number}"));
-        let file = File::create(&name).map_err(because(name.display()))?;
-        let mut command = place.parole(&["resume", "--all", "--watch"])?;
-        let second = file.try_clone().map_err(because(name.display()))?;
-        command.stdin(Stdio::null()).stdout(file).stderr(second);
-        Ok(Self(command.spawn().map_err(because("starting the program"))?))
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        drop((self.0.kill(), self.0.wait()));
-    }
-}
-
 /// Many schedules come due under the eyes of three processes, of which one is killed every now and then. Gives how
 /// many were killed.
 pub fn watched_by_three(schedules: usize) -> Result<usize, Failure> {
@@ -297,8 +284,7 @@ pub fn watched_by_three(schedules: usize) -> Result<usize, Failure> {
         }
         ensure!(Instant::now() < until, "it does not come to an end: {all:?}");
         let number = kills % 3;
-        let state = watchers[number].0.try_wait().map_err(because("waiting"))?;
-        ensure!(state.is_none(), "a process that watched has ended: {state:?}");
+        watchers[number].is_alive()?;
         watchers[number] = Watcher::start(&place, number)?;
         kills += 1;
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::crash::{Place, User, exit};
 use crate::crash_acts::{Act, Counter, Post};
 use crate::crash_outside::{
-    ask_rule, decision, id_of, in_doubt, journal, output, pending, resume, settled, start, start_and_answer,
+    ask_rule, decision, id_of, in_doubt, journal, output, pending, resume, settled, start, start_and_answer, victim,
 };
 use crate::crash_points::Scenario;
 use crate::crash_trace::{Aim, Call, Harm, trace};
@@ -26,15 +26,27 @@ pub struct Again<A> {
 
 impl<A: Act> Scenario for Again<A> {
     const NAME: &'static str = A::NAME;
+    const PRINTS_AT_THE_END: bool = false;
     const SAMPLE: Option<usize> = Some(3);
     const ALSO: &'static [&'static str] = A::ALSO;
 
     fn prepare(place: &Place) -> Result<Self, Failure> {
         let act = A::prepare(place)?;
         let execution = start_and_answer(place, &act.grants(), &act.call(true))?;
-        // Killed when it records what came of it: that is synced after the lease and the admission.
+        // Killed when it records what came of it: after the commits of the lease and of the admission.
+        place.save("calm")?;
+        let calm = trace(place, &resume(&execution), None)?;
+        let log_calls = calm.calls.iter().filter(|seen| seen.call.path.ends_with("parole.db-wal"));
+        let (mut commits, mut writes) = (0, 0);
+        for seen in log_calls {
+            if commits < 2 {
+                commits += usize::from(seen.call.syscall == "fdatasync");
+                writes += usize::from(seen.call.syscall == "pwrite64");
+            }
+        }
+        place.restore("calm")?;
         act.begin()?;
-        let killed = trace(place, &resume(&execution), Some((Harm::Kill, &log(place, "fdatasync", 3))))?;
+        let killed = trace(place, &resume(&execution), Some((Harm::Kill, &log(place, "pwrite64", writes + 1))))?;
         ensure!(killed.ran.status.code().is_none(), "it was not killed\n{}", killed.ran.report());
         ensure!(act.times(place)? == 1, "it was killed before it had happened");
         place.run(&resume(&execution))?.exits(exit::SUSPENDED)?;
@@ -48,7 +60,7 @@ impl<A: Act> Scenario for Again<A> {
     }
 
     fn victim(&self) -> Vec<String> {
-        resume(&self.execution)
+        victim(&self.execution)
     }
 
     fn claims(&self) -> &'static [i32] {
@@ -183,6 +195,7 @@ impl Two {
 
 macro_rules! two {
     () => {
+        const PRINTS_AT_THE_END: bool = false;
         const SAMPLE: Option<usize> = Some(3);
         const ALSO: &'static [&'static str] = <Post<false>>::ALSO;
 
@@ -192,7 +205,7 @@ macro_rules! two {
         }
 
         fn victim(&self) -> Vec<String> {
-            resume(&self.0.execution)
+            victim(&self.0.execution)
         }
 
         fn is_hidden(&self, call: &Call) -> bool {

@@ -6,6 +6,7 @@ pub mod canary_socket;
 pub mod crash;
 pub mod crash_acts;
 pub mod crash_ends;
+pub mod crash_fire;
 pub mod crash_grants;
 pub mod crash_held;
 pub mod crash_load;
@@ -18,7 +19,5 @@ pub mod crash_twice;
 pub mod fixture;
 pub mod netns;
 pub mod netns_world;
-
-pub mod stub_dns;
-
 pub mod postgres;
+pub mod stub_dns;

@@ -31,11 +31,12 @@ pub enum Place {
 
 /// Sends a copy of the test with this name into a network of its own, or, in that copy, sets the network up.
 ///
-/// Where there can be none the test fails: it must not look as if it had passed.
+/// `hosts` is its `/etc/hosts`, `resolver` what its `/etc/resolv.conf` has besides the name server. Where there can be
+/// no such network the test fails: it must not look as if it had passed.
 #[expect(clippy::disallowed_methods, reason = "a test finds out where it is")]
-pub fn enter(test: &str, hosts: &str) -> Result<Place, Failure> {
+pub fn enter(test: &str, hosts: &str, resolver: &str) -> Result<Place, Failure> {
     if std::env::var_os(INSIDE).is_some() {
-        return Ok(Place::Inside(set_up(hosts)?));
+        return Ok(Place::Inside(set_up(hosts, resolver)?));
     }
     let mut unshare = unshare()?;
     let own = std::env::current_exe().map_err(because("the path of this test"))?;
@@ -72,15 +73,17 @@ fn unshare() -> Result<Command, Failure> {
     .into())
 }
 
-fn set_up(hosts: &str) -> Result<TempDir, Failure> {
+fn set_up(hosts: &str, resolver: &str) -> Result<TempDir, Failure> {
     let links = run("ip", &["-oneline", "link"])?;
     ensure!(links.lines().count() == 1 && links.contains(" lo:"), "there is more than loopback here: {links}");
     for arguments in SETUP {
         run("ip", arguments)?;
     }
     let dir = tempfile::Builder::new().prefix("parole-network-").tempdir().map_err(because("a directory"))?;
-    let nameserver = "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n";
-    for (name, text) in [("resolv.conf", nameserver), ("hosts", hosts), ("nsswitch.conf", "hosts: files dns\n")] {
+    let nameserver = format!("nameserver 127.0.0.1\n{resolver}options timeout:2 attempts:1\n");
+    for (name, text) in
+        [("resolv.conf", nameserver.as_str()), ("hosts", hosts), ("nsswitch.conf", "hosts: files dns\n")]
+    {
         let (own, etc) = (dir.path().join(name), Path::new("/etc").join(name));
         fs::write(&own, text).map_err(because(own.display()))?;
         if etc.exists() {

@@ -44,9 +44,10 @@ pub fn zone() -> Result<Zone, Failure> {
 }
 
 impl Internet {
-    /// Goes inside, for the test of this name; nothing where a copy of the test went in and all was well.
-    pub fn enter(test: &str, redirects: Redirects) -> Result<Option<Self>, Failure> {
-        let Place::Inside(place) = netns::enter(test, &file("hosts.txt")?)? else {
+    /// Goes inside, for the test of this name; nothing where a copy of the test went in and all was well. `resolver` is
+    /// what the system's resolver is told besides the name server.
+    pub fn enter(test: &str, redirects: Redirects, resolver: &str) -> Result<Option<Self>, Failure> {
+        let Place::Inside(place) = netns::enter(test, &file("hosts.txt")?, resolver)? else {
             return Ok(None);
         };
         let names = StubDns::start(SocketAddr::from(([127, 0, 0, 1], 53)), zone()?)?;

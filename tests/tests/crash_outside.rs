@@ -7,7 +7,9 @@
 
 use std::io::Write as _;
 
+use parole_tests::crash::{EXHAUSTIVE, setting};
 use parole_tests::crash_acts::{Post, Postgres, Sqlite, WriteFile};
+use parole_tests::crash_fire::under_fire;
 use parole_tests::crash_grants::{GrantDir, ResumeRevoked, RevokeAll, RevokeDir};
 use parole_tests::crash_held::{held, no_grant};
 use parole_tests::crash_outside::{Approved, Approving, Asking, Fresh, Waited};
@@ -15,7 +17,7 @@ use parole_tests::crash_points::every_point;
 use parole_tests::crash_schedules::{FireAt, FireEvery, FireWatch, Plan, watched_by_three};
 use parole_tests::crash_trace::Harm;
 use parole_tests::crash_twice::{Again, BothOfTwo, OnceOfTwo, again_and_again};
-use parole_tests::fixture::Failure;
+use parole_tests::fixture::{Failure, because};
 
 macro_rules! killed {
     ($($(#[$attribute:meta])* $module:ident: $scenario:ty;)+) => {$(
@@ -122,5 +124,23 @@ fn schedules_watched_by_three() -> Result<(), Failure> {
     const SCHEDULES: usize = 12;
     let kills = watched_by_three(SCHEDULES)?;
     drop(writeln!(std::io::stderr(), "{SCHEDULES} schedules, {kills} processes killed"));
+    Ok(())
+}
+
+/// Killed at random while many executions are approved, and done again where that is in doubt. `PAROLE_SEED=…` repeats
+/// the choices, not the schedule of the machine.
+#[test]
+fn approved_under_fire() -> Result<(), Failure> {
+    const EXECUTIONS: usize = 10;
+    let seed = match setting("PAROLE_SEED") {
+        Some(text) => text.parse().map_err(because(format!("PAROLE_SEED={text}")))?,
+        None => rand::random::<u64>() >> 8,
+    };
+    drop(writeln!(std::io::stderr(), "PAROLE_SEED={seed}"));
+    let rounds = if setting(EXHAUSTIVE).is_some() { 20 } else { 1 };
+    for round in 0..rounds {
+        let summary = under_fire(seed + round, EXECUTIONS)?;
+        drop(writeln!(std::io::stderr(), "{summary:?}"));
+    }
     Ok(())
 }

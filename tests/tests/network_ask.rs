@@ -2,6 +2,7 @@
 
 use parole_tests::ensure;
 use parole_tests::fixture::network::{Network, one_pending};
+use parole_tests::fixture::play::eventually;
 use parole_tests::fixture::{Failure, because};
 use serde_json::{Value, json};
 
@@ -151,10 +152,9 @@ fn c06_a_change_during_a_call() -> Result<(), Failure> {
     network.servers.listed().release();
     let ran = child.wait_with_output().map_err(because("waiting for it"))?;
     let json: Value = serde_json::from_slice(&ran.stdout).map_err(because("its output"))?;
-    let wanted =
-        network.servers.fill_in("200 GET /hold [accept-encoding: gzip; host: {{listed}}] \ndenied\ndenied\ndenied\n");
-    ensure!(json["output"] == wanted, "the output is {json}");
-    network.had(1)?;
+    let wanted = "200 ok from listed\n200 GET /hold [accept-encoding: gzip; host: {{listed}}] \ndenied\ndenied\n";
+    ensure!(json["output"] == network.servers.fill_in(wanted), "the output is {json}");
+    network.had(2)?;
     let audit = network.world.run(&["journal", &execution, "--audit"])?;
     let mut generations = Vec::new();
     for line in audit.exits(0)?.out().lines() {
@@ -167,6 +167,20 @@ fn c06_a_change_during_a_call() -> Result<(), Failure> {
     let wanted = [(json!("ask"), 0), (json!("approve"), 0), allow.clone(), allow, deny.clone(), deny];
     ensure!(generations == wanted, "the audit has {generations:?}");
     Ok(())
+}
+
+/// The same on a connection: what it waits for still comes, and then it is gone with the right to it.
+#[test]
+fn c06_a_change_on_a_connection() -> Result<(), Failure> {
+    let network = Network::plant("level = \"trusted\"\n\n[grant.websocket]\norigins = [\"ws://{{listed}}\"]\n")?;
+    let child = network.start("socket-listed", r#"talk-times("ws://{{listed}}/slow-echo/1000", "hello", 2)"#)?;
+    network.arrives(1)?;
+    eventually("the execution", || Ok(network.execution().is_ok()))?;
+    network.world.run(&["revoke", &network.execution()?, "websocket"])?.exits(0)?;
+    let ran = child.wait_with_output().map_err(because("waiting for it"))?;
+    let json: Value = serde_json::from_slice(&ran.stdout).map_err(because("its output"))?;
+    ensure!(json["output"] == "hello\ndenied\nclosed\n", "the output is {json}");
+    network.had(1)
 }
 
 /// What is granted to an execution that waits holds from its next call, and not for another execution.

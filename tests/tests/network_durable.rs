@@ -14,8 +14,7 @@ const GET: &str =
 const POST: &str = r#"send("POST", "http://{{listed}}/hold", [("X-A", "1")], some("hello"))"#;
 const ECHO: &str = "200 POST /hold [accept-encoding: gzip; content-length: 5; host: {{listed}}; x-a: 1] hello\n";
 
-fn plant(more: &str) -> Result<Network, Failure> {
-    let policy = r#"
+const POLICY: &str = r#"
 level = "standard"
 
 [grant.fetch]
@@ -23,7 +22,9 @@ origins = ["http://{{listed}}"]
 methods = ["GET", "POST"]
 timeout_ms = 30_000
 "#;
-    Network::plant(&format!("{policy}{more}"))
+
+fn plant(more: &str) -> Result<Network, Failure> {
+    Network::plant(&format!("{POLICY}{more}"))
 }
 
 /// A POST whose process died while the server had it.
@@ -172,9 +173,10 @@ fn a_replay_sends_nothing() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The process ends with the request, whose time is bounded, and takes nothing back.
 #[test]
 fn canceling_during_a_request() -> Result<(), Failure> {
-    let network = plant("")?;
+    let network = Network::plant(&POLICY.replace("30_000", "3_000"))?;
     let mut child = network.start(GUEST, POST)?;
     network.arrives(1)?;
     let execution = network.execution()?;

@@ -73,7 +73,7 @@ fn url_corpus() -> Result<(), Failure> {
     ensure!(rows.len() >= 600, "there are only {} rows", rows.len());
     let numbered = rows.iter().enumerate();
     let redirects: Redirects = numbered.filter_map(|(number, row)| Some((number, row.redirect.clone()?))).collect();
-    let Some(internet) = Internet::enter("url_corpus", redirects)? else {
+    let Some(internet) = Internet::enter("url_corpus", redirects, "")? else {
         return Ok(());
     };
     let mut wrong = Vec::new();
@@ -83,6 +83,26 @@ fn url_corpus() -> Result<(), Failure> {
     }
     internet.world.state_is_clean()?;
     ensure!(wrong.is_empty(), "{} wrong of {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// A network may add names of its own to those that are asked for (`search`, `ndots`: as in every pod of Kubernetes).
+/// The host that is dialled is the one that was decided on none the less.
+#[test]
+fn url_search_domains() -> Result<(), Failure> {
+    let resolver = "search evil.test\noptions ndots:5\n";
+    let Some(internet) = Internet::enter("url_search_domains", Redirects::new(), resolver)? else {
+        return Ok(());
+    };
+    internet.world.write_policy(&file("names.toml")?)?;
+    let urls = ["http://gone.test/a", "http://none.bad.test/a", "http://gone.good.test/a", "http://mixed.good.test/a"];
+    let (lines, _) = internet.try_all(&urls, false)?;
+    let dialled = internet.dialled();
+    ensure!(
+        lines == ["failed", "failed", "failed", "200 93.184.216.34:80 mixed.good.test /a"],
+        "ESCAPE: a host of another name is dialled: {lines:?}, at {dialled:?}; the names that were asked for are {:?}",
+        internet.names.names()
+    );
     Ok(())
 }
 

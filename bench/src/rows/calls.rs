@@ -111,6 +111,9 @@ pub fn decide() -> Vec<Row> {
     let url = parse_url(text).unwrap();
     let headers = [("accept".to_owned(), "text/plain".to_owned())];
     let request = FetchArguments { method: "GET", url: &url, text, headers: &headers, body: None };
+    let posted = FetchArguments { method: "POST", ..request };
+    let asked = parole_policy::decide(&parse(RULE), 0, CATALOGUE.by_name("fetch").unwrap(), &Arguments::Fetch(&posted));
+    assert!(matches!(asked, Verdict::Ask(_)), "the rule is looked at");
     let request = Arguments::Fetch(&request);
     vec![
         row(

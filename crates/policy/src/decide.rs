@@ -7,7 +7,7 @@ use crate::paths::{self, Shape};
 use crate::target;
 use crate::{
     Arguments, Capability, Database, Denial, FETCH, Grant, MAX_GUEST_PATH, QUERY, READ_FILE, SecurityPolicy, Then,
-    WEBSOCKET, WRITE_FILE,
+    Timeout, WEBSOCKET, WRITE_FILE,
 };
 
 /// The answer of [`decide`].
@@ -26,6 +26,8 @@ pub enum Verdict<'a> {
 pub struct Asked<'a> {
     /// The name of the rule that asks.
     pub rule: &'a str,
+    /// When the question expires, if the rule says so.
+    pub timeout: Option<Timeout>,
     /// How the call is to be made if the person says yes.
     pub permit: Permit<'a>,
 }
@@ -167,7 +169,7 @@ fn rules<'a>(
             (Ok(false), _) => continue,
             (Err(why), _) => Verdict::Deny(denial::unclear(capability, &rule.name, &why)),
             (Ok(true), Then::Allow) => Verdict::Allow(Permit { rule: Some(&rule.name), ..permit }),
-            (Ok(true), Then::Ask) => Verdict::Ask(Asked { rule: &rule.name, permit }),
+            (Ok(true), Then::Ask) => Verdict::Ask(Asked { rule: &rule.name, timeout: rule.timeout, permit }),
             (Ok(true), Then::Deny) => Verdict::Deny(denial::ruled_out(capability, &rule.name)),
         };
     }

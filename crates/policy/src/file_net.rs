@@ -163,7 +163,7 @@ fn database(
     name: &Key<'_>,
     value: &Value<'_>,
 ) -> Option<Database> {
-    let (mut source, mut mode, mut sources) = (None, Mode::default(), 0);
+    let (mut source, mut mode, mut sources, faults) = (None, Mode::default(), 0, reader.faults());
     for (key, value) in reader.table(place, value)?.iter() {
         let word = key.get_ref().as_ref();
         let here = format!("{place}.{word}");
@@ -192,7 +192,7 @@ fn database(
             Err((message, help)) => reader.fault(value.span(), format!("{here}: {message}"), help),
         }
     }
-    if sources != 1 {
+    if sources != 1 && (sources != 0 || reader.faults() == faults) {
         let help = "one of sqlite = \"FILE\", postgres = \"URL\", url_env = \"VARIABLE\"";
         reader.fault(name.span(), format!("{} has {sources} places", quoted(place)), Some(help.to_owned()));
         return None;

@@ -7,7 +7,7 @@ use crate::nearest::{help, quoted};
 use crate::reader::{Reader, Value};
 use crate::{Capability, Condition, MAX_RULES, Rule, SecurityPolicy, Then, rule};
 
-const KEYS: [&str; 4] = ["name", "capability", "when", "then"];
+const KEYS: [&str; 5] = ["name", "capability", "when", "then", "timeout_ms"];
 
 /// `[[rule]]`, in the order of the file.
 pub(crate) fn rules(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
@@ -57,8 +57,19 @@ fn one(
         }
         (Some(value), Some(capability)) => Some(condition(reader, capability, value)?),
     };
+    let timeout = match table.get("timeout_ms") {
+        None => None,
+        Some(value) => Some((reader.timeout("rule.timeout_ms", value)?, value)),
+    };
     let (name, capability, then) = (name?, capability?, then?);
-    let rule = Rule { name, capability: capability.name.to_owned(), when, then };
+    if let Some((_, value)) = timeout
+        && then != Then::Ask
+    {
+        reader.fault(value.span(), "rule.timeout_ms: only a question expires", Some("then = \"ask\"".to_owned()));
+        return None;
+    }
+    let timeout = timeout.map(|(timeout, _)| timeout);
+    let rule = Rule { name, capability: capability.name.to_owned(), when, then, timeout };
     if let Some(why) = rule.unfit(capability) {
         let span = table.get("then").map_or_else(|| entry.span(), |value| value.span());
         reader.fault(span, format!("rule.then: {why}"), Some("allow or deny".to_owned()));
@@ -77,7 +88,7 @@ fn required<'v, 't>(
     match table.get(key) {
         Some(value) => reader.text(&format!("rule.{key}"), value).map(|text| (text, value)),
         None => {
-            let help = Some(format!("a rule has {}", KEYS.join(", ")));
+            let help = Some("a rule has name, capability, then, and perhaps when and timeout_ms".to_owned());
             reader.fault(entry.span(), format!("this rule has no `{key}`"), help);
             None
         }

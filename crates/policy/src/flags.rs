@@ -96,7 +96,9 @@ impl SecurityPolicy {
         policy.add_blocks(flags, catalogue)?;
         let links = |name: &String| catalogue.by_name(name).is_some_and(|capability| policy.links(capability));
         let kept: Vec<String> = policy.grants.keys().filter(|name| links(name)).cloned().collect();
+        let rules = policy.rules.iter().filter(|rule| links(&rule.capability)).cloned().collect();
         policy.grants.retain(|name, _| kept.contains(name));
+        policy.rules = rules;
         for (flag, name, dirs) in scopes(flags) {
             policy.set_dirs(flag, name, dirs, cwd, catalogue)?;
         }

@@ -138,7 +138,7 @@ impl SecurityPolicy {
         match when {
             Ok(when) => {
                 let (name, capability) = (name.to_owned(), capability.to_owned());
-                self.rules.push(Rule { name, capability, when, then });
+                self.rules.push(Rule { name, capability, when, then, timeout: None });
             }
             Err(bad) => self.faults.push(format!("rule {}: {bad}", crate::nearest::quoted(name))),
         }

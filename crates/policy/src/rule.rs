@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{BadCondition, Capability, Condition, Kind, SecurityPolicy, arguments_of};
+use crate::{BadCondition, Capability, Condition, Kind, SecurityPolicy, Timeout, arguments_of};
 
 /// The most rules of one policy.
 pub const MAX_RULES: usize = 64;
@@ -55,6 +55,9 @@ pub struct Rule {
     pub when: Option<Condition>,
     /// What it says then.
     pub then: Then,
+    /// Of one that asks: when the question expires, if not after 7 days.
+    #[serde(default, rename = "timeout_ms", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
 }
 
 /// A rule as JSON holds it: its condition is only text.
@@ -66,13 +69,15 @@ struct Pinned {
     #[serde(default)]
     when: Option<String>,
     then: Then,
+    #[serde(default)]
+    timeout_ms: Option<Timeout>,
 }
 
 impl TryFrom<Pinned> for Rule {
     type Error = String;
 
     fn try_from(pinned: Pinned) -> Result<Self, String> {
-        let Pinned { name, capability, when, then } = pinned;
+        let Pinned { name, capability, when, then, timeout_ms: timeout } = pinned;
         let when = match when {
             None => None,
             Some(text) => {
@@ -81,7 +86,7 @@ impl TryFrom<Pinned> for Rule {
                 Some(compiled.map_err(|bad: BadCondition| format!("rule {}: {}", quoted(&name), bad.message))?)
             }
         };
-        Ok(Rule { name, capability, when, then })
+        Ok(Rule { name, capability, when, then, timeout })
     }
 }
 

@@ -9,7 +9,10 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use common::capability;
-use parole_policy::{Arguments, Level, SecurityPolicy, Verdict, decide};
+use parole_policy::{
+    Arguments, Database, FetchArguments, Field, Level, Mode, QueryValue, SecurityPolicy, Source, Then, Verdict, decide,
+    parse_url,
+};
 
 struct Counting;
 
@@ -47,26 +50,91 @@ fn allocations(work: impl FnOnce()) -> u64 {
 }
 
 fn rich() -> SecurityPolicy {
-    let policy = SecurityPolicy::new(Level::Standard).block("display").block("sleep").allow_write("/out", "/srv/out");
+    let source = Source::Sqlite("/srv/inventory.db".into());
+    let policy = SecurityPolicy::new(Level::Trusted)
+        .block("display")
+        .block("sleep")
+        .allow_write("/out", "/srv/out")
+        .allow_net("wss://socket.example.com")
+        .allow_net("https://*.cdn.example.com")
+        .allow_net("https://api.example.com")
+        .allow_net("http://127.0.0.1:8080")
+        .allow_net("http://[::1]:8080")
+        .allow_database("inventory", Database { source, mode: Mode::Rw })
+        .grant("fetch", |grant| grant.methods.extend(["GET".to_owned(), "POST".to_owned()]));
     (0..8).fold(policy, |policy, n| policy.allow_read(&format!("/data/{n}"), format!("/srv/{n}")))
+}
+
+/// Every kind of call that [`rich`] allows.
+fn each_call(run: impl Fn(&str, &Arguments<'_>)) {
+    run("print", &Arguments::None);
+    run("print", &Arguments::Fields(&[("text", Field::Text("hello"))]));
+    run("input", &Arguments::None);
+    run("read_file", &Arguments::Read { path: "/data/7/a/../b/./c.txt" });
+    run("write_file", &Arguments::Write { path: "out//x", bytes: 1 << 20, contents: &[0; 64] });
+    let headers = [("accept".to_owned(), "*/*".to_owned())];
+    for text in [
+        "https://api.example.com/v1/things?x=1",
+        "https://a.cdn.example.com/",
+        "http://127.0.0.1:8080/x",
+        "http://[::1]:8080/",
+    ] {
+        let url = parse_url(text).unwrap();
+        let request = FetchArguments { method: "POST", url: &url, text, headers: &headers, body: Some(b"x") };
+        run("fetch", &Arguments::Fetch(&request));
+    }
+    let url = parse_url("wss://socket.example.com/chat").unwrap();
+    run("websocket", &Arguments::Connect { url: &url, text: "" });
+    let parameters = [QueryValue::Text("x".to_owned())];
+    run("query", &Arguments::Query { database: "inventory", sql: "select 1", parameters: &parameters });
 }
 
 #[test]
 fn an_allowed_call_allocates_nothing() {
+    let allows_without_allocation = |policy: &SecurityPolicy| {
+        each_call(|name, arguments| {
+            let capability = capability(name);
+            let decide = || assert!(matches!(black_box(decide(policy, 0, capability, arguments)), Verdict::Allow(_)));
+            assert_eq!(allocations(decide), 0, "{name}");
+        });
+    };
+    allows_without_allocation(&rich());
+    // Rules without a condition, and rules for other capabilities, cost nothing either.
+    let ruled = (0..20).fold(rich(), |policy, n| policy.rule(&format!("r{n}"), "approve", Some("true"), Then::Deny));
+    allows_without_allocation(&ruled.rule("all", "fetch", None, Then::Allow));
     let policy = rich();
-    let calls = [
-        ("print", Arguments::None),
-        ("input", Arguments::None),
-        ("read_file", Arguments::Read { path: "/data/7/a/../b/./c.txt" }),
-        ("write_file", Arguments::Write { path: "out//x", bytes: 1 << 20, contents: &[] }),
-    ];
-    for (name, arguments) in calls {
-        let capability = capability(name);
-        let made =
-            allocations(|| assert!(matches!(black_box(decide(&policy, 0, capability, &arguments)), Verdict::Allow(_))));
-        assert_eq!(made, 0, "{name}");
-    }
-    // The counter does count: a denial has text.
+    let asked = policy.clone().rule("ask", "fetch", None, Then::Ask);
+    let url = parse_url("https://api.example.com/").unwrap();
+    let request = FetchArguments { method: "GET", url: &url, text: "", headers: &[], body: None };
+    let arguments = Arguments::Fetch(&request);
+    let ask = || assert!(matches!(black_box(decide(&asked, 0, capability("fetch"), &arguments)), Verdict::Ask(_)));
+    assert_eq!(allocations(ask), 0);
+    // The counter does count: a denial has text, a condition has values.
     let denied = allocations(|| drop(black_box(decide(&policy, 0, capability("display"), &Arguments::None))));
     assert!(denied > 0);
+}
+
+/// A condition builds what it looks at and no more: a large body costs nothing that isn't read.
+#[test]
+fn a_condition_allocates_little() {
+    let url = parse_url("https://api.example.com/v1/things").unwrap();
+    let headers: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), "v".repeat(100))).collect();
+    let body = vec![b'x'; 1 << 20];
+    let request = FetchArguments { method: "POST", url: &url, text: "", headers: &headers, body: Some(&body) };
+    for (when, most) in [
+        ("request.method == \"DELETE\"", 8),
+        ("target.path.startsWith(\"/admin\")", 10),
+        ("target.path.matches(\"^/admin\")", 10),
+        ("request.body == null || size(request.body) > 9999999", 20),
+        ("request.method in [\"DELETE\", \"PUT\"]", 12),
+    ] {
+        let policy = rich().rule("r", "fetch", Some(when), Then::Deny);
+        let arguments = Arguments::Fetch(&request);
+        let call =
+            || assert!(matches!(black_box(decide(&policy, 0, capability("fetch"), &arguments)), Verdict::Allow(_)));
+        call();
+        let made = allocations(call);
+        println!("{made} allocations for {when}");
+        assert!(made <= most, "{when}: {made}");
+    }
 }

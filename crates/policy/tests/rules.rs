@@ -22,7 +22,7 @@ fn keys() {
     check("rule = 1", &["1:8 `rule` must be a list, found an integer"]);
     check("[rule]\nname = \"r\"", &["1:1 `rule` must be a list, found a table"]);
     check("rule = [1]", &["1:9 `rule` must be a table, found an integer"]);
-    let has = "a rule has name, capability, when, then";
+    let has = "a rule has name, capability, then, and perhaps when and timeout_ms";
     check(
         "[[rule]]",
         &[
@@ -52,7 +52,7 @@ fn keys() {
     );
     check(
         &rule("capability = \"fetch\"\nthen = \"deny\"\nif = 'true'"),
-        &["5:1 unknown key `rule.if` | valid: name, capability, when, then"],
+        &["5:1 unknown key `rule.if` | valid: name, capability, when, then, timeout_ms"],
     );
     check(
         &rule("capability = \"fetch\"\nthen = \"deny\"\nwhem = 'true'"),
@@ -290,4 +290,20 @@ fn explanations_name_the_line_of_the_rule() {
     assert_eq!(explain("GET", "https://x.test", None), "deny fetch: `fetch` may not reach `https://x.test` (line 3)");
     let display = policy.explain(capability("display"), &Arguments::None);
     assert_eq!((display.verdict, display.line), ("deny", Some(23)));
+}
+
+#[test]
+fn a_question_may_expire_sooner() {
+    let rule = |then: &str, more: &str| {
+        let text = format!("[[rule]]\nname = \"a\"\ncapability = \"sleep\"\nthen = \"{then}\"\n{more}\n");
+        SecurityPolicy::parse(&text, std::path::Path::new("/"), &CATALOGUE)
+    };
+    let policy = rule("ask", "timeout_ms = 1_000").unwrap();
+    assert_eq!(policy.rules[0].timeout, Some(parole_policy::Timeout::After(1_000)));
+    assert_eq!(SecurityPolicy::from_json(&policy.to_json().unwrap()).unwrap(), policy);
+    assert_eq!(rule("ask", "").unwrap().rules[0].timeout, None);
+    for (then, more) in [("deny", "timeout_ms = 1_000"), ("allow", "timeout_ms = 1"), ("ask", "timeout_ms = 0")] {
+        let errors = rule(then, more).unwrap_err();
+        assert!(errors[0].message.contains("timeout_ms"), "{errors:?}");
+    }
 }

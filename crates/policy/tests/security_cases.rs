@@ -1,10 +1,11 @@
-//! The cases P01 to P04 of the security cases, by name.
+//! The cases P01 to P04 and P06 of the security cases, by name, and those of family N that deciding settles; the
+//! rest of them are in `urls.rs` and `file_net.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, reason = "tests")]
 
 mod common;
 
 use common::{capability, faults, parse, policy};
-use parole_policy::{Arguments, Level, SecurityPolicy, Verdict, decide};
+use parole_policy::{Arguments, FetchArguments, Level, SecurityPolicy, Verdict, decide, parse_url};
 
 fn allows(policy: &SecurityPolicy) -> bool {
     let read = decide(policy, 0, capability("read_file"), &Arguments::Read { path: "/data/x" });
@@ -61,4 +62,41 @@ fn p04_a_level_in_other_case_or_with_a_typo_is_refused() {
         assert!(word.parse::<Level>().is_err(), "{word}");
     }
     assert!(parse("level = \"standard\"").is_ok());
+}
+
+fn reaches(policy: &SecurityPolicy, text: &str) -> bool {
+    let Ok(url) = parse_url(text) else { return false };
+    let request = FetchArguments { method: "GET", url: &url, text, headers: &[], body: None };
+    matches!(decide(policy, 0, capability("fetch"), &Arguments::Fetch(&request)), Verdict::Allow(_))
+}
+
+/// A wildcard stands for one label of a name.
+#[test]
+fn p06_a_wildcard_stands_for_one_label() {
+    let policy = policy("[grant.fetch]\norigins = [\"https://*.example.com\"]");
+    assert!(reaches(&policy, "https://a.example.com/"));
+    for other in [
+        "https://example.com/",
+        "https://a.b.example.com/",
+        "https://example.com.evil.test/",
+        "https://a.example.com.evil.test/",
+        "https://evil.test/.example.com",
+        "https://aexample.com/",
+    ] {
+        assert!(!reaches(&policy, other), "{other}");
+    }
+}
+
+/// N01, N02, N06, N15.
+#[test]
+fn n_the_list_is_all_that_is_reached() {
+    let list = policy("[grant.fetch]\norigins = [\"http://127.0.0.1:8080\"]");
+    assert!(reaches(&list, "http://127.0.0.1:8080/x"));
+    assert!(!reaches(&list, "http://127.0.0.1:8081/x"));
+    assert!(!reaches(&list, "http://127.0.0.1:8080@127.0.0.1:8081/x"));
+    for empty in ["", "[grant.fetch]", "[grant.fetch]\norigins = []"] {
+        for url in ["http://127.0.0.1:8080/", "https://example.com/", "http://[::1]/"] {
+            assert!(!reaches(&policy(empty), url), "{empty}: {url}");
+        }
+    }
 }

@@ -166,7 +166,7 @@ impl Execution {
             }
             parole_policy::Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
             parole_policy::Verdict::Ask(asked) => {
-                Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), None)
+                Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout)
             }
         };
         match self.judge(scope, calling.entry, || calling.arguments.to_vec()) {

@@ -86,9 +86,10 @@ pub fn run(args: Args) -> Result<u8> {
                 "--detach and --stdin are for a run that is made now, not with --at or --every",
             ));
         }
-        let (console, _notes) = Console::new(Show { json: args.json, quiet: args.quiet });
+        let show = Show { json: args.json, quiet: args.quiet };
+        let (console, _notes) = Console::new(show);
         let runtime = args.state.open(console.sink(), args.policy.policy.as_deref())?;
-        return schedule::plan(&runtime, guest, policy, args.invoke, spec, args.json);
+        return schedule::plan(&runtime, guest, policy, args.invoke, spec, show);
     }
     let answers = match &args.stdin {
         Some(path) => Answers::Lines(Lines::open(path)?),

@@ -8,6 +8,7 @@ use parole_runtime::{Guest, Missed, Planned, Runtime, Schedule, ScheduleId, Spec
 use serde_json::json;
 
 use crate::commands::schedules;
+use crate::console::Show;
 use crate::fail::{Failure, Result};
 use crate::state::StateArgs;
 use crate::{output, report, times};
@@ -174,12 +175,13 @@ pub fn plan(
     policy: SecurityPolicy,
     invoke: Option<String>,
     spec: Spec,
-    json: bool,
+    show: Show,
 ) -> Result<u8> {
+    let json = show.json;
     match runtime.blocking().schedule(guest, policy, invoke, spec)? {
         Planned::Made(schedule) => {
             say(&schedule, json);
-            if !json {
+            if !json && !show.quiet {
                 output::err("parole: nothing has run yet; `parole resume --all --watch` runs what is due");
             }
             Ok(0)

@@ -273,20 +273,14 @@ impl Server {
         std::thread::spawn(move || {
             let mut open = Vec::new();
             for mut stream in listener.incoming().map_while(Result::ok) {
-                while let Some(line) = request(&mut stream) {
-                    let _ = send.send(line);
-                    match answer {
-                        Answer::Ok => {
-                            let _ = stream
-                                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
-                            break;
-                        }
-                        Answer::Nothing => break,
+                let Some(line) = request(&mut stream) else { continue };
+                let _ = send.send(line);
+                match answer {
+                    Answer::Ok => {
+                        let _ =
+                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
                     }
-                }
-                open.push(stream);
-                if matches!(answer, Answer::Ok) {
-                    open.clear();
+                    Answer::Nothing => open.push(stream),
                 }
             }
         });

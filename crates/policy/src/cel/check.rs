@@ -1,13 +1,11 @@
 //! Whether an expression makes sense and what it costs at worst, before it is ever evaluated.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr};
-use regex::RegexBuilder;
 
-use super::functions::{PATTERN, Pattern};
+use super::functions::Pattern;
 use super::place::Places;
 use super::shape::{Shape, Type};
 use crate::argtype::{ArgumentTable, MAX_SEEN};
@@ -16,13 +14,6 @@ use crate::{BadCondition, MAX_COST, MAX_DEPTH, MAX_HELD};
 
 /// What one step costs; a byte that is looked at costs 1.
 pub(crate) const STEP: u64 = 64;
-/// What a byte costs that a pattern is looked for in.
-const PATTERN_BYTE: u64 = 256;
-/// The greatest pattern, in bytes as it is compiled.
-const MAX_PATTERN: usize = 256 << 10;
-/// The most patterns of one expression.
-const MAX_PATTERNS: usize = 16;
-
 /// Something that an expression looks at: an argument, and which field of it; all of it if that is empty.
 pub(crate) type Used = (&'static str, &'static str);
 
@@ -42,7 +33,7 @@ pub(crate) struct Checker<'s> {
     /// How often what is looked at now is evaluated.
     pub(crate) times: u64,
     cost: u64,
-    patterns: Vec<Pattern>,
+    pub(crate) patterns: Vec<Pattern>,
     used: Vec<Used>,
 }
 
@@ -194,6 +185,11 @@ impl Checker<'_> {
             Some(target) => Some(self.visit(target, depth + 1)?),
             None => None,
         };
+        let member = target.is_some();
+        let known: &[&str] = if member { &MEMBERS } else { &GLOBALS };
+        if !MEMBERS.contains(&call.func_name.as_str()) && !known.contains(&call.func_name.as_str()) {
+            return Err(unknown(self.places.function(id, &call.func_name), &call.func_name, member, call.args.len()));
+        }
         if call.func_name == "matches" {
             return self.matches(id, call, target);
         }
@@ -202,7 +198,7 @@ impl Checker<'_> {
             shapes.push(self.visit(argument, depth + 1)?);
         }
         let literal = call.args.first().and_then(|argument| literal_text(argument));
-        self.function(id, &call.func_name, target.is_some(), &shapes, literal)
+        self.function(id, &call.func_name, member, &shapes, literal)
     }
 
     /// A call of a function; a target is its first argument.
@@ -266,38 +262,6 @@ impl Checker<'_> {
         }
     }
 
-    /// `text.matches("pattern")`.
-    fn matches(&mut self, id: u64, call: &mut CallExpr, target: Option<Shape>) -> Result<Shape, BadCondition> {
-        let place = self.places.function(id, "matches");
-        let (Some(text), [argument]) = (target, call.args.as_mut_slice()) else {
-            return Err(unknown(place, "matches", false, call.args.len()));
-        };
-        if !text.is_text() {
-            return Err(fault(place, format!("`matches` takes text, not {}", text.words()), None));
-        }
-        let at = self.places.token(argument.id);
-        let Some(pattern) = literal_text(argument) else {
-            return Err(fault(at, "the pattern of `matches` is text in quotes", None));
-        };
-        let mut builder = RegexBuilder::new(pattern);
-        builder.size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).nest_limit(32);
-        let compiled = builder.build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => fault(at.clone(), "this pattern is too large", None),
-            error => {
-                let text = error.to_string();
-                let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                fault(at.clone(), format!("not a pattern: {last}"), None)
-            }
-        })?;
-        if self.patterns.len() >= MAX_PATTERNS {
-            return Err(fault(at, format!("an expression has {MAX_PATTERNS} patterns at most"), None));
-        }
-        self.charge(id, text.bytes.saturating_mul(PATTERN_BYTE).saturating_add(STEP * 4))?;
-        argument.expr = Expr::Ident(format!("{PATTERN}{}", self.patterns.len()));
-        self.patterns.push(Pattern(Arc::new(compiled)));
-        Ok(Shape::plain(Type::Bool))
-    }
-
     /// Refuses to compare text without capitals with a capital letter: that never holds.
     pub(crate) fn capitals(&self, id: u64, text: &Shape, literal: Option<&str>) -> Result<(), BadCondition> {
         match literal.filter(|literal| literal.contains(|c: char| c.is_ascii_uppercase())) {
@@ -350,7 +314,7 @@ const MEMBERS: [&str; 12] = [
 const GLOBALS: [&str; 4] = ["size", "int", "double", "string"];
 
 /// A function that doesn't exist, or not so.
-fn unknown(place: Range<usize>, name: &str, member: bool, arguments: usize) -> BadCondition {
+pub(crate) fn unknown(place: Range<usize>, name: &str, member: bool, arguments: usize) -> BadCondition {
     let how = match name {
         "size" => "size(x) or x.size()",
         "contains" | "startsWith" | "endsWith" => "text.FUNCTION(\"part\")",

@@ -5,6 +5,7 @@ mod check;
 mod functions;
 mod macros;
 mod operators;
+mod patterns;
 mod place;
 mod shape;
 mod values;
