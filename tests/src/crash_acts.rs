@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,6 +82,8 @@ struct Shared {
     requests: Mutex<Vec<(String, String)>>,
     open: AtomicUsize,
     holds: AtomicBool,
+    /// Milliseconds.
+    delay: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -117,6 +119,11 @@ impl Counter {
     /// Whether it keeps its answers for itself.
     pub fn hold(&self, holds: bool) {
         self.shared.holds.store(holds, Ordering::SeqCst);
+    }
+
+    /// How long it thinks about each request, in milliseconds.
+    pub fn think(&self, ms: u64) {
+        self.shared.delay.store(ms, Ordering::SeqCst);
     }
 
     /// The keys of the requests so far; an empty one is none.
@@ -191,6 +198,7 @@ impl Shared {
             // Counted before it is answered.
             let request = (key, String::from_utf8_lossy(&body).into_owned());
             self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            thread::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst)));
             while self.holds.load(Ordering::SeqCst) {
                 // Until the other side is gone.
                 stream.set_nonblocking(true)?;

@@ -61,6 +61,7 @@ pub fn under_fire(seed: u64, executions: usize) -> Result<Summary, Failure> {
     let mut random = StdRng::seed_from_u64(seed);
     let place = Place::new()?;
     let act = <Post<false>>::prepare(&place)?;
+    act.server.think(20);
     let mut things = BTreeMap::new();
     for number in 0..executions {
         let thing = format!("thing {number}");

@@ -97,6 +97,10 @@ fn absences() {
                     if *word == "rusqlite" && file.to_string_lossy().contains("/query/sqlite") {
                         continue;
                     }
+                    // The system's table of hosts is a part of its resolver.
+                    if *word == "std::fs::" && file.ends_with("net/resolve.rs") {
+                        continue;
+                    }
                     // `cap_std::fs` is what `std::fs` is not.
                     let line = line.replace("cap_std::", "");
                     assert!(!line.contains(word), "{}: line {number} of code has `{word}`", file.display());

@@ -66,6 +66,15 @@ fn endings_are_different_to_the_guest() -> Result<(), Failure> {
     let (network, execution, asked) = asks()?;
     network.world.run(&["promise", "reject", &asked, "--data", "no"])?.exits(0)?;
     network.world.completes(&execution, "denied\n")?;
+    network.had(0)?;
+
+    // It expires while no process runs; a yes after that is none.
+    let network = Network::plant(&format!("{ASKS}timeout_ms = 1_000\n"))?;
+    let asked = one_pending(&network.run(GUEST, POST)?, "ask")?;
+    let execution = network.execution()?;
+    eventually("the end of its time", || Ok(network.world.promise_state(&asked)? == "rejected_timedout"))?;
+    network.decide(&asked, "once")?.exits(1)?;
+    network.world.completes(&execution, "expired\n")?;
     network.had(0)
 }
 

@@ -62,6 +62,16 @@ fn audit_of_an_address() -> Result<(), Failure> {
     agrees(NET, "socket-listed", r#"listen("ws://localhost:{{listed:port}}/ok")"#, 1)
 }
 
+/// A rule that allows the call says nothing about where its name leads.
+#[test]
+fn audit_of_an_address_under_a_rule() -> Result<(), Failure> {
+    let rules = ["fetch", "websocket"]
+        .map(|name| format!("\n[[rule]]\nname = \"{name}\"\ncapability = \"{name}\"\nthen = \"allow\"\n"));
+    let policy = format!("{NET}{}", rules.concat());
+    agrees(&policy, "fetch-listed", r#"get("http://localhost:{{listed:port}}/ok")"#, 1)?;
+    agrees(&policy, "socket-listed", r#"listen("ws://localhost:{{listed:port}}/ok")"#, 1)
+}
+
 #[test]
 fn audit_of_a_redirect() -> Result<(), Failure> {
     agrees(NET, "fetch-listed", r#"get("http://{{listed}}/redirect/302?http://{{canary}}/")"#, 1)

@@ -7,8 +7,14 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 /// What the tests use beside Rust, by the program that is looked for and its Debian package.
-const PROGRAMS: [(&str, &str); 4] =
-    [("strace", "strace"), ("script", "bsdutils"), ("cc", "gcc"), ("openssl", "openssl")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("strace", "strace"),
+    ("script", "bsdutils"),
+    ("cc", "gcc"),
+    ("openssl", "openssl"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+];
 
 /// A real server for the tests of `query`; they start their own.
 const POSTGRESQL: &str = "postgresql";

@@ -35,7 +35,8 @@ fn answer(value: &Value) -> Result<(), String> {
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("approve", |mut store: StoreContextMut<'_, Execution>, (question,): (String,)| {
         Box::new(async move {
-            Ok((person::ask::<bool>(store.data_mut(), &ENTRY, "approve", &[("question", Field::Text(&question))]).await?,))
+            Ok((person::ask::<bool>(store.data_mut(), &ENTRY, "approve", &[("question", Field::Text(&question))])
+                .await?,))
         })
     })
 }

@@ -1,11 +1,11 @@
 //! `display`: data for a person to look at.
 
 use parole_durable::Effect;
-use parole_policy::{DISPLAY_ARGUMENTS, Capability, Field, Kind, Level, Timeout};
+use parole_policy::{Capability, DISPLAY_ARGUMENTS, Field, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, no_summary, sink, question};
+use crate::{Entry, Execution, Payload, no_summary, question, sink};
 
 /// The longest media type: what RFC 6838 allows a type and a subtype, with a slash between them.
 const MIME_MAX: usize = 127 + 1 + 127;

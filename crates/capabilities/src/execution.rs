@@ -368,11 +368,19 @@ impl Execution {
     }
 
     /// Ends an open call with a refusal: recorded, so that a replay answers the same.
-    pub(crate) fn refuse(&mut self, open: Open, refused: Refused) -> Result<Error, Stop> {
+    pub(crate) fn refuse(&mut self, mut open: Open, refused: Refused) -> Result<Error, Stop> {
         let result = match &refused.error {
             Error::Denied(_) => StepResult::Denied(json(&refused)),
             error => StepResult::Err(json(error)),
         };
+        // What was allowed by then is denied none the less, and the last word on it says so.
+        let last = audit::notes(&open.notes).pop();
+        let denied = matches!(refused.error, Error::Denied(_));
+        if denied && last.is_some_and(|note| note.verdict != audit::Verdict::Deny) {
+            let note = self.verdict(audit::Verdict::Deny);
+            audit::tell(self.id(), open.number, &refused.capability, open.arguments(), &note);
+            audit::add(&mut open.notes, note);
+        }
         self.parts.journal.complete(open, None, result, now())?;
         let error = refused.error.clone();
         if matches!(error, Error::Denied(_)) {
@@ -408,6 +416,27 @@ impl Execution {
             // It was checked when it was recorded: what cannot be read now was changed since.
             Ok(Err(_)) => Err(Stop::Unreadable(self.journal().calls()).into()),
             Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Makes the execution known to others before it goes outside, so that they can see and cancel it.
+    pub(crate) async fn be_known(&mut self) -> Result<(), Stop> {
+        if self.parts.birth.is_some() { self.commit(Lease::Keep).await } else { Ok(()) }
+    }
+
+    /// Resolves when the execution is canceled, or taken over. For work that may take long: it is looked for
+    /// only after a while.
+    pub(crate) fn canceled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (hub, id, fence) = (self.parts.hub.clone(), self.id(), self.parts.fence);
+        async move {
+            tokio::time::sleep(barrier::CANCEL_DELAY).await;
+            loop {
+                let fenced = hub.fenced(id);
+                match hub.execution(id) {
+                    Ok(Some(held)) if held.fence == fence && held.outcome.is_none() => fenced.await,
+                    _ => return,
+                }
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use parole_durable::{Digest, Effect};
 use parole_policy::{
-    Arguments, Capability, DEFAULT_ANSWER_BYTES, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey, Kind, Level,
-    Timeout, Url, may_dial, parse_url,
+    Arguments, Capability, DEFAULT_ANSWER_BYTES, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey, Kind,
+    Level, Timeout, Url, may_dial, parse_url,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -197,11 +197,16 @@ async fn perform(
     if effect != Effect::Read && !passage.admitted {
         execution.admit(&passage.open).await?;
     }
+    execution.be_known().await?;
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
         let sent = Hops { request, headers: headers.clone(), grant: &grant, calling };
+        let canceled = execution.canceled();
         execution.pause();
-        let went = sent.follow(execution, &mut passage).await;
+        let went = tokio::select! {
+            went = sent.follow(execution, &mut passage) => went,
+            () = canceled => return Err(Stop::Fenced),
+        };
         execution.resume();
         let again = match &went {
             Went::Answer(response) => effect != Effect::Once && matches!(response.status, 429 | 502 | 503 | 504),

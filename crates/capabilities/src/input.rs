@@ -1,7 +1,7 @@
 //! `input`: a line of text from a person.
 
 use parole_durable::Effect;
-use parole_policy::{INPUT_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
+use parole_policy::{Capability, Field, GrantKey, INPUT_ARGUMENTS, Kind, Level, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -34,8 +34,8 @@ fn answer(value: &Value) -> Result<(), String> {
 
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("input", |mut store: StoreContextMut<'_, Execution>, (prompt,): (String,)| {
-        Box::new(
-            async move { Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &[("prompt", Field::Text(&prompt))]).await?,)) },
-        )
+        Box::new(async move {
+            Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &[("prompt", Field::Text(&prompt))]).await?,))
+        })
     })
 }

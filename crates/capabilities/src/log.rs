@@ -1,11 +1,11 @@
 //! `log`: a record in the log of the host.
 
 use parole_durable::Effect;
-use parole_policy::{LOG_ARGUMENTS, Capability, Field, Kind, Level as PolicyLevel, Timeout};
+use parole_policy::{Capability, Field, Kind, LOG_ARGUMENTS, Level as PolicyLevel, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::{Entry, Execution, Payload, no_summary, sink, question};
+use crate::{Entry, Execution, Payload, no_summary, question, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {

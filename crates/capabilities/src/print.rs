@@ -1,11 +1,11 @@
 //! `print`: a line of output.
 
 use parole_durable::Effect;
-use parole_policy::{PRINT_ARGUMENTS, Capability, Field, Kind, Level, Timeout};
+use parole_policy::{Capability, Field, Kind, Level, PRINT_ARGUMENTS, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, no_summary, sink, question};
+use crate::{Entry, Execution, Payload, no_summary, question, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {

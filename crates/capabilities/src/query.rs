@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use parole_durable::Effect;
 use parole_policy::{
-    Arguments, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, GrantEffect, GrantKey, Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, Source,
-    Timeout,
+    Arguments, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, GrantEffect, GrantKey, Kind, Level, Mode,
+    QUERY_ARGUMENTS, QueryValue, Source, Timeout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::execution::{Begin, Calling, Gate, Passage};
 use crate::retry::Retries;
-use crate::types::{base64_text, json};
+use crate::types::{Refused, base64_text, json};
 use crate::{Entry, Error, Execution, Payload, Stop, person};
 use engine::{Failure, Job, Limits};
 
@@ -141,16 +141,20 @@ async fn perform(
         return Ok(Err(error));
     };
     if !passage.admitted {
+        // A call that was admitted with its key before a crash keeps it, whatever the grant says by now.
+        let keyed = passage.open.effect == Effect::Idempotent;
         passage.open.effect = match (database.mode, grant.effect) {
+            (Mode::Rw, GrantEffect::Once) if !keyed => Effect::Once,
+            (Mode::Rw, _) => Effect::Idempotent,
+            (Mode::Ro, _) if keyed => Effect::Idempotent,
             (Mode::Ro, _) => Effect::Read,
-            (Mode::Rw, GrantEffect::Idempotent) => Effect::Idempotent,
-            (Mode::Rw, GrantEffect::Once) => Effect::Once,
         };
     }
     let effect = passage.open.effect;
     if effect != Effect::Read && !passage.admitted {
         execution.admit(&passage.open).await?;
     }
+    execution.be_known().await?;
     let key = (effect == Effect::Idempotent).then(|| execution.key(&passage.open, ENTRY.capability.name));
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
@@ -166,8 +170,12 @@ async fn perform(
                 deadline: Instant::now() + timeout,
             },
         };
+        let canceled = execution.canceled();
         execution.pause();
-        let ran = run(execution, &database, job).await;
+        let ran = tokio::select! {
+            ran = run(execution, &database, job) => ran,
+            () = canceled => return Err(Stop::Fenced),
+        };
         execution.resume();
         match ran {
             Ok(rows) => break Ok(json(&Rows::from(rows))),
@@ -179,6 +187,17 @@ async fn perform(
                 execution.pause();
                 retries.wait().await;
                 execution.resume();
+            }
+            Err(Failure::Denied(reason)) => {
+                let remedy = match database.mode {
+                    Mode::Ro => format!(
+                        "for what only changes rows: {name} = {{ …, mode = \"rw\" }} in [grant.query.databases]"
+                    ),
+                    Mode::Rw => "none: no policy lets a guest do that".to_owned(),
+                };
+                let (capability, argument) = (ENTRY.capability.name.into(), Some(name.to_owned()));
+                let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
+                return Ok(Err(execution.refuse(passage.open, refused)?));
             }
             Err(failure) => break Err(failure.told(effect)),
         }
@@ -351,4 +370,3 @@ mod tests {
         assert!(serde_json::from_str::<Value>(r#"{"integer": 1.5}"#).is_err());
     }
 }
-

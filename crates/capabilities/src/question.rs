@@ -154,8 +154,7 @@ pub(crate) fn answer(question: &Question, value: &Value) -> Result<Answer, Strin
 }
 
 pub(crate) fn fate(question: &Question, value: &Value) -> Result<Fate, String> {
-    let expected =
-        |why: String| format!("expected {{\"done\": OK-VALUE}}, \"again\" or {{\"fail\": \"TEXT\"}}: {why}");
+    let expected = |why: String| format!("expected {{\"done\": OK-VALUE}}, \"again\" or {{\"fail\": \"TEXT\"}}: {why}");
     let fate = Fate::deserialize(value).map_err(|error| expected(error.to_string()))?;
     if let Fate::Done(value) = &fate {
         stored(&question.capability, &question.function, value).map_err(expected)?;

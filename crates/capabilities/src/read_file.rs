@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use parole_durable::Effect;
-use parole_policy::{READ_FILE_ARGUMENTS, Arguments, Capability, GrantKey, Kind, Level, Timeout};
+use parole_policy::{Arguments, Capability, GrantKey, Kind, Level, READ_FILE_ARGUMENTS, Timeout};
 use rustix::fs::OFlags;
 use serde::Serialize;
 use wasmtime::StoreContextMut;

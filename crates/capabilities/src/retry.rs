@@ -66,7 +66,9 @@ impl Failure {
             Failure::TooLarge(limit) => Error::TooLarge(limit),
             Failure::Closed => Error::Closed,
             Failure::Expired { sent } if harmless || !sent => Error::Expired,
-            Failure::Expired { .. } => Error::Failed("it was sent, and no answer came in time: it may have happened".into()),
+            Failure::Expired { .. } => {
+                Error::Failed("it was sent, and no answer came in time: it may have happened".into())
+            }
             Failure::Failed { text, sent } if harmless || !sent => Error::Failed(text),
             Failure::Failed { text, .. } => Error::Failed(format!("{text}; it was sent, and may have happened")),
         }

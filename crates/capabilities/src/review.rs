@@ -1,7 +1,7 @@
 //! `review`: a person reads, edits, and accepts or refuses a text.
 
 use parole_durable::Effect;
-use parole_policy::{REVIEW_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
+use parole_policy::{Capability, Field, GrantKey, Kind, Level, REVIEW_ARGUMENTS, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
@@ -53,7 +53,13 @@ fn answer(value: &Value) -> Result<(), String> {
 fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
     instance.func_wrap_async("review", |mut store: StoreContextMut<'_, Execution>, (title, text): (String, String)| {
         Box::new(async move {
-            Ok((person::ask::<Decision>(store.data_mut(), &ENTRY, "review", &[("title", Field::Text(&title)), ("text", Field::Text(&text))]).await?,))
+            Ok((person::ask::<Decision>(
+                store.data_mut(),
+                &ENTRY,
+                "review",
+                &[("title", Field::Text(&title)), ("text", Field::Text(&text))],
+            )
+            .await?,))
         })
     })
 }

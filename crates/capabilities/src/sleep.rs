@@ -3,7 +3,7 @@
 use parole_durable::hub::now;
 use parole_durable::ids::NEVER;
 use parole_durable::{Effect, PromiseState};
-use parole_policy::{SLEEP_ARGUMENTS, Arguments, Capability, Field, Kind, Level, Timeout};
+use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 

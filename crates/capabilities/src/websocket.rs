@@ -171,6 +171,7 @@ async fn connect(execution: &mut Execution, text: &str) -> wasmtime::Result<Resu
                                 };
                                 let most = grant.as_ref().and_then(|grant| grant.max_bytes);
                                 let timeout = grant.as_ref().and_then(|grant| grant.timeout.as_millis());
+                                execution.be_known().await?;
                                 execution.pause();
                                 let client = execution.outside().client.clone();
                                 let dialled = dial(&client, &url, deadline(timeout), most, &may).await;
@@ -225,8 +226,13 @@ async fn admitted(
     function: &'static str,
     number: u32,
     arguments: &[u8],
-) -> Result<Result<(parole_durable::journal::Open, Option<(net::websocket::Socket, Url, String)>, Instant), Result<Vec<u8>, Error>>, Stop>
-{
+) -> Result<
+    Result<
+        (parole_durable::journal::Open, Option<(net::websocket::Socket, Url, String)>, Instant),
+        Result<Vec<u8>, Error>,
+    >,
+    Stop,
+> {
     let effect = if function == SEND { Effect::Once } else { Effect::Read };
     let open = match execution.begin(function, effect, arguments)? {
         Begin::Answered(answer) => return Ok(Err(answer)),
@@ -300,8 +306,12 @@ async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Res
                 // It may wait for long: what was put out before is shown.
                 execution.commit(Lease::Keep).await?;
             }
+            let canceled = execution.canceled();
             execution.pause();
-            let received = socket.receive(until).await;
+            let received = tokio::select! {
+                received = socket.receive(until) => received,
+                () = canceled => return Err(Stop::Fenced.into()),
+            };
             execution.resume();
             let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
             if keep {
@@ -341,4 +351,3 @@ async fn close(execution: &mut Execution, number: u32) -> wasmtime::Result<()> {
     }
     Ok(())
 }
-

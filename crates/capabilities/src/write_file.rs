@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
 use parole_durable::{Digest, Effect, PromiseId};
-use parole_policy::{WRITE_FILE_ARGUMENTS, Arguments, Capability, Grant, GrantKey, Kind, Level, Timeout};
+use parole_policy::{Arguments, Capability, Grant, GrantKey, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
 use rustix::fs::{Mode, OFlags, fchmod};
 use serde::Serialize;
 use wasmtime::StoreContextMut;

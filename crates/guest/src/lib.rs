@@ -24,7 +24,7 @@
 //!
 //! | from level | functions |
 //! |---|---|
-//! | `sandbox` | [`print`], [`log`], [`display`] |
+//! | `sandbox` | [`print()`], [`log`], [`display`] |
 //! | `restricted` | [`input`], [`approve`], [`review`], [`sleep`], [`read_file`] |
 //! | `standard` | [`write_file`], [`fetch`] |
 //! | `trusted` | [`query()`], [`websocket`] |

@@ -7,10 +7,13 @@
 //! Two questions are put to it: may this import be linked ([`SecurityPolicy::link`]), and may this call be
 //! made ([`decide`])?
 //!
-//! **How to read it.** `level` and `capability` are the words, `limits` and `timeout` the numbers, `grant`
-//! what one capability may reach, `policy` the whole. `file` (with `reader` and `file_grants`) and `flags` are
-//! the two ways in. `link` (with `name`) and `decide` (with `paths`) are the two questions. `explain` says
-//! which line of the file gave the answer. `nearest` makes the words of an error.
+//! **How to read it.** `level` and `capability` are the words, `limits` and `timeout` the numbers, `grant` (with
+//! `origin` and `database`) what one capability may reach, `rule` (with `condition` and `argtype`) what is looked at
+//! call by call, `policy` the whole. `file` (with `reader`, `file_grants`, `file_net` and `file_rules`) and `flags`
+//! (with `flags_net`) are the two ways in; `change` grants and revokes, `within` and `validate` compare and check.
+//! `link` (with `name`) and `decide` (with `paths`, `target` and `denial`) are the two questions; `dial` is the same
+//! question once a name has become an address. `cel` checks and evaluates conditions. `explain` says which line of
+//! the file gave the answer. `nearest` makes the words of an error.
 //!
 //! **What it does not do.** No I/O, no clock, no environment, no wasmtime, no terminal: a host path is only
 //! text here, so whoever calls it makes paths canonical first (see [`SecurityPolicy::stays_within`] and

@@ -246,6 +246,11 @@ fn host_and_port(scheme: Scheme, wild: bool, text: &str) -> Result<Origin, (Stri
             }
             Ok(origin(Host::Wildcard(name)))
         }
+        Host::Ip(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            let own = address.to_ipv4_mapped().map(|address| origin(Host::Ip(address.into())));
+            let help = own.map(|own| format!("write {own}"));
+            Err(("this is a form of an IPv4 address".to_owned(), help))
+        }
         _ if wild => Err(fail("a wildcard stands before a name, not before an address".to_owned())),
         ip => {
             let normal = ip.to_string();

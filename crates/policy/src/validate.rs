@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::nearest::quoted;
 use crate::{
     Catalogue, Grant, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS, MAX_METHODS, MAX_ORIGINS, MAX_PRIVATE,
-    MAX_RULES, SecurityPolicy, Source, WEBSOCKET, database, dial, grant, paths, rule,
+    MAX_RULES, SecurityPolicy, Source, Then, WEBSOCKET, database, dial, grant, paths, rule,
 };
 
 impl SecurityPolicy {
@@ -39,6 +39,9 @@ impl SecurityPolicy {
             faults.extend(rule::name(&rule.name).err());
             if !names.insert(&rule.name) {
                 faults.push(here("its name stands twice".to_owned()));
+            }
+            if rule.timeout.is_some() && rule.then != Then::Ask {
+                faults.push(here("only a question expires".to_owned()));
             }
             match catalogue.by_name(&rule.capability) {
                 None => faults.push(here(format!("unknown capability {}", quoted(&rule.capability)))),

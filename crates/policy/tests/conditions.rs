@@ -41,7 +41,7 @@ fn names_that_do_not_exist() {
             "timestamp(\"2020-01-01T00:00:00Z\") == 1",
             "0..9 unknown function `timestamp` | valid: size, int, double, string",
         ),
-        ("google.protobuf.Duration{} == 1", "0..6 unknown variable `google`"),
+        ("google.protobuf.Duration{} == 1", "24..25 messages are not known in a condition"),
     ] {
         let found = refusal(source, FETCH_ARGUMENTS);
         assert!(found.as_ref().is_some_and(|found| found.starts_with(expect.trim_end())), "{source}: {found:?}");
@@ -484,12 +484,11 @@ fn the_worst_that_is_read_is_bounded() {
         "string(request.body).matches(\"(?:[ab]|ab){0,50}x(?:[ab]|ab){0,50}y\")",
         &"string(request.body).matches(\"[ab]*a[ab]{16}c\")||".repeat(8).trim_end_matches('|').to_owned(),
     ] {
-        if refusal(when, FETCH_ARGUMENTS).is_some_and(|found| found.contains("would take too long")) {
+        if refusal(when, FETCH_ARGUMENTS).is_some_and(|found| found.contains("too l")) {
             continue;
         }
         let start = std::time::Instant::now();
         say("fetch", when, &Arguments::Fetch(&request));
         assert!(start.elapsed().as_millis() < 2_000, "{when}: {:?}", start.elapsed());
-        println!("{:?} {when}", start.elapsed());
     }
 }

@@ -134,7 +134,6 @@ fn a_condition_allocates_little() {
             || assert!(matches!(black_box(decide(&policy, 0, capability("fetch"), &arguments)), Verdict::Allow(_)));
         call();
         let made = allocations(call);
-        println!("{made} allocations for {when}");
         assert!(made <= most, "{when}: {made}");
     }
 }

@@ -99,6 +99,7 @@ fn pins_that_are_wrong_are_refused() {
     for (from, to, fault) in [
         ("10.0.0.0/8", "0.0.0.0/0", "range 0.0.0.0/0 is too wide: a prefix has 8 bits at least"),
         ("\"GET\",\"POST\"", "\"CONNECT\",\"POST\"", "method `CONNECT` is never allowed"),
+        ("\"then\":\"deny\"", "\"then\":\"deny\",\"timeout_ms\":5", "only a question expires"),
         ("\"attempts\":2", "\"attempts\":99", "`retry` makes 1 to 10 attempts"),
         ("\"/p/inv.db\"", "\"inv.db\"", "its path is not in its normal form"),
         ("postgres://u@h/d", "postgres://u:pw@h/d", "the URL holds a password"),

@@ -47,6 +47,6 @@ pub use schedules::{Missed, Planned, Schedule, Spec, When};
 pub use parole_capabilities::audit;
 pub use parole_capabilities::question::{self, Question};
 pub use parole_capabilities::{ALL, CATALOGUE, Call, Event, Sink, Validator};
-pub use parole_durable::{ExecutionId, ScheduleId};
 pub use parole_durable::store::PromiseFilter;
+pub use parole_durable::{ExecutionId, ScheduleId};
 pub use parole_policy::{Level, SecurityPolicy};

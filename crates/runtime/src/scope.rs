@@ -102,7 +102,12 @@ impl Runtime {
 
     /// What opens later generations of an execution while it runs. What cannot be opened by then is not there
     /// for the guest: that is no reason to end it.
-    pub(crate) fn rescope(&self, record_of: ExecutionId, first: SecurityPolicy, validators: Vec<Validator>) -> Arc<Rescope> {
+    pub(crate) fn rescope(
+        &self,
+        record_of: ExecutionId,
+        first: SecurityPolicy,
+        validators: Vec<Validator>,
+    ) -> Arc<Rescope> {
         let runtime = Arc::downgrade(&self.0);
         Arc::new(move |generation| {
             let Some(inner) = runtime.upgrade() else { return Err(Stop::Fenced) };

@@ -16,7 +16,7 @@ use crate::Stop;
 /// Output is made durable and shown at the latest this long after it was sent, while the guest runs.
 const OUTPUT_DELAY: Duration = Duration::from_millis(25);
 /// A guest that has run this long is told when its execution is canceled.
-const CANCEL_DELAY: Duration = Duration::from_millis(100);
+pub(super) const CANCEL_DELAY: Duration = Duration::from_millis(100);
 /// Steps of a guest that runs without a wait are made durable in lots of this many.
 const STEPS_A_COMMIT: usize = 1024;
 

@@ -113,7 +113,7 @@ impl Execution {
                 _ => Heard::Nothing,
             };
             match heard {
-                Heard::Ended(result) => return self.settle(open, result).map(Gate::Done),
+                Heard::Ended(result) => return self.settle(open, calling, result).map(Gate::Done),
                 Heard::Yes => approved = true,
                 Heard::Nothing => {}
             }
@@ -131,10 +131,10 @@ impl Execution {
                     if !approved {
                         let id = match self.ask(&mut open, calling, &rule, timeout)? {
                             Ok(id) => id,
-                            Err(error) => return self.settle(open, Err(error)).map(Gate::Done),
+                            Err(error) => return self.settle(open, calling, Err(error)).map(Gate::Done),
                         };
                         match self.hear(&mut open, calling, &id).await? {
-                            Heard::Ended(result) => return self.settle(open, result).map(Gate::Done),
+                            Heard::Ended(result) => return self.settle(open, calling, result).map(Gate::Done),
                             // Decided again: scope, checks and rules may be others by now.
                             Heard::Yes | Heard::Nothing => approved = true,
                         }
@@ -314,11 +314,16 @@ impl Execution {
     }
 
     /// Ends a call that was never performed, or of which a person told the end.
-    fn settle(&mut self, open: Open, result: Result<Vec<u8>, Error>) -> Result<Result<Vec<u8>, Error>, Stop> {
+    fn settle(
+        &mut self,
+        open: Open,
+        calling: &Calling<'_>,
+        result: Result<Vec<u8>, Error>,
+    ) -> Result<Result<Vec<u8>, Error>, Stop> {
         if let Err(error @ Error::Denied(_)) = &result {
-            let capability = entry_name(open.function());
+            let (capability, argument) = (calling.entry.capability.name.into(), argument_of(calling.typed));
             let remedy = "a person decided; the guest may ask again".to_owned();
-            let refused = Refused { capability, argument: None, error: error.clone(), remedy };
+            let refused = Refused { capability, argument, error: error.clone(), remedy };
             return Ok(Err(self.refuse(open, refused)?));
         }
         self.finish(open, None, &result)?;
@@ -432,10 +437,6 @@ fn answer_of(record: &PromiseRecord) -> Option<question::Answer> {
 fn fate_of(record: &PromiseRecord) -> Option<Fate> {
     let value = serde_json::from_str(record.value.data.as_deref()?).ok()?;
     question::fate(&Question::of(record)?, &value).ok()
-}
-
-fn entry_name(function: &str) -> String {
-    super::entry_of(function).map_or(function, |entry| entry.capability.name).to_owned()
 }
 
 /// What a refusal names as its argument.

@@ -1,8 +1,8 @@
 //! Names to addresses, once, each address decided on.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::future::Future;
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,7 +28,10 @@ pub trait Resolver: Send + Sync {
     fn lookup<'a>(&'a self, host: &'a str) -> Answers<'a>;
 }
 
-/// The operating system's resolver.
+/// The operating system's table of hosts, and its resolver.
+///
+/// A name is always taken as it stands: the resolver would else try it with the search domains of the system
+/// after it, and so find another host than the one that was decided on.
 pub struct SystemResolver {
     lookups: Arc<Semaphore>,
 }
@@ -46,13 +49,49 @@ impl Resolver for SystemResolver {
             let host = host.to_owned();
             // A task of its own, so that the permit lives as long as the lookup does.
             let lookup = tokio::spawn(async move {
-                let found = tokio::net::lookup_host((host, 0)).await;
+                let found = look_up(host).await;
                 drop(permit);
-                Ok::<Vec<IpAddr>, io::Error>(found?.map(|address| address.ip()).collect())
+                found
             });
             lookup.await.map_err(io::Error::other)?
         })
     }
+}
+
+/// Where hosts have their names without anybody being asked.
+const HOSTS: &str = "/etc/hosts";
+/// More of that table is not read, in bytes.
+const HOSTS_MAX: u64 = 1 << 20;
+
+async fn look_up(host: String) -> io::Result<Vec<IpAddr>> {
+    let name = host.trim_end_matches('.').to_owned();
+    let absolute = format!("{name}.");
+    let listed = tokio::task::spawn_blocking(move || listed(&hosts().unwrap_or_default(), &name)).await?;
+    if !listed.is_empty() {
+        return Ok(listed);
+    }
+    Ok(tokio::net::lookup_host((absolute, 0)).await?.map(|address| address.ip()).collect())
+}
+
+fn hosts() -> io::Result<String> {
+    let mut text = Vec::new();
+    std::fs::File::open(HOSTS)?.take(HOSTS_MAX).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The addresses that a table of hosts has for a name. `localhost` is this machine, whatever it says (RFC 6761).
+fn listed(hosts: &str, name: &str) -> Vec<IpAddr> {
+    if name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost") {
+        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    }
+    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name)).then_some(address)
+        })
+        .collect()
 }
 
 impl Client {
@@ -94,5 +133,21 @@ impl Client {
             Some(text) => Err(Failure::Denied(text)),
             None => Err(Failure::before("the name of the host has no address")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_hosts() {
+        let hosts = "127.0.0.1 localhost\n# 10.0.0.9 api.test\n10.0.0.1\tapi.test other # x\n::2 API.test.\nnonsense api.test\n";
+        let of = |name: &str| listed(hosts, name).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(of("api.test"), ["10.0.0.1", "::2"]);
+        assert_eq!(of("Other"), ["10.0.0.1"]);
+        assert_eq!(of("pi.test"), [""; 0]);
+        assert_eq!(of("x"), [""; 0]);
+        assert_eq!(of("a.localhost"), ["127.0.0.1", "::1"]);
     }
 }

@@ -47,8 +47,8 @@ fn a_timeout_is_what_the_flag_says() {
     let (_, id) = scratch.left_at(&["run", &guest("greet.wasm"), "--detach", "--json", "--timeout", "input=never"]);
     assert!(scratch.parole(&["promises"]).code(0).out.contains("never"));
     let (execution, _) =
-        scratch.left_at(&["run", &guest("greet.wasm"), "--detach", "--json", "--timeout", "input=20ms"]);
-    std::thread::sleep(std::time::Duration::from_millis(30));
+        scratch.left_at(&["run", &guest("greet.wasm"), "--detach", "--json", "--timeout", "input=500ms"]);
+    std::thread::sleep(std::time::Duration::from_millis(600));
     scratch.parole(&["resume", &execution]).code(1).says("nobody answered in time");
     assert!(scratch.parole(&["promise", "get", &id]).code(0).out.contains("expires    never"));
 }

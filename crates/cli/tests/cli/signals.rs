@@ -30,7 +30,7 @@ fn interrupt(child: &Child) {
 #[test]
 fn an_interrupted_guest_is_suspended_and_runs_no_more() {
     let scratch = Scratch::new();
-    let child = scratch.command(["run", &spinning(&scratch)]).spawn().unwrap();
+    let mut child = scratch.command(["run", &spinning(&scratch)]).spawn().unwrap();
     let mut execution = String::new();
     until("running", || {
         let ran = scratch.parole(&["ps", "--json"]);
@@ -40,10 +40,15 @@ fn an_interrupted_guest_is_suspended_and_runs_no_more() {
     });
     let shown = scratch.parole(&["show", &execution]).code(0).out;
     assert!(shown.contains("outcome    none yet: it is running"), "{shown}");
+    // What is recorded is shown a moment later.
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
     interrupt(&child);
     let ran = Ran::of(&child.wait_with_output().unwrap()).code(75);
     let ran = ran.says("interrupted: the guest does not run on").says(&format!("parole resume {execution}"));
-    assert_eq!(ran.out, "begun         \n");
+    std::io::Read::read_to_string(&mut stdout, &mut line).unwrap();
+    assert_eq!((line.as_str(), ran.out.as_str()), ("begun         \n", ""));
     // Nobody holds it: at once.
     let list = scratch.parole(&["ps", "--json"]).code(0).json();
     assert_eq!(list[0]["state"], "suspended");

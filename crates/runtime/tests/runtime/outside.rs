@@ -94,8 +94,7 @@ fn verdicts(runtime: &Runtime, id: ExecutionId, capability: &str) -> Vec<(Verdic
 #[test]
 fn an_asked_call_is_done_once_when_a_person_says_so() {
     let (runtime, server) = (runtime(), Server::start());
-    let report =
-        runtime.blocking().run(guest("prebuilt/web.wasm"), asking(&server.origin), post(&server)).unwrap();
+    let report = runtime.blocking().run(guest("prebuilt/web.wasm"), asking(&server.origin), post(&server)).unwrap();
     let id = suspended(&report);
     let asked = question(&runtime, &id);
     assert_eq!((asked.capability.as_str(), asked.rule.as_deref()), ("fetch", Some("posts")));
@@ -121,8 +120,7 @@ fn an_asked_call_is_done_once_when_a_person_says_so() {
 fn denied_expired_and_canceled_are_different_to_the_guest() {
     let (runtime, server) = (runtime(), Server::start());
     let start = || {
-        let report =
-            runtime.blocking().run(guest("prebuilt/web.wasm"), asking(&server.origin), post(&server)).unwrap();
+        let report = runtime.blocking().run(guest("prebuilt/web.wasm"), asking(&server.origin), post(&server)).unwrap();
         (report.execution, suspended(&report))
     };
     let (execution, id) = start();
@@ -154,7 +152,8 @@ async fn grants_change_while_an_execution_waits() {
     let next = async |answer: Value| {
         let until = now() + 20_000;
         loop {
-            let pending = runtime.promises().list(&parole_runtime::PromiseFilter { pending: true, ..Default::default() });
+            let pending =
+                runtime.promises().list(&parole_runtime::PromiseFilter { pending: true, ..Default::default() });
             if let [promise] = &pending.unwrap()[..] {
                 let id = promise.record.id.as_str().to_owned();
                 runtime.promises().resolve(&id, &answer, "me").await.unwrap();
