@@ -130,10 +130,18 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
         chosen.sort_unstable();
     }
     let (skipped, mut hidden, mut left) = (all.len() - chosen.len(), 0, Vec::new());
+    let mut failures = Vec::new();
     for at in chosen {
         let (seen, (call, k)) = (&calm.calls[at], &all[at]);
-        if tour.harm_one(seen, call, *k)? {
-            continue;
+        match tour.harm_one(seen, call, *k) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            // Who wants to know all goes through all.
+            Err(failure) if !sampled => {
+                failures.push(failure);
+                continue;
+            }
+            Err(failure) => return Err(failure),
         }
         if tour.scenario.is_hidden(call) {
             hidden += 1;
@@ -150,7 +158,14 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
         S::NAME
     );
     drop(writeln!(std::io::stderr(), "{line}"));
-    ensure!(left.is_empty(), "{line}\nnot harmed: {}", left.join(", "));
+    let count = failures.len();
+    if let Some(first) = failures.into_iter().next() {
+        return Err(format!("{line}\n{count} calls are not survived; the first: {first}").into());
+    }
+    // Threads of a victim take turns, so a run may have a call fewer than the one that was counted. Going through
+    // all of them tells such a call from one that is out of reach; a sample only has to hit something.
+    let hit = left.is_empty() || (sampled && tour.coverage.points > 0);
+    ensure!(hit, "{line}\nnot harmed: {}", left.join(", "));
     Ok(tour.coverage)
 }
 

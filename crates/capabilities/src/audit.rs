@@ -60,6 +60,9 @@ pub struct Note {
     /// Whether an approval stands for the same call in all of this execution.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standing: bool,
+    /// Bytes of the question that was put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// Which attempt it was that failed, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
@@ -67,7 +70,17 @@ pub struct Note {
 
 impl Note {
     pub(crate) fn new(verdict: Verdict, generation: u64, at: UnixMs) -> Self {
-        Self { verdict, at, generation, rule: None, promise: None, by: None, standing: false, attempt: None }
+        Self {
+            verdict,
+            at,
+            generation,
+            rule: None,
+            promise: None,
+            by: None,
+            standing: false,
+            bytes: None,
+            attempt: None,
+        }
     }
 
     /// Whether a step without notes says the same.

@@ -114,6 +114,8 @@ pub struct Execution {
     seen: Seen,
     /// Calls that a person has allowed for the whole execution: the rule, and the digest of the call without its step.
     standing: HashSet<(String, String)>,
+    /// Bytes of the questions that were put.
+    asked: u64,
     /// What `write_file` has used of its quota.
     pub(crate) written: Written,
     /// The connections to the outside that it has open.
@@ -137,8 +139,8 @@ pub(crate) struct Written {
     pub(crate) files: u64,
 }
 
-/// Opens the scope of a generation of grants.
-pub type Rescope = dyn Fn(u64) -> Result<Arc<Scope>, Stop> + Send + Sync;
+/// Opens the scope of a generation of grants, after the one that is open.
+pub type Rescope = dyn Fn(u64, &Scope) -> Result<Arc<Scope>, Stop> + Send + Sync;
 
 /// What a call comes to at first.
 pub(crate) enum Begin {
@@ -160,6 +162,7 @@ impl Execution {
             generation,
             seen: Seen::default(),
             standing: HashSet::new(),
+            asked: 0,
             links: Links::default(),
             live,
             flights: VecDeque::new(),
@@ -253,6 +256,8 @@ impl Execution {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
         if self.live && self.is_refused(entry, fields) {
+            let (name, note) = (entry.capability.name, self.verdict(audit::Verdict::Deny));
+            audit::tell(self.id(), self.parts.journal.calls(), name, &types::canonical(fields), &note);
             channel |= DROPPED;
         }
         let channel = match self.parts.journal.send(channel, head, body, overhead) {
@@ -304,9 +309,9 @@ impl Execution {
         match next {
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed { result, notes, .. } => {
-                for note in audit::notes(&notes).iter().filter(|note| note.standing) {
+                if !notes.is_empty() {
                     let name = entry_of(function).map_or(function, |entry| entry.capability.name);
-                    self.stand(note.rule.as_deref().unwrap_or_default(), name, arguments);
+                    self.remember(&notes, name, arguments);
                 }
                 if let StepResult::Denied(bytes) = &result {
                     self.gathered.denied.extend(serde_json::from_slice(bytes));
@@ -360,7 +365,7 @@ impl Execution {
         if self.parts.birth.is_none() && self.parts.journal.has_effects() {
             let newest = self.parts.hub.generation(self.id(), &mut self.seen)?;
             if newest != self.generation {
-                self.parts.scope = (self.parts.rescope)(newest)?;
+                self.parts.scope = (self.parts.rescope)(newest, &self.parts.scope)?;
                 self.generation = newest;
             }
         }
@@ -402,7 +407,18 @@ impl Execution {
     /// Ends a performed call. Of one that is never repeated the end is durable at once.
     pub(crate) async fn conclude(&mut self, open: Open, result: &Result<Vec<u8>, Error>) -> Result<(), Stop> {
         let once = open.effect == Effect::Once;
-        self.finish(open, None, result)?;
+        let left = self.parts.scope.policy.limits.journal.saturating_sub(self.parts.journal.size());
+        match result {
+            // What has happened is recorded, and if it is without its answer.
+            Ok(answer) if open.effect != Effect::Read && answer.len() as u64 > left => {
+                let text = format!("it happened, but its answer of {} bytes does not fit in the journal", answer.len());
+                self.finish(open, None, &Err(Error::Failed(text)))?;
+                self.commit(Lease::Keep).await?;
+                let limit = parole_policy::size_text(self.parts.scope.policy.limits.journal);
+                return Err(Stop::Limit { name: "journal", limit });
+            }
+            result => self.finish(open, None, result)?,
+        }
         if once { self.commit(Lease::Keep).await } else { Ok(()) }
     }
 

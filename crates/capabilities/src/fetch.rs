@@ -144,7 +144,7 @@ async fn fetch(execution: &mut Execution, request: &Request) -> wasmtime::Result
                     body: request.body.as_deref(),
                 };
                 let typed = Arguments::Fetch(&fetched);
-                let shown = || shown(request);
+                let shown = || shown(request, &url);
                 let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: Some(&shown) };
                 match execution.pass(open, &calling).await? {
                     Gate::Done(answer) => answer,
@@ -156,13 +156,18 @@ async fn fetch(execution: &mut Execution, request: &Request) -> wasmtime::Result
     execution.read_back(answer)
 }
 
-fn shown(request: &Request) -> Value {
-    json!({ "request": {
+/// What goes out: the URL as it is understood, and as the guest wrote it where that is another spelling.
+fn shown(request: &Request, url: &Url) -> Value {
+    let mut shown = json!({
         "method": request.method,
-        "url": request.url,
+        "url": url.as_str(),
         "headers": request.headers,
         "body": request.body.as_deref().map(base64),
-    } })
+    });
+    if url.as_str() != request.url {
+        shown["written"] = request.url.as_str().into();
+    }
+    json!({ "request": shown })
 }
 
 fn is_read(method: &str) -> bool {
@@ -200,7 +205,8 @@ async fn perform(
     execution.be_known().await?;
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
-        let sent = Hops { request, headers: headers.clone(), grant: &grant, calling };
+        let (headers, body) = (headers.clone(), request.body);
+        let sent = Hops { request, headers, body, effect, grant: &grant, calling };
         let canceled = execution.canceled();
         execution.pause();
         let went = tokio::select! {
@@ -219,9 +225,7 @@ async fn perform(
                 if effect != Effect::Read {
                     execution.admit(&passage.open).await?;
                 }
-                execution.pause();
-                retries.wait().await;
-                execution.resume();
+                execution.back_off(&mut retries).await?;
             }
             Went::Answer(response) => break Ok(bytes_of(&response)),
             Went::Failure(failure) => break Err(failure.told(effect)),
@@ -245,6 +249,8 @@ enum Went {
 struct Hops<'h> {
     request: &'h FetchArguments<'h>,
     headers: Vec<(String, String)>,
+    body: Option<&'h [u8]>,
+    effect: Effect,
     grant: &'h Grant,
     calling: &'h Calling<'h>,
 }
@@ -258,10 +264,13 @@ impl Hops<'_> {
             let response = match self.send(execution, &url, leave, deadline).await {
                 Ok(response) => response,
                 Err(Failure::Denied(reason)) => return Went::Refused(Refused::of_address(&ENTRY, &url, reason)),
+                // What is repeated is the whole of it, so the first hop counts.
+                Err(failure) if hop > 0 => return Went::Failure(failure.after_something()),
                 Err(failure) => return Went::Failure(failure),
             };
-            let method = self.request.method;
-            let next = match net::redirect(&url, method, &response).filter(|_| is_read(method)) {
+            // A person who allowed a call allowed what was shown, and nowhere else.
+            let follows = is_read(self.request.method) && self.effect == Effect::Read;
+            let next = match net::redirect(&url, self.request.method, &response).filter(|_| follows) {
                 None => return Went::Answer(answer(response)),
                 Some(_) if hop == REDIRECTS_MAX => {
                     let text = format!("more than {REDIRECTS_MAX} redirects");
@@ -270,13 +279,8 @@ impl Hops<'_> {
                 Some(Err(failure)) => return Went::Failure(failure),
                 Some(Ok(next)) => next,
             };
-            match self.hop(execution, passage, &next.url) {
-                Ok((there, granted)) => {
-                    if !net::same_origin(&url, &there) {
-                        net::strip_credentials(&mut self.headers);
-                    }
-                    (url, leave) = (there, granted);
-                }
+            match self.hop(execution, passage, &url, &next.url) {
+                Ok(granted) => (url, leave) = granted,
                 Err(refused) => return Went::Refused(refused),
             }
         }
@@ -301,20 +305,30 @@ impl Hops<'_> {
             url,
             addresses: &addresses,
             headers: &self.headers,
-            body: self.request.body.map(|body| body.to_vec().into()),
-            repeatable: is_read(self.request.method),
+            body: self.body.map(|body| body.to_vec().into()),
+            repeatable: self.effect == Effect::Read,
         };
         let limits = net::Limits::new(self.grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES), deadline);
         net::exchange(&client, &mut execution.links.http, request, limits).await
     }
 
-    /// Where a redirect leads is decided like any request.
-    fn hop(&self, execution: &Execution, passage: &mut Passage, next: &str) -> Result<(Url, Leave), Refused> {
+    /// Where a redirect leads is decided like any request, on exactly what will be sent there.
+    fn hop(
+        &mut self,
+        execution: &Execution,
+        passage: &mut Passage,
+        here: &Url,
+        next: &str,
+    ) -> Result<(Url, Leave), Refused> {
         let there = parse_url(next).map_err(|denial| Refused::of(&ENTRY, Some(next.to_owned()), denial))?;
-        let fetched = FetchArguments { url: &there, text: next, headers: &self.headers, ..*self.request };
+        if !net::same_origin(here, &there) {
+            net::strip_credentials(&mut self.headers);
+            self.body = None;
+        }
+        let fetched =
+            FetchArguments { url: &there, text: next, headers: &self.headers, body: self.body, ..*self.request };
         let typed = Arguments::Fetch(&fetched);
-        let calling = Calling { typed: &typed, ..*self.calling };
-        let leave = execution.hop(passage, &calling)?;
+        let leave = execution.hop(passage, &Calling { typed: &typed, ..*self.calling })?;
         Ok((there, leave))
     }
 }

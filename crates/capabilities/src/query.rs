@@ -184,9 +184,7 @@ async fn perform(
                 if effect != Effect::Read {
                     execution.admit(&passage.open).await?;
                 }
-                execution.pause();
-                retries.wait().await;
-                execution.resume();
+                execution.back_off(&mut retries).await?;
             }
             Err(Failure::Denied(reason)) => {
                 let remedy = match database.mode {

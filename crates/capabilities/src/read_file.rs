@@ -143,6 +143,9 @@ pub(crate) fn failed(error: &std::io::Error, path: &str) -> Error {
         ErrorKind::IsADirectory | ErrorKind::NotADirectory => not_plain(path),
         ErrorKind::InvalidFilename | ErrorKind::InvalidInput => Error::Invalid(format!("`{path}` is not a file name")),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::Failed("no space left on the device".into()),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            Error::Failed("an input/output error of the device".into())
+        }
         kind => Error::Failed(kind.to_string()),
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use parole_durable::Effect;
 use parole_policy::Retry;
 
-use crate::Error;
 use crate::net::Failure;
+use crate::{Error, Execution, Stop};
 
 /// The attempts of one call.
 pub(crate) struct Retries {
@@ -48,7 +48,30 @@ fn uniform(most: u64) -> u64 {
     u64::try_from((u128::from(most) + 1) * random >> 32).unwrap_or(most)
 }
 
+impl Execution {
+    /// Waits before another attempt; there is none when the execution is canceled or taken over by then.
+    pub(crate) async fn back_off(&mut self, retries: &mut Retries) -> Result<(), Stop> {
+        let canceled = self.canceled();
+        self.pause();
+        tokio::select! {
+            () = retries.wait() => {}
+            () = canceled => return Err(Stop::Fenced),
+        }
+        self.resume();
+        self.still_held()
+    }
+}
+
 impl Failure {
+    /// The same failure after something else of the call had been sent.
+    pub(crate) fn after_something(self) -> Self {
+        match self {
+            Failure::Expired { .. } => Failure::Expired { sent: true },
+            Failure::Failed { text, .. } => Failure::Failed { text, sent: true },
+            other => other,
+        }
+    }
+
     /// Whether the same request may be sent again without anybody being asked.
     pub(crate) fn may_repeat(&self, effect: Effect) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! What one execution may reach: its policy with the granted directories opened.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -38,31 +38,40 @@ impl Scope {
     /// # Errors
     /// A granted directory is missing or may not be opened.
     pub fn open(policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Self, Unopened> {
-        let mut unopened = None;
-        let scope = Self::open_with(policy, validators, |error| {
-            unopened.get_or_insert(error);
-        });
-        unopened.map_or(Ok(scope), Err)
-    }
-
-    /// Opens what of it is there: a call that needs what is gone fails.
-    #[must_use]
-    pub fn open_what_is_there(policy: SecurityPolicy, validators: Vec<Validator>) -> Self {
-        Self::open_with(policy, validators, |error| tracing::warn!("{error}"))
-    }
-
-    fn open_with(policy: SecurityPolicy, validators: Vec<Validator>, mut unopened: impl FnMut(Unopened)) -> Self {
         let mut dirs = BTreeMap::new();
         for (capability, grant) in &policy.grants {
             let open = |dir: &DirGrant| {
-                Dir::open_ambient_dir(&dir.host, ambient_authority())
-                    .map_err(|source| {
-                        unopened(Unopened { capability: capability.clone(), path: dir.host.clone(), source });
-                    })
-                    .ok()
+                Dir::open_ambient_dir(&dir.host, ambient_authority()).map(Some).map_err(|source| Unopened {
+                    capability: capability.clone(),
+                    path: dir.host.clone(),
+                    source,
+                })
+            };
+            dirs.insert(capability.clone(), grant.dirs.iter().map(open).collect::<Result<_, Unopened>>()?);
+        }
+        Ok(Self { policy, dirs, validators })
+    }
+
+    /// The scope of another policy after this one: directories that are granted still are the very handles that
+    /// they were, and of the new ones those are opened that `is_itself` holds for; a call that needs another fails.
+    #[must_use]
+    pub fn changed(&self, policy: SecurityPolicy, is_itself: impl Fn(&Path) -> bool) -> Self {
+        let mut dirs = BTreeMap::new();
+        for (capability, grant) in &policy.grants {
+            let old = self.policy.grants.get(capability).map_or(&[][..], |grant| &grant.dirs);
+            let open = |dir: &DirGrant| match old.iter().position(|old| old == dir) {
+                Some(at) => self.dirs.get(capability)?.get(at)?.as_ref()?.try_clone().ok(),
+                None if is_itself(&dir.host) => Dir::open_ambient_dir(&dir.host, ambient_authority()).ok(),
+                None => None,
             };
             dirs.insert(capability.clone(), grant.dirs.iter().map(open).collect());
         }
-        Self { policy, dirs, validators }
+        Self { policy, dirs, validators: self.validators.clone() }
+    }
+
+    /// A policy with nothing opened, for a replay: it asks nothing.
+    #[must_use]
+    pub fn closed(policy: SecurityPolicy) -> Self {
+        Self { policy, dirs: BTreeMap::new(), validators: Vec::new() }
     }
 }

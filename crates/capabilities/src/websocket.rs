@@ -174,7 +174,11 @@ async fn connect(execution: &mut Execution, text: &str) -> wasmtime::Result<Resu
                                 execution.be_known().await?;
                                 execution.pause();
                                 let client = execution.outside().client.clone();
-                                let dialled = dial(&client, &url, deadline(timeout), most, &may).await;
+                                let canceled = execution.canceled();
+                                let dialled = tokio::select! {
+                                    dialled = dial(&client, &url, deadline(timeout), most, &may) => dialled,
+                                    () = canceled => return Err(Stop::Fenced.into()),
+                                };
                                 execution.resume();
                                 dialled
                             }
@@ -272,8 +276,12 @@ async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmt
                 Message::Text(text) => net::websocket::Message::Text(text),
                 Message::Binary(bytes) => net::websocket::Message::Binary(bytes),
             };
+            let canceled = execution.canceled();
             execution.pause();
-            let sent = socket.send(message, until).await;
+            let sent = tokio::select! {
+                sent = socket.send(message, until) => sent,
+                () = canceled => return Err(Stop::Fenced.into()),
+            };
             execution.resume();
             match sent {
                 Ok(()) => {

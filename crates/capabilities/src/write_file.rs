@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
-use parole_durable::{Digest, Effect, PromiseId};
+use parole_durable::{Digest, Effect, PromiseId, Stage};
 use parole_policy::{Arguments, Capability, Grant, GrantKey, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
 use rustix::fs::{Mode, OFlags, fchmod};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::execution::{Begin, Calling, Gate, Passage};
+use crate::execution::{Begin, Calling, Gate, Leave, Passage};
 use crate::read_file::{failed, not_plain, outside};
+use crate::scope::Scope;
 use crate::types::{base64, json};
 use crate::{Entry, Error, Execution, Payload, person, question};
 
@@ -66,12 +67,22 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
         }
         Begin::Open(open) => open,
     };
+    let key = execution.key(&open, ENTRY.capability.name);
+    let begun = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
     let typed = Arguments::Write { path, bytes, contents: &contents };
     let shown = || serde_json::json!({ "path": path, "contents": base64(&contents) });
     let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: Some(&shown) };
     let passage = match execution.pass(open, &calling).await? {
         Gate::Go(passage) => passage,
         Gate::Done(answer) => {
+            if begun
+                && let Some((scope, leave)) = execution.leave_of(&calling)?
+                && let Some(Ok(dir)) = granted(&scope, leave)
+            {
+                // What its first attempt may have left is nobody's any more.
+                let (below, key) = (leave.below(path).to_owned(), key.clone());
+                let _ = tokio::task::spawn_blocking(move || remove_unfinished(&dir, &below, &key)).await;
+            }
             let answer = answer.map(|made| made == MADE);
             execution.written.charge(bytes, &answer);
             return Ok(answer.map(drop));
@@ -79,8 +90,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     };
     let grant = passage.grant(ENTRY.capability.name).cloned();
     let grant = grant.as_ref();
-    let dirs = passage.scope.dirs.get(ENTRY.capability.name);
-    let dir = dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()).map(Dir::try_clone);
+    let dir = granted(&passage.scope, passage.leave);
     let below = passage.leave.below(path).to_owned();
     let Passage { open, admitted, .. } = passage;
     let result = match (execution.within_quota(grant, bytes), dir) {
@@ -89,7 +99,6 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
             if !admitted {
                 execution.admit(&open).await?;
             }
-            let key = execution.key(&open, ENTRY.capability.name);
             let timeout = grant.and_then(|grant| grant.timeout.as_millis());
             let most = grant.and_then(|grant| grant.max_files);
             let may_make = most.is_none_or(|most| execution.written.files < most);
@@ -110,11 +119,25 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     Ok(result.map(drop))
 }
 
+/// The granted directory that a call goes by.
+fn granted(scope: &Scope, leave: Leave) -> Option<std::io::Result<Dir>> {
+    scope.dirs.get(ENTRY.capability.name)?.get(leave.dir?)?.as_ref().map(Dir::try_clone)
+}
+
 impl crate::execution::Written {
     /// Takes a call off the quota, whatever came of it, unless its answer says that it never began to
     /// write. The answer alone decides, so that a replay counts the same.
     fn charge(&mut self, bytes: u64, answer: &Result<bool, Error>) {
-        if let Err(Error::Denied(_) | Error::Invalid(_) | Error::Exhausted(_) | Error::TooLarge(_)) = answer {
+        // Expired and canceled is only the question about a write.
+        if let Err(
+            Error::Denied(_)
+            | Error::Invalid(_)
+            | Error::Exhausted(_)
+            | Error::TooLarge(_)
+            | Error::Expired
+            | Error::Canceled,
+        ) = answer
+        {
             return;
         }
         self.bytes = self.bytes.saturating_add(bytes);
@@ -214,10 +237,7 @@ fn replace(
     if matches!(name, "" | "." | "..") {
         return Err(not_plain(path));
     }
-    let parent = match parent.trim_end_matches('/') {
-        "" => dir.try_clone().map_err(failed)?,
-        parent => dir.open_dir(parent).map_err(failed)?,
-    };
+    let parent = parent_of(dir, parent).map_err(failed)?;
     let old = match parent.symlink_metadata(name) {
         Ok(there) if there.is_file() => Some(there.permissions().mode() & 0o777),
         Ok(_) => return Err(not_plain(path)),
@@ -227,7 +247,7 @@ fn replace(
     if old.is_none() && !may_make {
         return Err(Error::Exhausted(String::new()));
     }
-    let unfinished = format!(".parole-{}.tmp", key.as_str().rsplit(':').next().unwrap_or_default());
+    let unfinished = unfinished(key);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(old.unwrap_or(0o666));
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
@@ -251,7 +271,31 @@ fn replace(
         return Err(error);
     }
     let synced = parent.open(".").and_then(|dir| dir.sync_all());
-    synced.map(|()| old.is_none()).map_err(|error| failed_late(&error, path))
+    // The new contents are there; whether they stay there after a power cut is what nobody knows.
+    synced.map(|()| old.is_none()).map_err(|error| match failed_late(&error, path) {
+        Error::Failed(text) => Error::Failed(format!("{text}; it may have happened")),
+        error => error,
+    })
+}
+
+/// The name that a file has until it is whole.
+fn unfinished(key: &PromiseId) -> String {
+    format!(".parole-{}.tmp", key.as_str().rsplit(':').next().unwrap_or_default())
+}
+
+fn parent_of(dir: &Dir, parent: &str) -> std::io::Result<Dir> {
+    match parent.trim_end_matches('/') {
+        "" => dir.try_clone(),
+        parent => dir.open_dir(parent),
+    }
+}
+
+/// Removes what a write that was cut short has left, if it is there and can be removed.
+fn remove_unfinished(dir: &Dir, path: &str, key: &PromiseId) {
+    let (parent, _) = path.rsplit_once('/').unwrap_or(("", path));
+    if let Ok(parent) = parent_of(dir, parent) {
+        let _ = parent.remove_file(unfinished(key));
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,6 @@ use parole_runtime::Question;
 use parole_runtime::question::{ASK, DOUBT};
 use serde_json::{Value, json};
 
-/// Bytes that are no text are shown up to this many, in hexadecimal.
-const HEX_SHOWN: usize = 64;
-
 /// One part of a call, with a heading of ours. The text is the guest's: not inert.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part {
@@ -34,6 +31,9 @@ pub fn parts(question: &Question) -> Vec<Part> {
 fn request(request: &Value) -> Vec<Part> {
     let line = format!("{} {}", plain(&request["method"]), plain(&request["url"]));
     let mut parts = vec![Part { heading: "request".into(), text: line }];
+    if let Some(written) = request["written"].as_str() {
+        parts.push(Part { heading: "the guest spelt it".into(), text: written.to_owned() });
+    }
     let headers = request["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !headers.is_empty() {
         // A line end in a value must not look like one more header.
@@ -73,18 +73,16 @@ fn bytes(heading: &str, value: &Value) -> Part {
     let Some(Ok(bytes)) = value.as_str().map(|text| STANDARD.decode(text)) else { return text(heading, value) };
     let size = format!("{heading}, {} bytes", bytes.len());
     match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => Part { heading: size, text },
-        Ok(text) => no_text(&size, text.as_bytes()),
+        Ok(text) => Part { heading: size, text },
         Err(error) => no_text(&size, error.as_bytes()),
     }
 }
 
+/// Every byte in hexadecimal: what is approved is there to be seen. Who shows it cuts it where it is long.
 fn no_text(size: &str, bytes: &[u8]) -> Part {
-    let hex: Vec<String> = bytes.iter().take(HEX_SHOWN).map(|byte| format!("{byte:02x}")).collect();
-    let mut text = format!("{}\n{}", Digest::of(bytes), hex.join(" "));
-    if bytes.len() > HEX_SHOWN {
-        text.push_str(" …");
-    }
+    let lines =
+        bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "));
+    let text = format!("{}\n{}", Digest::of(bytes), lines.collect::<Vec<_>>().join("\n"));
     Part { heading: format!("{size} that are no text"), text }
 }
 
@@ -149,7 +147,7 @@ mod tests {
         let parts = shown("write_file", json!({ "path": "/out/x", "contents": STANDARD.encode(&contents) }));
         assert_eq!(parts[0], pair("path", "/out/x"));
         assert_eq!(parts[1].0, "contents, 256 bytes that are no text");
-        assert!(parts[1].1.starts_with(&Digest::of(&contents).to_string()) && parts[1].1.ends_with("3e 3f …"));
+        assert!(parts[1].1.starts_with(&Digest::of(&contents).to_string()) && parts[1].1.ends_with("fd fe ff"));
         let empty = shown("write_file", json!({ "path": "/x", "contents": "" }));
         assert_eq!(empty[1], pair("contents, 0 bytes", ""));
         // Not what it should be: shown as it is.

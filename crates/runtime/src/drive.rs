@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts, Rescope};
 use parole_capabilities::sink::Quiet;
-use parole_capabilities::{Execution, Meter, Sink, Stop, Validator};
+use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, Validator};
 use parole_durable::hub::now;
 use parole_durable::journal::{JournalLimits, OUTPUT};
 use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter, Refusal, Usage};
@@ -30,7 +30,7 @@ struct Drive {
     secret: Secret,
     component: Digest,
     prepared: Arc<Prepared>,
-    scope: Arc<parole_capabilities::Scope>,
+    scope: Arc<Scope>,
     generation: u64,
     rescope: Arc<Rescope>,
     invoke: Option<String>,
@@ -93,7 +93,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         Ok(prepared) => prepared,
         Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, birth, denied).await?)),
     };
-    let rescope = runtime.rescope(id, scope.policy.clone(), runtime.0.validators.clone());
+    let rescope = runtime.rescope(id, scope.policy.clone());
     let drive = Drive {
         runtime,
         id,
@@ -142,7 +142,7 @@ async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Re
         show_rest(&runtime, &record)?;
         return Ok(Begun::Ended(runtime.show(id)?));
     }
-    let opened = Opened::open(&runtime, &record, options.pinned).await?;
+    let opened = Opened::open(&runtime, &record, Purpose::Resume { pinned: options.pinned }).await?;
     let fence = match runtime.hub().acquire_async(id).await {
         Ok(fence) => fence,
         Err(parole_durable::hub::WriteError::Refused(Refusal::Ended(_))) => return Ok(Begun::Ended(runtime.show(id)?)),
@@ -204,7 +204,7 @@ pub struct Replayed {
 /// Runs an execution from its journal alone.
 pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed, Error> {
     let Some(record) = runtime.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
-    let opened = Opened::open(&runtime, &record, true).await?;
+    let opened = Opened::open(&runtime, &record, Purpose::Replay).await?;
     let recorded = record.outcome.as_deref().map(serde_json::from_str::<Ending>).transpose();
     let recorded = recorded.map_err(|error| Error::NotResumed(format!("damaged: the outcome of {id}: {error}")))?;
     if let Some(ending) = &recorded
@@ -243,25 +243,36 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
     Ok(Replayed { calls, outcome, output: gathered.output })
 }
 
+/// What a stored execution is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To go on, with the stored component though its path holds another one if it is `pinned`.
+    Resume { pinned: bool },
+    /// To be answered from the journal alone: nothing outside of the store is looked at.
+    Replay,
+}
+
 /// A stored execution with everything it pinned found again, checked and opened.
 struct Opened {
     prepared: Arc<Prepared>,
-    scope: parole_capabilities::Scope,
+    scope: Scope,
     rescope: Arc<Rescope>,
     generation: u64,
     invoke: Option<String>,
 }
 
 impl Opened {
-    async fn open(runtime: &Runtime, record: &ExecutionRecord, pinned: bool) -> Result<Self, Error> {
+    async fn open(runtime: &Runtime, record: &ExecutionRecord, purpose: Purpose) -> Result<Self, Error> {
         let setup = runtime.hub().payload(&record.setup)?;
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {} is gone", record.id)))?;
         let setup = Setup::from_bytes(&setup)?;
-        let guest = component_of(runtime, record, &setup, pinned)?;
-        let validators = validators(runtime, &setup)?;
+        let guest = component_of(runtime, record, &setup, purpose != Purpose::Resume { pinned: false })?;
         let now = runtime.policy_now(record, &setup.policy)?;
-        let rescope = runtime.rescope(record.id, setup.policy, validators.clone());
-        let scope = runtime.pinned_scope(now, validators)?;
+        let scope = match purpose {
+            Purpose::Replay => Scope::closed(now),
+            Purpose::Resume { .. } => runtime.pinned_scope(now, validators(runtime, &setup)?)?,
+        };
+        let rescope = runtime.rescope(record.id, setup.policy);
         match runtime.prepare(&guest, &scope.policy, record.id).await? {
             Ok(prepared) => Ok(Self { prepared, scope, rescope, generation: record.generation, invoke: setup.invoke }),
             Err(_) => Err(Error::NotResumed("its pinned policy does not grant its imports in this program".into())),

@@ -22,6 +22,13 @@ impl Runtime {
 
     /// Opens the pinned policy of an execution that goes on: its paths must be the very ones that they were.
     pub(crate) fn pinned_scope(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+        self.pinned(policy, validators).map_err(|error| match error {
+            Error::Usage(what) => Error::NotResumed(what),
+            error => error,
+        })
+    }
+
+    fn pinned(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
         policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &policy.grants {
             for dir in &grant.dirs {
@@ -102,21 +109,16 @@ impl Runtime {
 
     /// What opens later generations of an execution while it runs. What cannot be opened by then is not there
     /// for the guest: that is no reason to end it.
-    pub(crate) fn rescope(
-        &self,
-        record_of: ExecutionId,
-        first: SecurityPolicy,
-        validators: Vec<Validator>,
-    ) -> Arc<Rescope> {
+    pub(crate) fn rescope(&self, id: ExecutionId, first: SecurityPolicy) -> Arc<Rescope> {
         let runtime = Arc::downgrade(&self.0);
-        Arc::new(move |generation| {
+        Arc::new(move |generation, open| {
             let Some(inner) = runtime.upgrade() else { return Err(Stop::Fenced) };
             let runtime = Runtime(inner);
-            let policy = runtime.policy_at(record_of, generation, &first).map_err(|error| match error {
+            let policy = runtime.policy_at(id, generation, &first).map_err(|error| match error {
                 Error::Store(error) => Stop::Store(error),
                 error => Stop::Store(StoreError::Damaged(error.to_string().into())),
             })?;
-            Ok(Arc::new(Scope::open_what_is_there(policy, validators.clone())))
+            Ok(Arc::new(open.changed(policy, |host| host.canonicalize().is_ok_and(|real| real == host))))
         })
     }
 

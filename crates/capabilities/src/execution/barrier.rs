@@ -75,6 +75,10 @@ impl Execution {
             }
         }
         self.look_for_cancel(&mut context)?;
+        if self.live {
+            // Send-only calls do not look themselves.
+            self.current_scope()?;
+        }
         let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
         // A guest that runs for long is to be seen, and canceled, by others.
         let unknown = self.parts.birth.is_some() && self.started.elapsed() >= CANCEL_DELAY;
@@ -105,7 +109,8 @@ impl Execution {
         self.still_held()
     }
 
-    pub(super) fn still_held(&self) -> Result<(), Stop> {
+    /// Whether the execution is this process's still.
+    pub(crate) fn still_held(&self) -> Result<(), Stop> {
         match self.parts.hub.execution(self.id())? {
             Some(held) if held.fence == self.parts.fence && held.outcome.is_none() => Ok(()),
             _ => Err(Stop::Fenced),

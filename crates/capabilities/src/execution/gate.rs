@@ -102,6 +102,8 @@ impl Execution {
     /// Takes an open call up to where it may be performed.
     pub(crate) async fn pass(&mut self, mut open: Open, calling: &Calling<'_>) -> Result<Gate, Stop> {
         let mut approved = false;
+        // What a person allowed for the whole execution holds, whatever became of its first use.
+        self.remember(&open.notes, calling.entry.capability.name, calling.arguments);
         if let Some(earlier) = open.earlier.clone() {
             let heard = match (earlier.stage, earlier.promise) {
                 (Stage::Asked, Some(id)) => self.hear(&mut open, calling, &id).await?,
@@ -121,7 +123,14 @@ impl Execution {
         loop {
             let scope = self.current_scope()?;
             let (leave, rule) = match self.ruling(&scope, calling) {
-                Ruling::No(refused, rule) => {
+                Ruling::No(mut refused, rule) => {
+                    let begun = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
+                    if begun && matches!(open.effect, Effect::Idempotent | Effect::Once) {
+                        self.note(&mut open, calling, self.verdict(Verdict::Doubt));
+                        if let Error::Denied(reason) = &mut refused.error {
+                            reason.push_str("; it had been begun before, and may have happened");
+                        }
+                    }
                     self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
                     return Ok(Gate::Done(Err(self.refuse(open, refused)?)));
                 }
@@ -175,6 +184,15 @@ impl Execution {
         }
     }
 
+    /// What a call would go by now, if it were allowed: for what is left of a call that is over.
+    pub(crate) fn leave_of(&mut self, calling: &Calling<'_>) -> Result<Option<(Arc<Scope>, Leave)>, Stop> {
+        let scope = self.current_scope()?;
+        Ok(match self.ruling(&scope, calling) {
+            Ruling::Go(leave, _) | Ruling::Ask(leave, ..) => Some((scope, leave)),
+            Ruling::No(..) => None,
+        })
+    }
+
     /// Makes the promise that asks whether the call may be made.
     fn ask(
         &mut self,
@@ -183,14 +201,12 @@ impl Execution {
         rule: &str,
         timeout: Option<Timeout>,
     ) -> Result<Result<PromiseId, Error>, Stop> {
-        if let Err(error) = self.may_wait(open) {
-            return Ok(Err(error));
-        }
         let capability = calling.entry.capability.name;
         let text = format!("A guest wants to call `{capability}`. The rule `{rule}` of its policy says: ask.");
         let param = json(&self.question(open, calling, text, Some(rule.to_owned())));
-        if param.len() > question::ARGUMENTS_MAX {
-            return Ok(Err(Error::TooLarge(question::ARGUMENTS_MAX as u64)));
+        if let Err(error) = self.may_ask(open, param.len()) {
+            self.note(open, calling, Note { rule: Some(rule.to_owned()), ..self.verdict(Verdict::Deny) });
+            return Ok(Err(error));
         }
         let deadline = match timeout.unwrap_or(Timeout::After(question::ASK_TIMEOUT_MS)) {
             Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
@@ -198,6 +214,18 @@ impl Execution {
         };
         let note = Note { rule: Some(rule.to_owned()), ..self.verdict(Verdict::Ask) };
         self.put(open, calling, (question::ASK, Stage::Asked, note), param, deadline).map(Ok)
+    }
+
+    /// Questions hold what the journal has by digest only, so they have the same room once more.
+    fn may_ask(&self, open: &Open, bytes: usize) -> Result<(), Error> {
+        if bytes > question::ARGUMENTS_MAX {
+            return Err(Error::TooLarge(question::ARGUMENTS_MAX as u64));
+        }
+        let most = self.parts.scope.policy.limits.journal;
+        if self.asked.saturating_add(bytes as u64) > most {
+            return Err(Error::Exhausted(format!("journal: questions of {most} bytes in all")));
+        }
+        self.may_wait(open)
     }
 
     /// Makes the promise that asks what came of the call.
@@ -222,7 +250,9 @@ impl Execution {
     ) -> Result<PromiseId, Stop> {
         let round = audit::notes(&open.notes).iter().filter(|earlier| earlier.verdict == note.verdict).count();
         let id = self.parts.journal.promise_id(open, label, u32::try_from(round).unwrap_or(u32::MAX));
-        self.note(open, calling, Note { promise: Some(id.as_str().into()), ..note });
+        let bytes = Some(param.len() as u64);
+        self.asked = self.asked.saturating_add(param.len() as u64);
+        self.note(open, calling, Note { promise: Some(id.as_str().into()), bytes, ..note });
         let record = self.promise_record(id.clone(), open.number, label, param, deadline, false);
         self.made = Some(Box::new(record.clone()));
         self.parts.journal.record(open, stage, Some(record), None, now())?;
@@ -247,6 +277,7 @@ impl Execution {
     /// Waits for the decision about a call.
     async fn hear(&mut self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
         let record = self.wait(id, false).await?;
+        self.same_call(open, calling, &record)?;
         let by = who(&record);
         let mut note = Note { promise: Some(id.as_str().into()), by, ..self.verdict(Verdict::Deny) };
         note.rule = Question::of(&record).and_then(|question| question.rule);
@@ -287,6 +318,7 @@ impl Execution {
     /// Waits for a person to say what came of a call.
     async fn clear(&mut self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
         let record = self.wait(id, false).await?;
+        self.same_call(open, calling, &record)?;
         let mut note = Note { promise: Some(id.as_str().into()), by: who(&record), ..self.verdict(Verdict::Fail) };
         let unknown = || Error::Failed("it may or may not have happened".into());
         let heard = match (record.state, fate_of(&record)) {
@@ -328,6 +360,26 @@ impl Execution {
         }
         self.finish(open, None, &result)?;
         Ok(result)
+    }
+
+    /// Takes up again what an earlier attempt noted of a call.
+    pub(super) fn remember(&mut self, notes: &[u8], capability: &str, arguments: &[u8]) {
+        for note in audit::notes(notes) {
+            self.asked = self.asked.saturating_add(note.bytes.unwrap_or(0));
+            if note.standing {
+                self.stand(note.rule.as_deref().unwrap_or_default(), capability, arguments);
+            }
+        }
+    }
+
+    /// The question must be about this very call: a store that was changed does not get one approved for another.
+    fn same_call(&self, open: &Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<(), Stop> {
+        let name = calling.entry.capability.name;
+        let digest = question::digest(&self.parts.component, name, calling.arguments, self.id(), open.number);
+        match Question::of(record) {
+            Some(question) if question.digest == digest => Ok(()),
+            _ => Err(Stop::Unreadable(open.number)),
+        }
     }
 
     /// Remembers that the same call needs no further question.

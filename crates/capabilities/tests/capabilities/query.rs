@@ -358,7 +358,7 @@ const ENDLESS: [&str; 6] = [
     "SELECT count(DISTINCT a.i * b.i + c.i * d.i) FROM n a, n b, n c, n d",
     "WITH RECURSIVE c (i) AS (VALUES (1) UNION SELECT i + 1 FROM c) SELECT max(i) FROM c",
     // While rows are fetched: one row, then none for ever.
-    "SELECT 1 UNION ALL SELECT 1 FROM n a, n b, n c, n d WHERE a.i + b.i < 0",
+    "SELECT 1 UNION ALL SELECT 1 FROM n a, n b, n c, n d WHERE a.i + b.i + c.i + d.i < 0",
 ];
 
 #[tokio::test]

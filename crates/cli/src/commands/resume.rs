@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::console::{Console, Show};
-use crate::fail::{Failure, Kind, Result};
+use crate::fail::{Failure, Result};
 use crate::lines::Lines;
 use crate::session::{Answers, Session, Signals, Went, block_on};
 use crate::state::{StateArgs, execution};
@@ -226,6 +226,8 @@ async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut plan, mut replan) = (Plan::default(), true);
     let mut retry = false;
+    // What could not be resumed, and why.
+    let mut told_of: HashMap<ExecutionId, String> = HashMap::new();
     loop {
         tokio::select! {
             biased;
@@ -241,15 +243,16 @@ async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
                 match result {
                     Ok(report) => {
                         busy.remove(&id);
+                        told_of.remove(&id);
                         told(&report, session, args.json);
                     }
-                    // Once is enough: it is tried again in silence.
+                    // Once is enough: it is tried again in silence. The fault of one is not the end of all.
                     Err(error) => {
-                        let failure = Failure::from(error);
-                        if failure.kind == Kind::Internal {
-                            return Err(failure);
+                        let message = Failure::from(error).message;
+                        if told_of.get(&id) != Some(&message) {
+                            session.console.notice(&format!("parole: {id}: {message}"));
+                            told_of.insert(id, message);
                         }
-                        session.console.notice(&format!("parole: {id}: {}", failure.message));
                         busy.insert(id, Some(Instant::now()));
                     }
                 }
@@ -274,7 +277,9 @@ async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
                         continue;
                     }
                     busy.insert(id, None);
-                    session.console.notice(&format!("parole: {id} goes on"));
+                    if !told_of.contains_key(&id) {
+                        session.console.notice(&format!("parole: {id} goes on"));
+                    }
                     let (runtime, pinned) = (session.runtime.clone(), args.pinned);
                     running.spawn(async move {
                         (id, runtime.resume(id, ResumeOptions { wait: Wait::Work, pinned }).await)

@@ -141,6 +141,9 @@ impl WhenArgs {
         let now = now();
         let zone = self.zone.as_deref().unwrap_or("UTC");
         let when = match (&self.at, &self.every) {
+            (Some(at), _) if at.starts_with('+') && self.zone.is_some() => {
+                return Err(Failure::usage(format!("--at {} is counted from now: no --zone", output::cell(at))));
+            }
             (Some(at), _) => {
                 let time = match at.strip_prefix('+') {
                     Some(span) => after(span, now),
