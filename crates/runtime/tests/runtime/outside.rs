@@ -16,33 +16,49 @@ use serde_json::{Value, json};
 
 use super::{guest, runtime, suspended};
 
-/// Answers every request with `ok` and remembers its first line.
+/// What a server answers to the head of a request, of which it has seen so many before; nothing: it hangs up.
+type Answers = dyn Fn(&str, usize) -> Option<String> + Send + Sync;
+
+/// Answers requests and remembers them: the head in one string.
 pub struct Server {
     pub origin: String,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
+fn ok(_: &str, _: usize) -> Option<String> {
+    Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into())
+}
+
 impl Server {
     pub fn start() -> Self {
+        Self::with(ok)
+    }
+
+    fn with(answers: impl Fn(&str, usize) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let (log, answers): (_, Arc<Answers>) = (Arc::clone(&seen), Arc::new(answers));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let log = Arc::clone(&log);
-                std::thread::spawn(move || serve(stream.unwrap(), &log));
+                let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
+                std::thread::spawn(move || serve(stream.unwrap(), &log, &*answers));
             }
         });
         Self { origin, seen }
     }
 
+    /// The first lines of what came.
     pub fn seen(&self) -> Vec<String> {
+        self.heads().iter().map(|head| head.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn heads(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn serve(mut stream: std::net::TcpStream, log: &Mutex<Vec<String>>) {
+fn serve(mut stream: std::net::TcpStream, log: &Mutex<Vec<String>>, answers: &Answers) {
     let mut head = Vec::new();
     let mut byte = [0];
     while stream.read(&mut byte).is_ok_and(|read| read == 1) {
@@ -52,8 +68,13 @@ fn serve(mut stream: std::net::TcpStream, log: &Mutex<Vec<String>>) {
             let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             let mut body = vec![0; length.unwrap_or(0)];
             stream.read_exact(&mut body).unwrap();
-            log.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+            let before = {
+                let mut log = log.lock().unwrap();
+                log.push(text.clone());
+                log.len() - 1
+            };
+            let Some(answer) = answers(&text, before) else { return };
+            stream.write_all(answer.as_bytes()).unwrap();
             head.clear();
         }
     }
@@ -197,4 +218,156 @@ async fn grants_change_while_an_execution_waits() {
 
 fn change(changed: Result<SecurityPolicy, parole_policy::FlagError>) -> Result<SecurityPolicy, Error> {
     changed.map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// Every call of `get` and `many` is asked about.
+fn asking_always(origin: &str, more: &str) -> SecurityPolicy {
+    policy(&format!(
+        "[grant.fetch]\norigins = [\"{origin}\", \"http://127.0.0.1:9\"]\n{more}\n\
+         [[rule]]\nname = \"all\"\ncapability = \"fetch\"\nthen = \"ask\"\n"
+    ))
+}
+
+fn decide(runtime: &Runtime, id: &str, decision: Decision) {
+    let value = json!({ "decision": decision, "digest": question(runtime, id).digest });
+    assert!(runtime.blocking().resolve(id, &value, "me").unwrap().won);
+}
+
+fn invoke(call: String) -> RunOptions {
+    RunOptions { invoke: Some(call), ..RunOptions::default() }
+}
+
+/// A kept connection that dies under an approved request is no reason to send that again.
+#[test]
+fn an_approved_call_is_sent_on_a_connection_of_its_own() {
+    let runtime = runtime();
+    // Whatever comes second on a connection is read and not answered.
+    let server = Server::with(|head, before| if before % 2 == 0 { ok(head, before) } else { None });
+    let call = invoke(format!("many(\"{}/pay\", 2)", server.origin));
+    let report = runtime.blocking().run(guest("prebuilt/web.wasm"), asking_always(&server.origin, ""), call).unwrap();
+    decide(&runtime, &suspended(&report), Decision::Execution);
+    resume(&runtime, report.execution);
+    assert_eq!(server.seen(), ["GET /pay HTTP/1.1", "GET /pay HTTP/1.1"]);
+}
+
+/// An approval is for what was shown: no redirect is followed, and nothing that was sent is sent again.
+#[test]
+fn an_approved_call_goes_nowhere_else_and_is_not_retried() {
+    let runtime = runtime();
+    let server = Server::with(|_, _| {
+        Some("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n".into())
+    });
+    let retry = "retry = { attempts = 4, backoff_ms = 1, max_backoff_ms = 1 }";
+    let call = invoke(format!("get(\"{}/pay\")", server.origin));
+    let report =
+        runtime.blocking().run(guest("prebuilt/web.wasm"), asking_always(&server.origin, retry), call).unwrap();
+    decide(&runtime, &suspended(&report), Decision::Once);
+    let report = resume(&runtime, report.execution);
+    assert_eq!(server.seen(), ["GET /pay HTTP/1.1"]);
+    assert!(report.output.contains("302"), "{report:?}");
+}
+
+/// A hop is decided on what is sent there, and what may be a secret stays behind.
+#[test]
+fn a_redirect_to_another_origin_takes_nothing_along() {
+    let (runtime, there) = (runtime(), Server::start());
+    let to = there.origin.clone();
+    let here =
+        Server::with(move |_, _| Some(format!("HTTP/1.1 307 T\r\nlocation: {to}/x\r\ncontent-length: 0\r\n\r\n")));
+    let policy = policy(&format!("[grant.fetch]\norigins = [\"{}\", \"{}\"]\n", here.origin, there.origin));
+    let call = invoke(format!("send(\"GET\", \"{}/\", \"token=secret\")", here.origin));
+    let report = runtime.blocking().run(guest("prebuilt/web.wasm"), policy, call).unwrap();
+    assert_eq!(report.outcome, Outcome::Completed, "{report:?}");
+    assert!(here.heads()[0].contains("content-length: 12"), "{:?}", here.heads());
+    assert!(!there.heads()[0].contains("content-length: 12"), "{:?}", there.heads());
+}
+
+/// A guest that only prints never comes to the gate: what is taken from it is noticed none the less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_print_is_dropped_from_a_guest_that_runs() {
+    let component = r#"(component
+        (import "parole:capabilities/print@0.1.0" (instance $p (export "print" (func (param "text" string)))))
+        (core module $m
+            (memory (export "memory") 1)
+            (data (i32.const 0) "x"))
+        (core instance $mem (instantiate $m))
+        (core func $print (canon lower (func $p "print")
+            (memory (core memory $mem "memory"))))
+        (core module $r
+            (import "h" "print" (func $print (param i32 i32)))
+            (func (export "run") (local $i i32) (local $j i32)
+                (loop $out
+                    (call $print (i32.const 0) (i32.const 1))
+                    (local.set $j (i32.const 0))
+                    (loop $in
+                        (local.set $j (i32.add (local.get $j) (i32.const 1)))
+                        (br_if $in (i32.lt_u (local.get $j) (i32.const 2000000))))
+                    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                    (br_if $out (i32.lt_u (local.get $i) (i32.const 4000))))))
+        (core instance $main (instantiate $r (with "h" (instance (export "print" (func $print))))))
+        (func (export "run") (canon lift (core func $main "run"))))"#;
+    let runtime = runtime();
+    let id = ExecutionId::generate();
+    let running = runtime.clone();
+    let work = tokio::spawn(async move {
+        let guest = parole_runtime::Guest::from_bytes("loop", component.as_bytes().to_vec()).unwrap();
+        let policy = SecurityPolicy::new(parole_runtime::Level::Standard).limits(|limits| limits.cpu_ms = 60_000);
+        running.run(guest, policy, RunOptions { id: Some(id), ..RunOptions::default() }).await
+    });
+    let revoke = |policy: &SecurityPolicy| {
+        change(policy.revoked_by(&Flags::default(), &["print".to_owned()], Path::new("/"), &CATALOGUE))
+    };
+    let until = now() + 20_000;
+    while let Err(error) = runtime.regrant(id, revoke, "revoke print", "me").await {
+        assert!(now() < until && !work.is_finished(), "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let report = work.await.unwrap().unwrap();
+    let lines = report.output.lines().count();
+    assert!(lines < 3_000, "{lines} lines came after all");
+    let audit = verdicts(&runtime, id, "print");
+    assert!(audit.iter().any(|(verdict, _)| *verdict == Verdict::Deny));
+}
+
+/// Directories that stay granted stay the handles that they were, whatever becomes of their names.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_grant_does_not_open_a_directory_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (dir, secret) = (scratch.path().join("dir"), scratch.path().join("secret"));
+    for (path, text) in [(&dir, "fine"), (&secret, "SECRET")] {
+        std::fs::create_dir(path).unwrap();
+        std::fs::write(path.join("in.txt"), text).unwrap();
+    }
+    let runtime = runtime();
+    let id = ExecutionId::generate();
+    let policy = SecurityPolicy::new(parole_runtime::Level::Standard).allow_read("/data", &dir);
+    let options = RunOptions { id: Some(id), wait: Wait::All, ..RunOptions::default() };
+    let running = runtime.clone();
+    let work = tokio::spawn(async move { running.run(guest("prebuilt/everything.wasm"), policy, options).await });
+    let mut moved = false;
+    let until = now() + 20_000;
+    while !work.is_finished() {
+        assert!(now() < until);
+        let filter = parole_runtime::PromiseFilter { pending: true, ..Default::default() };
+        for promise in runtime.promises().list(&filter).unwrap() {
+            if !moved {
+                moved = true;
+                std::fs::rename(&dir, scratch.path().join("old")).unwrap();
+                std::os::unix::fs::symlink(&secret, &dir).unwrap();
+                let flags = Flags { allow_read: vec![format!("/more={}", secret.display())], ..Flags::default() };
+                let more = |policy: &SecurityPolicy| change(policy.granted(&flags, &[], Path::new("/"), &CATALOGUE));
+                runtime.regrant(id, more, "grant", "me").await.unwrap();
+            }
+            let answer = match promise.capability.as_str() {
+                "input" => json!("Ada"),
+                "approve" => json!(true),
+                "review" => json!({ "accepted": true, "text": "t", "comment": null }),
+                _ => continue,
+            };
+            runtime.promises().resolve(promise.record.id.as_str(), &answer, "me").await.unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let report = work.await.unwrap().unwrap();
+    assert!(moved && report.output.contains("read_file: fine"), "{}", report.output);
 }
