@@ -27,7 +27,7 @@ pub(crate) struct Calling<'c> {
     pub(crate) typed: &'c Arguments<'c>,
     /// What the journal has: the canonical arguments.
     pub(crate) arguments: &'c [u8],
-    /// All that the guest passed, for a person who is asked, and for validators; `None`: the canonical arguments.
+    /// All that the guest passed, for a person who is asked; `None`: the canonical arguments.
     pub(crate) shown: Option<&'c (dyn Fn() -> Value + Sync)>,
 }
 

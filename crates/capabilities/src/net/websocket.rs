@@ -25,8 +25,11 @@ const BUFFER: usize = 4 * 1024;
 const CONTROL_MAX: usize = 125;
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// So many control frames in a row, and others get a turn.
+/// So many control frames in a row, and the next have to wait for a moment: a flood of them costs the other side
+/// more than it does us.
 const CONTROLS_A_TURN: u32 = 32;
+/// That moment.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +168,7 @@ impl Socket {
                 Some(Ok(_)) => {
                     controls = controls.wrapping_add(1);
                     if controls.is_multiple_of(CONTROLS_A_TURN) {
-                        tokio::task::yield_now().await;
+                        tokio::time::sleep(MOMENT).await;
                     }
                 }
                 Some(Err(error)) => {
