@@ -371,3 +371,62 @@ async fn another_grant_does_not_open_a_directory_again() {
     let report = work.await.unwrap().unwrap();
     assert!(moved && report.output.contains("read_file: fine"), "{}", report.output);
 }
+
+/// The person sees what goes out, and that it was spelt otherwise.
+#[test]
+fn what_is_asked_about_is_what_is_sent() {
+    let (runtime, server) = (runtime(), Server::start());
+    let written = format!("{}/public/%2e%2e/x", server.origin.replace("127.0.0.1", "127.1"));
+    let call = invoke(format!("send(\"POST\", \"{written}\", \"b\")"));
+    let report = runtime.blocking().run(guest("prebuilt/web.wasm"), asking(&server.origin), call).unwrap();
+    let id = suspended(&report);
+    let asked = &question(&runtime, &id).arguments["request"];
+    assert_eq!((&asked["url"], &asked["written"]), (&json!(format!("{}/x", server.origin)), &json!(written)));
+    decide(&runtime, &id, Decision::Once);
+    resume(&runtime, report.execution);
+    assert_eq!(server.seen(), ["POST /x HTTP/1.1"]);
+}
+
+/// A question holds a body that the journal has by digest only: it has a limit of its own.
+#[test]
+fn questions_have_a_limit() {
+    let (runtime, server) = (runtime(), Server::start());
+    let with = |journal: u64, body: usize| {
+        let policy = asking(&server.origin).limits(|limits| limits.journal = journal);
+        let call = invoke(format!("send(\"POST\", \"{}/x\", \"{}\")", server.origin, "b".repeat(body)));
+        runtime.blocking().run(guest("prebuilt/web.wasm"), policy, call).unwrap()
+    };
+    // The question of the twin says how large it is; a journal of one byte less has no room for it.
+    let twin = with(64 << 10, 6_000);
+    let size = runtime.promises().get(&suspended(&twin)).unwrap().record.param.data.unwrap().len() as u64;
+    suspended(&with(size, 6_000));
+    let refused = with(size - 1, 6_000);
+    assert_eq!(refused.outcome, Outcome::Completed, "{refused:?}");
+    assert!(refused.output.contains("questions"), "{refused:?}");
+    let audit = verdicts(&runtime, refused.execution, "fetch");
+    assert_eq!(audit, [(Verdict::Deny, 0)]);
+    // A mebibyte of JSON at most, whatever the journal may be; the body is in it as base64.
+    let refused = with(64 << 20, 800_000);
+    assert_eq!(refused.outcome, Outcome::Completed, "{refused:?}");
+    assert_eq!((refused.pending.len(), server.seen().len()), (0, 0));
+}
+
+/// What has happened is recorded, also when its answer does not fit.
+#[test]
+fn a_post_is_recorded_though_its_answer_does_not_fit() {
+    let runtime = runtime();
+    let server =
+        Server::with(|_, _| Some(format!("HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n{}", "x".repeat(9_000))));
+    let with = |journal: u64| {
+        let text = format!("[grant.fetch]\norigins = [\"{}\"]\nmethods = [\"POST\"]\n", server.origin);
+        let policy = policy(&text).limits(|limits| limits.journal = journal);
+        runtime.blocking().run(guest("prebuilt/web.wasm"), policy, post(&server)).unwrap()
+    };
+    assert_eq!(with(64 << 10).outcome, Outcome::Completed);
+    let report = with(4 << 10);
+    assert_eq!(report.outcome, Outcome::Exhausted, "{report:?}");
+    let steps = runtime.journal(report.execution).unwrap();
+    let result = steps[0].result.as_ref().unwrap().to_string();
+    assert!(result.contains("it happened"), "{result}");
+    assert_eq!(server.seen().len(), 2);
+}
