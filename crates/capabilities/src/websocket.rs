@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
 
-use crate::execution::{Begin, Calling, Gate};
+use crate::execution::{Begin, Calling, Gate, Passage};
 use crate::fetch::dialled;
 use crate::net::{self, Failure};
 use crate::types::{Refused, base64_text, json};
@@ -158,54 +158,55 @@ async fn connect(execution: &mut Execution, text: &str) -> wasmtime::Result<Resu
                 let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
                 match execution.pass(open, &calling).await? {
                     Gate::Done(answer) => answer,
-                    Gate::Go(passage) => {
-                        let grant = passage.grant(ENTRY.capability.name).cloned();
-                        let result = match execution.links.sockets.open.len() {
-                            SOCKETS_MAX => Err(Failure::Failed { text: String::new(), sent: false }),
-                            _ => {
-                                let may = |address: IpAddr| match (&grant, passage.leave.origin) {
-                                    (Some(grant), Some(origin)) => {
-                                        may_dial(grant, origin, address).map_err(|denial| denial.reason)
-                                    }
-                                    _ => Err("no origin is granted".to_owned()),
-                                };
-                                let most = grant.as_ref().and_then(|grant| grant.max_bytes);
-                                let timeout = grant.as_ref().and_then(|grant| grant.timeout.as_millis());
-                                execution.be_known().await?;
-                                execution.pause();
-                                let client = execution.outside().client.clone();
-                                let canceled = execution.canceled();
-                                let dialled = tokio::select! {
-                                    dialled = dial(&client, &url, deadline(timeout), most, &may) => dialled,
-                                    () = canceled => return Err(Stop::Fenced.into()),
-                                };
-                                execution.resume();
-                                dialled
-                            }
-                        };
-                        let result = match result {
-                            Ok(socket) => {
-                                let text = text.to_owned();
-                                execution.links.sockets.open.insert(number, Open { url, text, socket });
-                                Ok(json(&number))
-                            }
-                            Err(Failure::Denied(reason)) => {
-                                let refused = Refused::of_address(&ENTRY, &url, reason);
-                                return Ok(Err(execution.refuse(passage.open, refused)?));
-                            }
-                            Err(_) if execution.links.sockets.open.len() >= SOCKETS_MAX => {
-                                Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
-                            }
-                            Err(failure) => Err(failure.told(Effect::Read)),
-                        };
-                        execution.conclude(passage.open, &result).await?;
-                        result
-                    }
+                    Gate::Go(passage) => open_socket(execution, passage, number, url, text).await?,
                 }
             }
         },
     };
     Ok(answer.map(|_| number))
+}
+
+/// Opens a connection that may be opened, and records how that went.
+async fn open_socket(
+    execution: &mut Execution,
+    passage: Passage,
+    number: u32,
+    url: Url,
+    text: &str,
+) -> Result<Result<Vec<u8>, Error>, Stop> {
+    let result = if execution.links.sockets.open.len() >= SOCKETS_MAX {
+        Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
+    } else {
+        let grant = passage.grant(ENTRY.capability.name);
+        let may = |address: IpAddr| match (grant, passage.leave.origin) {
+            (Some(grant), Some(origin)) => may_dial(grant, origin, address).map_err(|denial| denial.reason),
+            _ => Err("no origin is granted".to_owned()),
+        };
+        let most = grant.and_then(|grant| grant.max_bytes);
+        let timeout = grant.and_then(|grant| grant.timeout.as_millis());
+        execution.be_known().await?;
+        let client = execution.outside().client.clone();
+        let canceled = execution.canceled();
+        execution.pause();
+        let dialled = tokio::select! {
+            dialled = dial(&client, &url, deadline(timeout), most, &may) => dialled,
+            () = canceled => return Err(Stop::Fenced),
+        };
+        execution.resume();
+        match dialled {
+            Ok(socket) => {
+                execution.links.sockets.open.insert(number, Open { url, text: text.to_owned(), socket });
+                Ok(json(&number))
+            }
+            Err(Failure::Denied(reason)) => {
+                let refused = Refused::of_address(&ENTRY, &url, reason);
+                return Ok(Err(execution.refuse(passage.open, refused)?));
+            }
+            Err(failure) => Err(failure.told(Effect::Read)),
+        }
+    };
+    execution.conclude(passage.open, &result).await?;
+    Ok(result)
 }
 
 async fn dial(
