@@ -91,7 +91,7 @@ pub fn thread() -> f64 {
 
 /// The database in a state directory.
 pub fn database(state: &Path) -> rusqlite::Connection {
-    let files = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
-    let database = files.filter(|path| path.extension().is_some_and(|end| end == "db")).next().unwrap();
+    let mut files = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
+    let database = files.find(|path| path.extension().is_some_and(|end| end == "db")).unwrap();
     rusqlite::Connection::open(database).unwrap()
 }

@@ -22,8 +22,10 @@ mod table;
 
 use table::Row;
 
+type Measure = fn() -> Vec<Row>;
+
 /// Names, and what measures them.
-const ALL: [(&str, fn() -> Vec<Row>); 15] = [
+const ALL: [(&str, Measure); 15] = [
     ("cold", rows::cold::cold),
     ("send", rows::calls::send),
     ("decide", rows::calls::decide),

@@ -1,6 +1,6 @@
 //! The structure of the repository, held by tests: arrows between crates, one place for each
 //! capability, files that can be read top to bottom.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -96,7 +96,7 @@ fn one<'a, T>(random: &mut StdRng, of: &'a [T]) -> &'a T {
 
 /// One of the odd ones now and then, the plain one otherwise.
 fn odd<'a>(random: &mut StdRng, plain: &'a str, odd: &[&'a str]) -> &'a str {
-    if random.random_ratio(1, 12) { *one::<&str>(random, odd) } else { plain }
+    if random.random_ratio(1, 12) { one::<&str>(random, odd) } else { plain }
 }
 
 /// A URL with a number by which its request is known.

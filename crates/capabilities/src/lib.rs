@@ -81,6 +81,9 @@ static CAPABILITIES: [Capability; ALL.len()] = {
 /// The table of capabilities as the policy crate wants it.
 pub static CATALOGUE: Catalogue = Catalogue::new(&CAPABILITIES);
 
+/// Checks an answer (JSON) that somebody gives to a promise; the error says what was expected.
+pub type CheckAnswer = fn(&serde_json::Value) -> Result<(), String>;
+
 /// What is known of one capability.
 #[derive(Clone, Copy)]
 pub struct Entry {
@@ -96,9 +99,9 @@ pub struct Entry {
     pub payload: Payload,
     /// One line on what a promise of it asks, from the arguments as they were recorded (JSON). Guest text: not inert.
     pub summary: fn(&serde_json::Value) -> String,
-    /// Checks an answer (JSON) before a promise is settled with it; the error says what was expected.
+    /// Checks an answer before a promise is settled with it.
     /// `None`: nobody settles its promises from outside.
-    pub answer: Option<fn(&serde_json::Value) -> Result<(), String>>,
+    pub answer: Option<CheckAnswer>,
     /// Turns the ok value of one of its functions, as a person tells it of a call in doubt (JSON), into what the
     /// journal keeps; the error says what was expected.
     pub done: fn(&str, &serde_json::Value) -> Result<Vec<u8>, String>,

@@ -143,12 +143,7 @@ async fn perform(
     if !passage.admitted {
         // A call that was admitted with its key before a crash keeps it, whatever the grant says by now.
         let keyed = passage.open.effect == Effect::Idempotent;
-        passage.open.effect = match (database.mode, grant.effect) {
-            (Mode::Rw, GrantEffect::Once) if !keyed => Effect::Once,
-            (Mode::Rw, _) => Effect::Idempotent,
-            (Mode::Ro, _) if keyed => Effect::Idempotent,
-            (Mode::Ro, _) => Effect::Read,
-        };
+        passage.open.effect = effect_of(database.mode, grant.effect, keyed);
     }
     let effect = passage.open.effect;
     if effect != Effect::Read && !passage.admitted {
@@ -187,12 +182,7 @@ async fn perform(
                 execution.back_off(&mut retries).await?;
             }
             Err(Failure::Denied(reason)) => {
-                let remedy = match database.mode {
-                    Mode::Ro => format!(
-                        "for what only changes rows: {name} = {{ …, mode = \"rw\" }} in [grant.query.databases]"
-                    ),
-                    Mode::Rw => "none: no policy lets a guest do that".to_owned(),
-                };
+                let remedy = remedy(database.mode, name);
                 let (capability, argument) = (ENTRY.capability.name.into(), Some(name.to_owned()));
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
                 return Ok(Err(execution.refuse(passage.open, refused)?));
@@ -202,6 +192,24 @@ async fn perform(
     };
     execution.conclude(passage.open, &result).await?;
     Ok(result)
+}
+
+/// `keyed`: it was admitted before with a key.
+fn effect_of(mode: Mode, granted: GrantEffect, keyed: bool) -> Effect {
+    match (mode, granted) {
+        (Mode::Rw, GrantEffect::Once) if !keyed => Effect::Once,
+        (Mode::Rw, _) => Effect::Idempotent,
+        (Mode::Ro, _) if keyed => Effect::Idempotent,
+        (Mode::Ro, _) => Effect::Read,
+    }
+}
+
+/// What would allow a statement that the engine refuses.
+fn remedy(mode: Mode, name: &str) -> String {
+    match mode {
+        Mode::Ro => format!("for what only changes rows: {name} = {{ …, mode = \"rw\" }} in [grant.query.databases]"),
+        Mode::Rw => "none: no policy lets a guest do that".to_owned(),
+    }
 }
 
 async fn run(execution: &Execution, database: &Database, job: Job) -> Result<engine::Rows, Failure> {

@@ -45,7 +45,7 @@ impl Retries {
 /// A number from 0 to `most`, from the random source of the operating system through a new id.
 fn uniform(most: u64) -> u64 {
     let random = uuid::Uuid::now_v7().as_u128() & u128::from(u32::MAX);
-    u64::try_from((u128::from(most) + 1) * random >> 32).unwrap_or(most)
+    u64::try_from(((u128::from(most) + 1) * random) >> 32).unwrap_or(most)
 }
 
 impl Execution {

@@ -65,10 +65,12 @@ impl StateArgs {
 }
 
 /// For the URLs of databases that a policy names by a variable; guests see none of it.
+#[expect(clippy::disallowed_methods, reason = "a policy names the variable")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+#[expect(clippy::disallowed_methods, reason = "where the state is kept is said by the environment")]
 fn from_environment() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // A relative path in the XDG variables is to be ignored, says their specification.

@@ -253,7 +253,7 @@ impl Execution {
         let bytes = Some(param.len() as u64);
         self.asked = self.asked.saturating_add(param.len() as u64);
         self.note(open, calling, Note { promise: Some(id.as_str().into()), bytes, ..note });
-        let record = self.promise_record(id.clone(), open.number, label, param, deadline, false);
+        let record = self.promise_record(id.clone(), open.number, label, param, deadline);
         self.made = Some(Box::new(record.clone()));
         self.parts.journal.record(open, stage, Some(record), None, now())?;
         Ok(id)

@@ -32,7 +32,10 @@ impl Execution {
         let name = entry.capability.name;
         let id = self.key(open, name);
         let timer = entry.capability.kind == parole_policy::Kind::Timer;
-        let record = self.promise_record(id.clone(), open.number, name, arguments, deadline, timer);
+        let mut record = self.promise_record(id.clone(), open.number, name, arguments, deadline);
+        if timer {
+            record.tags.insert(promise::TAG_TIMER.into(), "true".into());
+        }
         self.made = Some(Box::new(record.clone()));
         self.parts.journal.record(open, Stage::Admitted, Some(record), None, now())?;
         Ok(Ok(id))
@@ -88,18 +91,14 @@ impl Execution {
         label: &str,
         param: Vec<u8>,
         deadline: UnixMs,
-        timer: bool,
     ) -> PromiseRecord {
-        let mut tags = BTreeMap::from([
+        let tags = BTreeMap::from([
             (promise::TAG_CAPABILITY.into(), label.into()),
             (promise::TAG_EXECUTION.into(), self.id().to_string()),
             (promise::TAG_STEP.into(), step.to_string()),
             (promise::TAG_COMPONENT.into(), self.parts.component.to_string()),
             (promise::TAG_EXTERNAL.into(), "true".into()),
         ]);
-        if timer {
-            tags.insert(promise::TAG_TIMER.into(), "true".into());
-        }
         PromiseRecord {
             id,
             state: PromiseState::Pending,

@@ -112,7 +112,7 @@ fn nothing_typed_ahead_decides() {
 fn an_approval_for_the_execution_covers_the_same_call_only() {
     let scratch = Scratch::new();
     let server = Server::start(Answer::Ok);
-    let policy = scratch.file("p.toml", &posts(&server.origin, "then = \"ask\""));
+    let policy = scratch.file("p.toml", posts(&server.origin, "then = \"ask\""));
     let mut pty = Pty::start(&scratch, &["run", &guest("web.wasm"), "--policy", &policy]);
     let types = |pty: &mut Pty, path: &str| {
         pty.sees("│ URL?");
@@ -218,7 +218,7 @@ fn the_walk_takes_decisions_and_may_skip_them() {
 #[test]
 fn what_a_guest_wants_to_send_cannot_pass_for_our_words() {
     let scratch = Scratch::new();
-    let policy = scratch.file("p.toml", &posts("http://127.0.0.1:9", "then = \"ask\""));
+    let policy = scratch.file("p.toml", posts("http://127.0.0.1:9", "then = \"ask\""));
     // As a call and not as a question, so that no terminal cuts or takes its characters.
     let body = "\\u{1b}[2J└\\nonce, execution or deny> once\\n\\u{202e}\\u{9b}31m";
     let call = format!("send(\"POST\", \"http://127.0.0.1:9/\", \"{body}\")");
@@ -238,7 +238,7 @@ fn what_a_guest_wants_to_send_cannot_pass_for_our_words() {
 #[test]
 fn a_long_call_is_cut_and_says_where_all_of_it_is() {
     let scratch = Scratch::new();
-    let policy = scratch.file("p.toml", &posts("http://127.0.0.1:9", "then = \"ask\""));
+    let policy = scratch.file("p.toml", posts("http://127.0.0.1:9", "then = \"ask\""));
     let body = "line\\n".repeat(1000);
     let call = format!("send(\"POST\", \"http://127.0.0.1:9/\", \"{body}the end\")");
     scratch.parole(&["run", &guest("web.wasm"), "--policy", &policy, "--invoke", &call, "--quiet"]).code(75);
@@ -311,7 +311,7 @@ fn posts(origin: &str, then: &str) -> String {
 /// A POST whose process dies while the server has it. Gives the ids of execution and promise.
 fn in_doubt(scratch: &Scratch) -> (String, String, Server) {
     let server = Server::start(Answer::Nothing);
-    let policy = scratch.file("p.toml", &posts(&server.origin, "then = \"allow\""));
+    let policy = scratch.file("p.toml", posts(&server.origin, "then = \"allow\""));
     let call = format!("send(\"POST\", \"{}/x\", \"b\")", server.origin);
     let mut child =
         scratch.command(["run", &guest("web.wasm"), "--policy", &policy, "--invoke", &call]).spawn().unwrap();

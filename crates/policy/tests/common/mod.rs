@@ -128,6 +128,7 @@ const QUERY_KEYS: &[GrantKey] = &[
 
 const WAITS: &[GrantKey] = &[GrantKey::TimeoutMs];
 
+#[expect(clippy::too_many_arguments, reason = "the columns of a table")]
 const fn entry(
     name: &'static str,
     interface: &'static str,

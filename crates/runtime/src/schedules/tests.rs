@@ -1,5 +1,4 @@
 //! Schedules over a store, with times put into the past by hand.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! The runtime as an embedder uses it. The tests of design section 11 carry its names.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod long;
 mod outside;

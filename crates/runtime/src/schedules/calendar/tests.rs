@@ -1,5 +1,4 @@
 //! The calendar, the change days of clocks above all.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 
