@@ -1,10 +1,13 @@
 //! Repository tasks: `cargo xtask`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task says at the terminal what it does")]
+#![allow(clippy::disallowed_methods, reason = "a task is told by its environment where things are")]
 
 mod clang;
 mod command;
 mod component;
+mod deny;
 mod guests;
+mod install;
 mod paths;
 mod rust;
 mod test;
@@ -21,7 +24,8 @@ Tasks of this repository.
 Usage: cargo xtask TASK
 
 Tasks:
-  test            Install what the tests need (Debian), check the format, build, test
+  test            Install what the tests need (Debian), check the format, lints, licences
+                  and sources of dependencies, build, test; says how long each took
   test --quick    The same without the tests that take long: for every day
   guests          Rebuild guest-examples/prebuilt from the guests in Rust and C
   guests --check  Rebuild them elsewhere, and fail unless the committed ones have the
