@@ -78,6 +78,14 @@ pub enum Fault {
         /// The number that was found.
         found: u64,
     },
+    /// Steps at the end are missing.
+    #[error("damaged: the journal ends after {found} calls, and {expected} were recorded")]
+    Tail {
+        /// How many calls were recorded.
+        expected: u64,
+        /// How many are there.
+        found: u64,
+    },
     /// A limit of the execution is reached.
     #[error("the {name} limit of {limit} bytes is reached")]
     Limit {
@@ -112,6 +120,8 @@ pub struct Journal {
     frames_done: usize,
     /// Whether `recorded` reaches to the end of the stored journal.
     complete: bool,
+    /// How many calls the stored journal covers at least.
+    stored: u64,
     effects: bool,
     unsaved: Unsaved,
     run: Vec<u8>,
@@ -134,6 +144,7 @@ impl Journal {
             recorded: VecDeque::new(),
             frames_done: 0,
             complete: true,
+            stored: 0,
             effects: true,
             unsaved: Unsaved::default(),
             run: Vec::new(),
@@ -148,6 +159,14 @@ impl Journal {
     #[must_use]
     pub fn resume(execution: ExecutionId, secret: Secret, limits: JournalLimits) -> Self {
         Self { complete: false, ..Self::new(execution, secret, limits) }
+    }
+
+    /// Says how many calls the stored journal covers, if that is known: a call of which the record is lost must not
+    /// be taken for one that was never made.
+    #[must_use]
+    pub fn expecting(mut self, calls: Option<u64>) -> Self {
+        self.stored = calls.unwrap_or(0);
+        self
     }
 
     /// Makes every call that has no recorded result a [`Fault::Head`].
@@ -222,7 +241,7 @@ impl Journal {
     /// Takes recorded steps, in order; `last` says that the store has no more.
     ///
     /// # Errors
-    /// [`Fault::Gap`] when a step is missing.
+    /// [`Fault::Gap`] when a step is missing, [`Fault::Tail`] when the last ones are.
     pub fn feed(&mut self, steps: Vec<Step>, last: bool) -> Result<(), Fault> {
         for step in steps {
             let expected = self.wants();
@@ -230,6 +249,9 @@ impl Journal {
                 return Err(Fault::Gap { expected, found: step.number });
             }
             self.recorded.push_back(step);
+        }
+        if last && self.wants() < self.stored {
+            return Err(Fault::Tail { expected: self.stored, found: self.wants() });
         }
         self.complete = last;
         Ok(())

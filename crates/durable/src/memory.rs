@@ -110,6 +110,12 @@ impl Maps {
                 Some(_) => Ok(Written::Unscheduled),
                 None => Err(Refusal::NoSchedule(*id)),
             },
+            Write::Fell { execution, owner } => self.running(*execution)?.fell(*owner).map(Written::Felled),
+            Write::Claim { execution, owner, void } => {
+                let found = self.executions.get_mut(execution).ok_or(Refusal::NoExecution(*execution))?;
+                found.record.claim(*owner, *void)?;
+                Ok(Written::Claimed)
+            }
         }
     }
 
@@ -227,8 +233,7 @@ impl Maps {
             }
         }
         let record = self.running(id)?;
-        record.usage = commit.usage;
-        record.updated_at = commit.now;
+        record.advance(commit);
         match &commit.lease {
             Lease::Keep => {}
             Lease::Release => record.owner = None,
@@ -282,8 +287,7 @@ impl Maps {
     fn end(&mut self, id: ExecutionId, outcome: &str, now: UnixMs) -> Result<(), Refusal> {
         let cursor = self.next_cursor();
         let record = self.running(id)?;
-        record.outcome = Some(outcome.to_owned());
-        record.owner = None;
+        record.end(outcome);
         if let Some(execution) = self.executions.get_mut(&id) {
             execution.ended = Some(cursor);
         }

@@ -5,12 +5,16 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::Step;
+
+mod error;
+mod record;
+
+pub use error::{Refusal, StoreError};
+pub use record::{ExecutionRecord, GrantRecord, Usage};
 
 /// Arguments, notes and results of steps that are longer than this, in bytes, are kept as payloads,
 /// once per digest: two steps that read the same file share its bytes.
@@ -238,6 +242,25 @@ pub enum Write {
         /// Which.
         id: ScheduleId,
     },
+    /// Notes that an execution has felled the process that held it, by a signal that points at the engine. The
+    /// lease is void with it, so that the same end is counted once. A commit that brings the execution further
+    /// forgets what was counted.
+    Fell {
+        /// Which.
+        execution: ExecutionId,
+        /// The process, which is dead; the write is refused if another one holds the execution, or nobody.
+        owner: OwnerId,
+    },
+    /// Takes over the showing of the last output of an execution that has ended: of many that come upon it one
+    /// shows it.
+    Claim {
+        /// Which.
+        execution: ExecutionId,
+        /// Who takes it.
+        owner: OwnerId,
+        /// The former one, which the caller has seen to be dead; the write is refused if another one has it by now.
+        void: Option<OwnerId>,
+    },
     /// Removes executions that ended before a time, with their steps, promises and grants, and payloads
     /// that nothing names any more. Names are: the component and the setup of an execution or a
     /// schedule, the policy of a grant, and long arguments, notes and results of a step; digests inside
@@ -297,106 +320,6 @@ pub struct NewExecution {
     pub created_at: UnixMs,
 }
 
-/// What an execution has used, saved at barriers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Guest time, in microseconds.
-    pub cpu_us: u64,
-    /// Time while running, in microseconds; waiting on a promise does not count.
-    pub wall_us: u64,
-    /// Bytes of output.
-    pub output: u64,
-    /// Bytes of steps.
-    pub journal: u64,
-    /// Output of calls below this number has been shown: a resume shows what lies above it
-    /// (and so may repeat what was shown right before a crash, never lose it).
-    pub shown: u64,
-}
-
-/// An execution as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExecutionRecord {
-    /// Its id.
-    pub id: ExecutionId,
-    /// The digest of the component.
-    pub component: Digest,
-    /// See [`NewExecution::setup`].
-    pub setup: Digest,
-    /// See [`Secret`].
-    pub secret: Secret,
-    /// The current fence.
-    pub fence: Fence,
-    /// Who holds it, if anybody (who may be dead).
-    pub owner: Option<OwnerId>,
-    /// What it has used.
-    pub usage: Usage,
-    /// When it was started.
-    pub created_at: UnixMs,
-    /// When its row last changed.
-    pub updated_at: UnixMs,
-    /// How it ended, as JSON text; `None` while it has not.
-    pub outcome: Option<String>,
-    /// Under which policy its next call is decided: 0 is the one of its set-up, others are in its grants.
-    pub generation: u64,
-    /// The schedule that made it (which may be gone).
-    pub schedule: Option<ScheduleId>,
-}
-
-impl ExecutionRecord {
-    /// The record of a new one.
-    pub(crate) fn of(id: ExecutionId, new: &NewExecution, now: UnixMs) -> Self {
-        Self {
-            id,
-            component: new.component,
-            setup: new.setup,
-            secret: new.secret.clone(),
-            fence: Fence::FIRST,
-            owner: Some(new.owner),
-            usage: Usage::default(),
-            created_at: new.created_at,
-            updated_at: now,
-            outcome: None,
-            generation: 0,
-            schedule: None,
-        }
-    }
-
-    /// The record of one that a schedule makes.
-    pub(crate) fn fired(schedule: &ScheduleRecord, fire: &Fire) -> Self {
-        Self {
-            id: fire.execution,
-            component: schedule.component,
-            setup: schedule.setup,
-            secret: fire.secret.clone(),
-            fence: Fence::FIRST,
-            owner: None,
-            usage: Usage::default(),
-            created_at: fire.now,
-            updated_at: fire.now,
-            outcome: None,
-            generation: 0,
-            schedule: Some(schedule.id),
-        }
-    }
-}
-
-/// One change of the policy of an execution.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GrantRecord {
-    /// Whose.
-    pub execution: ExecutionId,
-    /// The generation that began with it.
-    pub generation: u64,
-    /// The policy from then on, a payload.
-    pub policy: Digest,
-    /// Who did it.
-    pub by: String,
-    /// What was changed, as JSON text.
-    pub change: String,
-    /// When.
-    pub at: UnixMs,
-}
-
 /// What a write came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -425,91 +348,8 @@ pub enum Written {
     Fired(u64),
     /// The schedule is gone.
     Unscheduled,
-}
-
-/// Why one write of a batch was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no execution of that id.
-    #[error("there is no execution {0}")]
-    NoExecution(ExecutionId),
-    /// There is no promise of that id.
-    #[error("there is no promise {0}")]
-    NoPromise(PromiseId),
-    /// An execution of that id exists already.
-    #[error("the execution {0} exists already")]
-    Exists(ExecutionId),
-    /// Somebody else holds the execution by now.
-    #[error("the execution {execution} has changed hands (fence {found:?}, not {held:?})")]
-    Fenced {
-        /// Which.
-        execution: ExecutionId,
-        /// The fence of the writer.
-        held: Fence,
-        /// The fence of the row.
-        found: Fence,
-    },
-    /// Another process holds it.
-    #[error("the execution {0} is held by another process")]
-    Held(ExecutionId),
-    /// It has ended.
-    #[error("the execution {0} has ended")]
-    Ended(ExecutionId),
-    /// Its policy has been changed by somebody else meanwhile.
-    #[error("the policy of the execution {execution} has been changed meanwhile (generation {found})")]
-    Stale {
-        /// Which.
-        execution: ExecutionId,
-        /// The present generation.
-        found: u64,
-    },
-    /// There is no schedule of that id.
-    #[error("there is no schedule {0}")]
-    NoSchedule(ScheduleId),
-    /// A schedule of that id exists already.
-    #[error("the schedule {0} exists already")]
-    ScheduleExists(ScheduleId),
-    /// The schedule has fired or was changed meanwhile, is paused, or is due no more.
-    #[error("the schedule {0} has been changed meanwhile")]
-    Changed(ScheduleId),
-    /// A row that the write depends on is not what was written.
-    #[error("damaged: {0}")]
-    Damaged(Arc<str>),
-    /// Nobody can settle a promise into that state.
-    #[error("a promise cannot be settled as {0:?}")]
-    State(PromiseState),
-    /// A timer is settled by its time alone.
-    #[error("{0} is a timer: nothing but its time settles it")]
-    Timer(PromiseId),
-}
-
-/// What can go wrong with a store.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Another process held the database for longer than we wait.
-    #[error("the store is busy: another process held it for {0} ms")]
-    Busy(u64),
-    /// The disk is full.
-    #[error("the disk is full")]
-    Full,
-    /// The operating system failed us.
-    #[error("I/O error: {0}")]
-    Io(Arc<str>),
-    /// Something stored is not what was written.
-    #[error("damaged: {0}")]
-    Damaged(Arc<str>),
-    /// The store was made by another version.
-    #[error("the store has schema version {found}; this program knows {known}")]
-    Version {
-        /// What the file says.
-        found: i64,
-        /// What this program knows.
-        known: i64,
-    },
-    /// The state directory is not fit for use.
-    #[error("{0}")]
-    Unfit(Arc<str>),
-    /// The writer of this process has stopped.
-    #[error("the store is closed")]
-    Closed,
+    /// How many processes the execution has felled since it last came further.
+    Felled(u64),
+    /// The last output is the claimant's to show.
+    Claimed,
 }

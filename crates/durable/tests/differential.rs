@@ -81,6 +81,14 @@ const ANSWERS: &[&str] = &[
     "reschedule NoSchedule",
     "unschedule done",
     "unschedule NoSchedule",
+    "fell done",
+    "fell Held",
+    "fell Ended",
+    "fell NoExecution",
+    "claim done",
+    "claim Held",
+    "claim NotEnded",
+    "claim NoExecution",
 ];
 
 struct World {
@@ -346,7 +354,12 @@ impl World {
                     let bytes = self.bytes();
                     next.payloads.push((Digest::of(&bytes), bytes.into()));
                 }
-                next.usage = Usage { cpu_us: self.random.random(), journal: now, ..Usage::default() };
+                next.usage = Usage {
+                    cpu_us: self.random.random(),
+                    journal: now,
+                    shown: self.random.random_range(0..9),
+                    ..Usage::default()
+                };
                 next.lease = match self.random.random_range(0..20) {
                     0..4 => Lease::Release,
                     4 => Lease::End(format!("{{\"code\":{now}}}")),
@@ -358,7 +371,7 @@ impl World {
                 let void = self.chance(40).then(|| self.owner());
                 Write::Acquire { execution: id, owner: self.owner(), void }
             }
-            60..82 if !self.promises.is_empty() => {
+            65..82 if !self.promises.is_empty() => {
                 let count = self.promises.len();
                 let from = if self.chance(80) { count.saturating_sub(12) } else { 0 };
                 let id = match self.chance(3) {
@@ -374,6 +387,11 @@ impl World {
                 let mut value = Value::json(format!("{}", self.random.next_u32()));
                 value.headers.insert("by".into(), "someone".into());
                 Write::Settle { id, state, value, now }
+            }
+            60..62 => Write::Fell { execution: id, owner: self.owner() },
+            62..65 => {
+                let void = self.chance(40).then(|| self.owner());
+                Write::Claim { execution: id, owner: self.owner(), void }
             }
             82..84 => Write::Shown { execution: id, upto: self.random.random_range(0..9) },
             84..88 => Write::Cancel { execution: id, outcome: r#""canceled""#.into(), now },
@@ -398,6 +416,8 @@ impl World {
             Write::Fire(_) => "fire",
             Write::Reschedule { .. } => "reschedule",
             Write::Unschedule { .. } => "unschedule",
+            Write::Fell { .. } => "fell",
+            Write::Claim { .. } => "claim",
         };
         let revision = match (write, answer) {
             (Write::Schedule(new), Ok(Written::Scheduled(revision))) => Some((new.id, *revision)),

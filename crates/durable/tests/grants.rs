@@ -262,12 +262,12 @@ fn damage_is_said_and_others_go_on() {
     let fault = StoreError::Damaged(format!("executions row {damaged}").into());
     assert_eq!(hub.generation(damaged, &mut seen), Err(fault), "a grant is not forgotten in silence");
     assert_eq!(hub.generation(whole, &mut of_whole), Ok(1));
-    place.raw().execute("DELETE FROM counters WHERE name = 'granted'", []).unwrap();
-    let fault = StoreError::Damaged("counters row granted".into());
+    place.raw().execute("DELETE FROM numbers WHERE name = 'granted'", []).unwrap();
+    let fault = StoreError::Damaged("numbers row granted".into());
     assert_eq!(hub.generation(whole, &mut of_whole), Err(fault.clone()));
     assert_eq!(hub.generation(whole, &mut of_whole), Err(fault), "nor at the second look");
-    let refused = WriteError::Refused(Refusal::Damaged("counters row granted".into()));
+    let refused = WriteError::Refused(Refusal::Damaged("numbers row granted".into()));
     assert_eq!(give(&hub, whole, 2), Err(refused));
     assert_eq!(hub.grants(whole).unwrap().len(), 1);
-    assert!(hub.check().unwrap().contains(&"counters row granted".to_owned()));
+    assert!(hub.check().unwrap().contains(&"numbers row granted".to_owned()));
 }

@@ -21,9 +21,10 @@ use common::*;
 use parole_durable::owner::Owners;
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
-use parole_durable::store::{INLINE_LIMIT, Lease, PromiseFilter, Refusal};
+use parole_durable::store::{INLINE_LIMIT, Lease, PromiseFilter, Refusal, Usage};
 use parole_durable::{
-    Digest, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Store, StoreError, Value, Write, Written,
+    Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, StepResult, Store, StoreError,
+    Value, Write, Written,
 };
 use uuid::Uuid;
 
@@ -244,8 +245,8 @@ fn what_is_no_database_and_what_is_too_new_is_refused() {
     drop(place.store());
     place.raw().pragma_update(None, "user_version", 99).unwrap();
     let dir = StateDir::open(&place.path).unwrap();
-    assert_eq!(SqliteStore::open(&dir).err(), Some(StoreError::Version { found: 99, known: 2 }));
-    place.raw().pragma_update(None, "user_version", 2).unwrap();
+    assert_eq!(SqliteStore::open(&dir).err(), Some(StoreError::Version { found: 99, known: 3 }));
+    place.raw().pragma_update(None, "user_version", 3).unwrap();
     drop(place.store());
     for name in ["parole.db-wal", "parole.db-shm"] {
         std::fs::remove_file(place.path.join(name)).unwrap();
@@ -420,4 +421,96 @@ fn an_owner_lives_as_long_as_its_lock() {
     assert_eq!(owners.sweep().unwrap(), 1);
     assert!(!file.exists() && owners.is_alive(living.id()).unwrap());
     assert!(!owners.is_alive(OwnerId(dead)).unwrap());
+}
+
+#[test]
+fn a_late_attempt_does_not_forget_what_was_shown() {
+    both(|store| {
+        one(store, write(create(id(1), owner(1), NOW))).unwrap();
+        one(store, Write::Shown { execution: id(1), upto: 5 }).unwrap();
+        // The commit of somebody who has not heard of it, and notes that come in another order.
+        let mut next = commit(id(1), Fence(1), NOW);
+        next.usage = Usage { shown: 2, journal: 7, ..Usage::default() };
+        one(store, write(next)).unwrap();
+        one(store, Write::Shown { execution: id(1), upto: 3 }).unwrap();
+        let usage = store.reader().unwrap().execution(id(1)).unwrap().unwrap().usage;
+        assert_eq!((usage.shown, usage.journal), (5, 7));
+    });
+}
+
+#[test]
+fn the_last_output_is_shown_by_one() {
+    both(|store| {
+        let claim = |n, void: Option<u128>| Write::Claim { execution: id(1), owner: owner(n), void: void.map(owner) };
+        assert_eq!(one(store, claim(2, None)), Err(Refusal::NoExecution(id(1))));
+        one(store, write(create(id(1), owner(1), NOW))).unwrap();
+        assert_eq!(one(store, claim(2, None)), Err(Refusal::NotEnded(id(1))));
+        let mut last = commit(id(1), Fence(1), NOW);
+        last.lease = Lease::End("0".into());
+        one(store, write(last)).unwrap();
+        // Its owner is about to show it, and is taken for dead by two.
+        assert_eq!(store.reader().unwrap().execution(id(1)).unwrap().unwrap().showing, Some(owner(1)));
+        assert_eq!(one(store, claim(2, None)), Err(Refusal::Held(id(1))));
+        let answers = store.write(&[claim(2, Some(1)), claim(3, Some(1))]).unwrap();
+        assert_eq!(answers, [Ok(Written::Claimed), Err(Refusal::Held(id(1)))]);
+        assert_eq!(store.reader().unwrap().check().unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn processes_felled_without_progress_are_counted_once_each() {
+    both(|store| {
+        let fell = |n| Write::Fell { execution: id(1), owner: owner(n) };
+        let acquire = |n| Write::Acquire { execution: id(1), owner: owner(n), void: None };
+        let felled = |store: &dyn Store| store.reader().unwrap().execution(id(1)).unwrap().unwrap().felled;
+        let mut first = create(id(1), owner(1), NOW);
+        first.steps.push(read_step(0, Vec::new(), NOW));
+        one(store, write(first)).unwrap();
+        assert_eq!(one(store, fell(2)), Err(Refusal::Held(id(1))));
+        assert_eq!(one(store, fell(1)), Ok(Written::Felled(1)));
+        // Whoever else saw the same end does not count it again, and the dead one writes no more.
+        assert_eq!(one(store, fell(1)), Err(Refusal::Held(id(1))));
+        assert!(matches!(one(store, write(commit(id(1), Fence(1), NOW))), Err(Refusal::Fenced { .. })));
+        one(store, acquire(2)).unwrap();
+        assert_eq!(one(store, fell(2)), Ok(Written::Felled(2)));
+        one(store, acquire(3)).unwrap();
+
+        // A barrier without anything new, and a call that is taken on once more, are no progress.
+        let mut again = commit(id(1), Fence(3), NOW);
+        let mut written = read_step(1, Vec::new(), NOW);
+        (written.completion, written.delivered, written.effect) = (None, false, Effect::Idempotent);
+        again.steps.push(written.clone());
+        one(store, write(again.clone())).unwrap();
+        assert_eq!(felled(store), 0, "the call is new");
+        one(store, fell(3)).unwrap();
+        one(store, acquire(4)).unwrap();
+        again.fence = Fence(4);
+        one(store, write(again.clone())).unwrap();
+        one(store, write(commit(id(1), Fence(4), NOW))).unwrap();
+        assert_eq!(felled(store), 1);
+        // Its end is.
+        written.completion = Some(Completion { at: NOW, result: StepResult::Ok(Vec::new()) });
+        again.steps = vec![written];
+        one(store, write(again)).unwrap();
+        assert_eq!((felled(store), store.reader().unwrap().check().unwrap()), (0, Vec::new()));
+    });
+}
+
+#[test]
+fn the_number_of_calls_is_kept() {
+    both(|store| {
+        let calls = |store: &dyn Store| store.reader().unwrap().execution(id(1)).unwrap().unwrap().calls;
+        one(store, write(create(id(1), owner(1), NOW))).unwrap();
+        assert_eq!(calls(store), Some(0));
+        let mut next = commit(id(1), Fence(1), NOW);
+        let mut output = read_step(0, Vec::new(), NOW);
+        (output.calls, output.effect) = (3, Effect::Send);
+        next.steps = vec![output, read_step(3, Vec::new(), NOW)];
+        one(store, write(next.clone())).unwrap();
+        assert_eq!(calls(store), Some(4));
+        // A record that replaces one adds nothing.
+        next.steps.truncate(1);
+        one(store, write(next)).unwrap();
+        assert_eq!(calls(store), Some(4));
+    });
 }

@@ -29,6 +29,8 @@ struct Drive {
     fence: Fence,
     secret: Secret,
     component: Digest,
+    /// How many calls the journal had when the execution was taken.
+    calls: Option<u64>,
     prepared: Arc<Prepared>,
     scope: Arc<Scope>,
     generation: u64,
@@ -100,6 +102,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         fence: Fence(1),
         secret,
         component: guest.digest,
+        calls: None,
         prepared,
         scope: Arc::new(scope),
         generation: 0,
@@ -165,6 +168,7 @@ async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Re
         fence,
         secret: record.secret,
         component: record.component,
+        calls: record.calls,
         prepared: opened.prepared,
         scope: Arc::new(opened.scope),
         generation: opened.generation,
@@ -218,6 +222,7 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
         fence: record.fence,
         secret: record.secret,
         component: record.component,
+        calls: record.calls,
         prepared: opened.prepared,
         scope: Arc::new(opened.scope),
         generation: opened.generation,
@@ -422,7 +427,8 @@ impl Drive {
             (true, _) => Journal::new(self.id, self.secret.clone(), of_journal),
             (false, true) => Journal::resume(self.id, self.secret.clone(), of_journal),
             (false, false) => Journal::resume(self.id, self.secret.clone(), of_journal).without_effects(),
-        };
+        }
+        .expecting(self.calls);
         let limiter = Limiter::new(&limits);
         let machine = Machine {
             pre: self.prepared.pre.clone(),

@@ -339,7 +339,9 @@ impl Committed for Watch {
                 | Write::Schedule(_)
                 | Write::Fire(_)
                 | Write::Reschedule { .. }
-                | Write::Unschedule { .. } => {}
+                | Write::Unschedule { .. }
+                | Write::Fell { .. }
+                | Write::Claim { .. } => {}
             }
         }
         let nudged = state.nudged;

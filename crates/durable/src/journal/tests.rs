@@ -128,6 +128,21 @@ fn a_missing_step_is_noticed() {
 }
 
 #[test]
+fn a_lost_tail_is_noticed_before_the_guest_could_make_its_calls_again() {
+    let mut steps = story();
+    let resumed = |calls| Journal::resume(ExecutionId(Uuid::nil()), Secret([7; 32]), LIMITS).expecting(calls);
+    assert_eq!(resumed(Some(4)).feed(steps.clone(), true), Ok(()));
+    // Of an execution that an older program made the number is not known; one that runs elsewhere may be further.
+    assert_eq!(resumed(None).feed(steps.clone(), true), Ok(()));
+    assert_eq!(resumed(Some(3)).feed(steps.clone(), true), Ok(()));
+    steps.pop();
+    let mut journal = resumed(Some(4));
+    assert_eq!(journal.feed(steps, false), Ok(()), "there may be more");
+    assert_eq!(journal.feed(Vec::new(), true), Err(Fault::Tail { expected: 4, found: 3 }));
+    assert_eq!(resumed(Some(4)).feed(Vec::new(), true), Err(Fault::Tail { expected: 4, found: 0 }));
+}
+
+#[test]
 fn an_admitted_call_comes_back_open_with_the_same_promise() {
     let mut live = journal();
     let call = open(live.call("input", Effect::Await, b"name?").unwrap());

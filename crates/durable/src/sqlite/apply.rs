@@ -13,16 +13,17 @@ use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::step::Step;
 use crate::store::{Commit, ExecutionRecord, GrantRecord, INLINE_LIMIT, Lease, Refusal, StoreError, Write, Written};
 
-const INSERT_EXECUTION: &str = "INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT_EXECUTION: &str = "INSERT INTO executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const UPDATE_EXECUTION: &str = "UPDATE executions SET fence = ?, owner = ?, cpu_us = ?, wall_us = ?, output = ?, \
-    journal = ?, shown = ?, updated_at = ?, outcome = ?, ended_seq = ?, crc = ?, generation = ? WHERE id = ?";
+    journal = ?, shown = ?, updated_at = ?, outcome = ?, ended_seq = ?, checksum = ?, generation = ?, \
+    calls = ?, felled = ?, showing = ?, aside = ? WHERE id = ?";
 const INSERT_STEP: &str = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const KNOWN_PAYLOAD: &str = "SELECT 1 FROM payloads WHERE digest = ?";
 const INSERT_PAYLOAD: &str = "INSERT INTO payloads VALUES (?, ?)";
 
 /// The cursor: the highest number of a row, or of one that is gone. Three looks at the end of
 /// an index cost less than a counter, whose page every settlement would write.
-pub(super) const CURSOR: &str = "SELECT max((SELECT value FROM counters WHERE name = 'settled'), \
+pub(super) const CURSOR: &str = "SELECT max((SELECT value FROM numbers WHERE name = 'settled'), \
     ifnull((SELECT max(settled_seq) FROM promises INDEXED BY promises_order), 0), \
     ifnull((SELECT max(ended_seq) FROM executions INDEXED BY executions_ended WHERE ended_seq IS NOT NULL), 0))";
 
@@ -92,6 +93,8 @@ impl<'c> Apply<'c> {
                 self.reschedule(*id, *revision, *paused, *next_at, *now)
             }
             Write::Unschedule { id } => self.unschedule(*id),
+            Write::Fell { execution, owner } => self.fell(*execution, *owner),
+            Write::Claim { execution, owner, void } => self.claim(*execution, *owner, *void),
         };
         match answer {
             Ok(written) => Ok(Ok(written)),
@@ -170,6 +173,10 @@ impl<'c> Apply<'c> {
             crc,
             row.generation().map(stored),
             r.schedule.as_ref().map(|id| id.0.as_bytes()),
+            r.calls.map(stored),
+            row.felled().map(stored),
+            r.showing.as_ref().map(|owner| owner.0.as_bytes()),
+            r.aside,
         ])?;
         Ok(())
     }
@@ -191,6 +198,10 @@ impl<'c> Apply<'c> {
             row.ended.map(stored),
             crc,
             row.generation().map(stored),
+            r.calls.map(stored),
+            row.felled().map(stored),
+            r.showing.as_ref().map(|owner| owner.0.as_bytes()),
+            r.aside,
             r.id.0.as_bytes(),
         ])?;
         Ok(())
@@ -216,8 +227,7 @@ impl<'c> Apply<'c> {
         for promise in &commit.promises {
             self.insert_promise(id, promise)?;
         }
-        record.usage = commit.usage;
-        record.updated_at = commit.now;
+        record.advance(commit);
         let mut ended = None;
         match &commit.lease {
             Lease::Keep => {}
@@ -327,7 +337,8 @@ impl<'c> Apply<'c> {
         let crc = row.sum();
         self.connection
             .prepare_cached(
-                "UPDATE promises SET state = ?, settled_at = ?, settled_seq = ?, value_headers = ?, value = ?, crc = ? \
+                "UPDATE promises SET state = ?, settled_at = ?, settled_seq = ?, value_headers = ?, value = ?, \
+                 checksum = ? \
                  WHERE execution = ? AND id = ?",
             )?
             .execute(params![
@@ -357,9 +368,33 @@ impl<'c> Apply<'c> {
         }
         record.owner = Some(owner);
         record.fence.0 += 1;
+        if record.calls.is_none() {
+            record.calls = Some(self.count_calls(id)?);
+        }
         let fence = record.fence;
         self.update_execution(record, None)?;
         Ok(Written::Acquired(fence))
+    }
+
+    /// Of an execution that an older program made: what its steps cover is what is known of it.
+    fn count_calls(&self, id: ExecutionId) -> rusqlite::Result<u64> {
+        let sql = "SELECT number + calls FROM steps WHERE execution = ? ORDER BY number DESC LIMIT 1";
+        let calls = self.connection.prepare_cached(sql)?.query_row([id.0.as_bytes()], |row| row.get::<_, i64>(0));
+        Ok(calls.optional()?.map_or(0, i64::cast_unsigned))
+    }
+
+    fn fell(&mut self, id: ExecutionId, owner: OwnerId) -> Result<Written, Fail> {
+        let mut record = self.running(id)?;
+        let felled = record.fell(owner)?;
+        self.update_execution(record, None)?;
+        Ok(Written::Felled(felled))
+    }
+
+    fn claim(&mut self, id: ExecutionId, owner: OwnerId, void: Option<OwnerId>) -> Result<Written, Fail> {
+        let mut row = self.find_row(id)?.ok_or(Refusal::NoExecution(id))?;
+        row.record.claim(owner, void)?;
+        self.update_execution(row.record, row.ended)?;
+        Ok(Written::Claimed)
     }
 
     fn settle(&mut self, id: &PromiseId, state: PromiseState, value: &Value, now: UnixMs) -> Result<Written, Fail> {
@@ -396,8 +431,7 @@ impl<'c> Apply<'c> {
     /// Ends an execution, whose row is the caller's to write: what is pending times out or is canceled.
     fn end(&mut self, execution: &mut ExecutionRecord, outcome: &str, now: UnixMs) -> Result<u64, Fail> {
         const SQL: &str = "WHERE execution = ? AND settled_seq IS NULL";
-        execution.outcome = Some(outcome.to_owned());
-        execution.owner = None;
+        execution.end(outcome);
         for (row, mut record) in self.select_promises(SQL, params![execution.id.0.as_bytes()])? {
             if !record.apply_timeout(now) {
                 record.state = PromiseState::RejectedCanceled;
@@ -443,7 +477,7 @@ impl<'c> Apply<'c> {
     fn collect(&mut self, before: UnixMs) -> Result<u64, Fail> {
         let cursor = self.cursor()?;
         self.connection
-            .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'settled' AND value <> ?1")?
+            .prepare_cached("UPDATE numbers SET value = ?1 WHERE name = 'settled' AND value <> ?1")?
             .execute([stored(cursor)])?;
         const ENDED: &str = "SELECT id FROM executions WHERE outcome IS NOT NULL AND updated_at < ?";
         let before = stored(before.min(i64::MAX.cast_unsigned()));

@@ -10,11 +10,11 @@ use crate::ids::{Digest, ExecutionId};
 use crate::store::{GrantRecord, Refusal, Written};
 
 /// How many grants there have been; NULL if that is lost.
-pub(super) const GRANTED: &str = "SELECT (SELECT value FROM counters WHERE name = 'granted')";
+pub(super) const GRANTED: &str = "SELECT (SELECT value FROM numbers WHERE name = 'granted')";
 /// What that row is called in a message.
-pub(super) const COUNTER: &str = "counters row granted";
+pub(super) const COUNTER: &str = "numbers row granted";
 
-const COLUMNS: &str = "execution, generation, policy, author, change, at, crc";
+const COLUMNS: &str = "execution, generation, policy, author, change, at, checksum";
 
 fn sum(grant: &GrantRecord) -> u32 {
     Sum::of("grants")
@@ -64,7 +64,7 @@ impl Apply<'_> {
             return Err(Refusal::Stale { execution, found: record.generation }.into());
         }
         // Without it nobody would look for the grant.
-        let sql = "UPDATE counters SET value = value + 1 WHERE name = 'granted'";
+        let sql = "UPDATE numbers SET value = value + 1 WHERE name = 'granted'";
         if self.connection.prepare_cached(sql)?.execute([])? == 0 {
             return Err(Refusal::Damaged(COUNTER.into()).into());
         }

@@ -55,7 +55,11 @@ const CACHE_KIB: u32 = 16 << 10;
 const STATEMENTS: usize = 64;
 
 /// `MIGRATIONS[n]` leads from version `n` to `n + 1`.
-const MIGRATIONS: [&str; 2] = [include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+];
 /// The schema version that this program knows.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -109,11 +113,21 @@ impl SqliteStore {
         self.log = None;
         let note = is_note(batch);
         if note {
-            // Not worth a sync of its own: the next commit syncs the log as a whole.
-            connection.pragma_update(None, "synchronous", "OFF").map_err(|e| failed(&e))?;
+            // Not worth a sync of its own: the next commit syncs the log as a whole. But one that starts the log
+            // again at its beginning syncs its new head, which NORMAL does and OFF does not: frames that reach the
+            // disk under the old head would be taken for a part of the log before.
+            connection.pragma_update(None, "synchronous", "NORMAL").map_err(|e| failed(&e))?;
         }
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| failed(&e))?;
+        // A newer program may have changed the schema since this connection was opened.
+        let found = transaction
+            .prepare_cached("PRAGMA user_version")
+            .and_then(|mut s| s.query_row([], |row| row.get(0)))
+            .map_err(|e| failed(&e))?;
+        if found != VERSION {
+            return Err(StoreError::Version { found, known: VERSION });
+        }
         let mut apply = apply::Apply::new(&transaction);
         let answers = batch.iter().map(|write| apply.write(write)).collect::<Result<Vec<_>, _>>()?;
         transaction.commit().map_err(|e| failed(&e))?;

@@ -95,7 +95,7 @@ pub(super) struct PromiseRow {
 
 impl PromiseRow {
     pub(super) const COLUMNS: &str = "execution, id, state, created_at, timeout_at, settled_at, settled_seq, flags, \
-                                      step, component, tags, param_headers, param, value_headers, value, crc";
+                                      step, component, tags, param_headers, param, value_headers, value, checksum";
 
     /// The row of a promise.
     pub(super) fn of(execution: ExecutionId, record: &PromiseRecord, settled_seq: Option<u64>) -> Self {

@@ -61,6 +61,15 @@ pub(super) fn optional(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<
     Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
 }
 
+/// Reads a number of which NULL is 0; a 0 is never written.
+fn or_zero(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    match optional(row, column)? {
+        None => Ok(0),
+        Some(0) => Err(rusqlite::Error::IntegralValueOutOfRange(column, 0)),
+        Some(number) => Ok(number),
+    }
+}
+
 /// Reads a uuid of 16 bytes.
 pub(super) fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     Ok(Uuid::from_bytes(row.get::<_, [u8; 16]>(column)?))
@@ -74,11 +83,17 @@ pub(super) struct ExecutionRow {
 
 impl ExecutionRow {
     pub(super) const COLUMNS: &str = "id, component, setup, secret, fence, owner, cpu_us, wall_us, output, journal, \
-                                      shown, created_at, updated_at, outcome, ended_seq, crc, generation, schedule";
+                                      shown, created_at, updated_at, outcome, ended_seq, checksum, generation, \
+                                      schedule, calls, felled, showing, aside";
 
     /// The generation as it is stored.
     pub(super) fn generation(&self) -> Option<u64> {
         Some(self.record.generation).filter(|generation| *generation != 0)
+    }
+
+    /// The number of times it felled a process as it is stored.
+    pub(super) fn felled(&self) -> Option<u64> {
+        Some(self.record.felled).filter(|felled| *felled != 0)
     }
 
     pub(super) fn sum(&self) -> u32 {
@@ -93,14 +108,22 @@ impl ExecutionRow {
             .numbers([r.created_at, r.updated_at])
             .bytes(r.outcome.as_deref().map(str::as_bytes))
             .optional(self.ended);
-        // As it was before these fields came.
+        // As it was before these fields came, in two lots.
+        let newest = r.calls.is_some() || r.felled != 0 || r.showing.is_some() || r.aside.is_some();
         let sum = match (self.generation(), &r.schedule) {
-            (None, None) => sum,
+            (None, None) if !newest => sum,
             (generation, schedule) => {
                 sum.optional(generation).bytes(schedule.as_ref().map(|id| id.0.as_bytes().as_slice()))
             }
         };
-        sum.finish()
+        if !newest {
+            return sum.finish();
+        }
+        sum.optional(r.calls)
+            .optional(self.felled())
+            .bytes(r.showing.as_ref().map(|owner| owner.0.as_bytes().as_slice()))
+            .bytes(r.aside.as_deref().map(str::as_bytes))
+            .finish()
     }
 
     /// Decodes a row of [`Self::COLUMNS`].
@@ -135,13 +158,12 @@ impl ExecutionRow {
             created_at: number(row, 11)?,
             updated_at: number(row, 12)?,
             outcome: row.get(13)?,
-            generation: match optional(row, 16)? {
-                None => 0,
-                // Never written so.
-                Some(0) => return Err(rusqlite::Error::IntegralValueOutOfRange(16, 0)),
-                Some(generation) => generation,
-            },
+            generation: or_zero(row, 16)?,
             schedule: row.get::<_, Option<[u8; 16]>>(17)?.map(|bytes| ScheduleId(Uuid::from_bytes(bytes))),
+            calls: optional(row, 18)?,
+            felled: or_zero(row, 19)?,
+            showing: row.get::<_, Option<[u8; 16]>>(20)?.map(|bytes| OwnerId(Uuid::from_bytes(bytes))),
+            aside: row.get(21)?,
         };
         Ok((Self { record, ended: optional(row, 14)? }, row.get(15)?))
     }
@@ -176,7 +198,7 @@ pub(super) struct StepRow<'a> {
 
 impl<'a> StepRow<'a> {
     pub(super) const COLUMNS: &'static str = "execution, number, calls, function, effect, arguments, promise, admitted_at, \
-                                      completed_at, outcome, result, delivered, stored, crc, notes";
+                                      completed_at, outcome, result, delivered, stored, checksum, notes";
 
     /// The row of a step, with all its parts in it.
     pub(super) fn of(execution: ExecutionId, step: &'a Step) -> Self {

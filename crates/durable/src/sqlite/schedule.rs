@@ -9,7 +9,7 @@ use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::store::{ExecutionRecord, Refusal, Written};
 
 const COLUMNS: &str = "id, spec, component, setup, next_at, paused, fired, last, last_at, revision, created_at, \
-                       updated_at, crc";
+                       updated_at, checksum";
 
 fn sum(schedule: &ScheduleRecord) -> u32 {
     let r = schedule;
