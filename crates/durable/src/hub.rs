@@ -7,10 +7,10 @@
 
 mod future;
 mod generation;
+mod running;
 mod watch;
 mod writer;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +18,11 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use generation::Seen;
+pub use running::{Acquired, Running};
 pub use watch::{POLL, Waiter};
 pub use writer::{BATCH_LIMIT, Receipt};
 
-use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, UnixMs};
+use crate::ids::{Digest, ExecutionId, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::memory::MemoryStore;
 use crate::owner::{Owner, Owners};
 use crate::promise::{PromiseRecord, PromiseState};
@@ -133,8 +134,7 @@ struct Shared {
     readers: Mutex<Vec<Box<dyn Reader>>>,
     grants: Grants,
     owner: Mutex<Option<Owner>>,
-    /// Executions whose lease this process could not give back.
-    abandoned: Mutex<HashSet<ExecutionId>>,
+    running: running::Set,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -196,7 +196,7 @@ impl Hub {
             readers: Mutex::default(),
             grants: Grants::default(),
             owner: Mutex::default(),
-            abandoned: Mutex::default(),
+            running: running::Set::default(),
         };
         Self(Arc::new(Handle { shared: Arc::new(shared), threads: Arc::default() }))
     }
@@ -261,44 +261,16 @@ impl Hub {
         self.0.shared.watch.register(&id, UnixMs::MAX, || self.0.start_watch())
     }
 
-    /// Takes an execution for this process; leases of dead owners are void. Blocks for one commit.
-    ///
-    /// # Errors
-    /// [`Refusal::Held`] by a process that lives (also by this one), [`Refusal::Ended`],
-    /// [`Refusal::NoExecution`], or the store failed.
-    pub fn acquire(&self, id: ExecutionId) -> Result<Fence, WriteError> {
-        future::block_on(self.acquire_async(id))
-    }
-
-    /// [`Hub::acquire`] for async callers: many at once share a commit.
-    ///
-    /// # Errors
-    /// As for [`Hub::acquire`].
-    pub async fn acquire_async(&self, id: ExecutionId) -> Result<Fence, WriteError> {
-        let owner = self.owner()?;
-        let void = match self.execution(id)?.ok_or(Refusal::NoExecution(id))?.owner {
-            Some(holder) if holder == owner && lock(&self.0.shared.abandoned).remove(&id) => Some(holder),
-            Some(holder) if self.0.shared.backend.owners()?.is_alive(holder)? => return Err(Refusal::Held(id).into()),
-            holder => holder,
-        };
-        match self.write(Write::Acquire { execution: id, owner, void }).await? {
-            Written::Acquired(fence) => Ok(fence),
-            _ => Err(StoreError::Closed.into()),
-        }
-    }
-
-    /// This process does not run an execution any more, but could not give its lease back: the next
-    /// [`Hub::acquire`] here takes it over.
-    pub fn abandon(&self, id: ExecutionId) {
-        lock(&self.0.shared.abandoned).insert(id);
-    }
-
-    /// Whether a process that lives holds the execution of a record.
+    /// Whether the execution of a record is held by another process that lives, or run by this one.
     ///
     /// # Errors
     /// The lock files cannot be looked at.
     pub fn is_held(&self, record: &ExecutionRecord) -> Result<bool, StoreError> {
-        record.owner.map_or(Ok(false), |holder| self.0.shared.backend.owners()?.is_alive(holder))
+        let Some(holder) = record.owner else { return Ok(false) };
+        if lock(&self.0.shared.owner).as_ref().is_some_and(|own| own.id() == holder) {
+            return Ok(lock(&self.0.shared.running).contains(&record.id));
+        }
+        self.0.shared.backend.owners()?.is_alive(holder)
     }
 
     /// Removes executions that ended before a time, and the lock files of dead owners. Says
@@ -345,15 +317,24 @@ impl Hub {
         self.0.shared.read(|reader| reader.steps(id, from, limit))
     }
 
-    /// One promise. If its time has come that is made durable first, which blocks for a commit.
+    /// One promise. If its time has come that is made durable first, which blocks for a commit: up to
+    /// [`BUSY_LIMIT`](crate::sqlite::BUSY_LIMIT) where another process holds the database.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn promise(&self, id: &PromiseId) -> Result<Option<PromiseRecord>, StoreError> {
+        future::block_on(self.promise_async(id))
+    }
+
+    /// [`Hub::promise`] for async callers: a commit holds up no thread.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn promise_async(&self, id: &PromiseId) -> Result<Option<PromiseRecord>, StoreError> {
         let record = self.0.shared.read(|reader| reader.promise(id))?;
         match record {
             Some(record) if record.state == PromiseState::Pending && record.timeout_at <= self.now() => {
-                self.expire()?;
+                self.expire().await?;
                 self.0.shared.read(|reader| reader.promise(id))
             }
             record => Ok(record),
@@ -366,8 +347,16 @@ impl Hub {
     /// # Errors
     /// See [`StoreError`].
     pub fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+        future::block_on(self.promises_async(filter))
+    }
+
+    /// [`Hub::promises`] for async callers: a commit holds up no thread.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn promises_async(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
         if self.0.shared.read(|reader| reader.next_deadline())?.is_some_and(|at| at <= self.now()) {
-            self.expire()?;
+            self.expire().await?;
         }
         self.0.shared.read(|reader| reader.promises(filter))
     }
@@ -412,8 +401,8 @@ impl Hub {
         self.0.shared.read(|reader| reader.check())
     }
 
-    fn expire(&self) -> Result<(), StoreError> {
-        match self.write(Write::Expire { now: self.now() }).wait() {
+    async fn expire(&self) -> Result<(), StoreError> {
+        match self.write(Write::Expire { now: self.now() }).await {
             Ok(_) | Err(WriteError::Refused(_)) => Ok(()),
             Err(WriteError::Store(error)) => Err(error),
         }

@@ -315,24 +315,26 @@ fn an_execution_has_one_owner_until_that_is_dead() {
     let place = Place::new();
     let (here, there) = (place.hub(), place.hub());
     let (id, promise) = suspended(&here, FOREVER);
-    assert_eq!(there.acquire(id), Err(WriteError::Refused(Refusal::Held(id))));
-    assert_eq!(here.acquire(id), Err(WriteError::Refused(Refusal::Held(id))));
+    let running = here.run(id).unwrap();
+    assert_eq!(there.acquire(id).unwrap_err(), WriteError::Refused(Refusal::Held(id)));
+    assert_eq!(here.acquire(id).unwrap_err(), WriteError::Refused(Refusal::Held(id)));
+    drop(running);
     let mut release = commit(id, Fence::FIRST, here.now());
     release.lease = Lease::Release;
     here.write(write(release)).wait().unwrap();
-    assert_eq!(here.acquire(id).unwrap(), Fence(2));
+    assert_eq!(here.acquire(id).unwrap().fence, Fence(2));
     // Its process ends while it holds it.
     drop(here);
-    assert_eq!(there.acquire(id).unwrap(), Fence(3));
+    assert_eq!(there.acquire(id).unwrap().fence, Fence(3));
     let stale = there.write(write(commit(id, Fence(2), there.now()))).wait();
     assert!(matches!(stale, Err(WriteError::Refused(Refusal::Fenced { .. }))));
     assert!(settle(&there, &promise));
     let unknown = ExecutionId::generate();
-    assert_eq!(there.acquire(unknown), Err(WriteError::Refused(Refusal::NoExecution(unknown))));
+    assert_eq!(there.acquire(unknown).unwrap_err(), WriteError::Refused(Refusal::NoExecution(unknown)));
     let mut end = commit(id, Fence(3), there.now());
     end.lease = Lease::End("0".into());
     there.write(write(end)).wait().unwrap();
-    assert_eq!(there.acquire(id), Err(WriteError::Refused(Refusal::Ended(id))));
+    assert_eq!(there.acquire(id).unwrap_err(), WriteError::Refused(Refusal::Ended(id)));
     assert_eq!(there.collect(u64::MAX >> 1).unwrap(), 1);
     assert_eq!(there.check().unwrap(), [""; 0]);
 }
@@ -349,6 +351,95 @@ fn many_that_acquire_at_once_get_one_owner() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(got.iter().filter(|answer| answer.is_ok()).count(), 1, "{got:?}");
+}
+
+#[test]
+fn what_a_process_holds_and_does_not_run_is_free() {
+    let place = Place::new();
+    let (here, there) = (place.hub(), place.hub());
+    let (id, _) = suspended(&here, FOREVER);
+    let held = || here.is_held(&here.execution(id).unwrap().unwrap()).unwrap();
+    // Nobody runs it here: an attempt has gone, and could not give the lease back. For others it is taken.
+    assert!(!held() && there.is_held(&there.execution(id).unwrap().unwrap()).unwrap());
+    let taken = here.acquire(id).unwrap();
+    assert!(taken.fence == Fence(2) && held() && here.run(id).is_none());
+    assert_eq!(here.acquire(id).unwrap_err(), WriteError::Refused(Refusal::Held(id)));
+    // However the attempt goes, by a panic too.
+    assert!(
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> () { panic!("{:?}", { taken }.fence) })).is_err()
+    );
+    assert!(!held());
+    // An acquire that is given up on the way: its write happens, and it is free all the same.
+    let mut given_up = Box::pin(here.acquire_async(id));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(given_up.as_mut().poll(&mut context).is_pending());
+    assert_eq!(here.acquire(id).unwrap_err(), WriteError::Refused(Refusal::Held(id)));
+    drop(given_up);
+    assert_eq!(must_end(move || here.acquire(id)).unwrap().fence, Fence(4));
+}
+
+/// Takes the lock of the database from the side for as long as it lives.
+fn locked(place: &Place) -> rusqlite::Connection {
+    let raw = place.raw();
+    raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+    raw
+}
+
+#[test]
+fn a_lock_of_another_process_holds_up_no_async_thread() {
+    let place = Place::new();
+    let hub = place.hub();
+    let (id, promise) = suspended(&hub, hub.now() + 1);
+    let (_, other) = suspended(&hub, FOREVER);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    let lock = locked(&place);
+    runtime.block_on(async {
+        // Each of them needs a commit; all wait on the one thread, and the last one gives the lock back.
+        let filter = PromiseFilter::default();
+        let (one, all, taken, claim, ()) = tokio::join!(
+            hub.promise_async(&promise),
+            hub.promises_async(&filter),
+            hub.acquire_async(id),
+            hub.claim(other.as_str().split(':').nth(1).unwrap().parse().unwrap()),
+            async {
+                tokio::task::yield_now().await;
+                drop(lock);
+            }
+        );
+        assert_eq!(one.unwrap().unwrap().state, PromiseState::RejectedTimedout);
+        assert_eq!(all.unwrap().len(), 2);
+        assert_eq!(taken.unwrap().fence, Fence(2));
+        assert!(matches!(claim.unwrap_err(), WriteError::Refused(Refusal::NotEnded(_))));
+    });
+}
+
+#[test]
+fn of_many_that_come_upon_an_end_one_shows_what_is_left() {
+    let place = Place::new();
+    let hubs: Vec<Hub> = (0..4).map(|_| place.hub()).collect();
+    let first = place.hub();
+    let (id, _) = suspended(&first, FOREVER);
+    let running = first.run(id);
+    let mut end = commit(id, Fence::FIRST, first.now());
+    end.lease = Lease::End("0".into());
+    first.write(write(end)).wait().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Whoever ended it is about to show it.
+    assert!(runtime.block_on(first.claim(id)).unwrap().is_none());
+    assert!(hubs.iter().all(|hub| runtime.block_on(hub.claim(id)).unwrap().is_none()));
+    drop((running, first));
+    let got: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = hubs
+            .iter()
+            .map(|hub| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                scope.spawn(move || runtime.block_on(hub.claim(id)).unwrap())
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(got.iter().flatten().count(), 1);
 }
 
 /// A store that fails as told.

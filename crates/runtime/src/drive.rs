@@ -6,10 +6,10 @@ use std::time::Duration;
 use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts, Rescope};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, Validator};
-use parole_durable::hub::now;
+use parole_durable::hub::{Acquired, Running, now};
 use parole_durable::journal::{JournalLimits, OUTPUT};
 use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter, Refusal, Usage};
-use parole_durable::{Commit, Digest, ExecutionId, Fence, Journal, PromiseId, PromiseState, Secret, Write};
+use parole_durable::{Commit, Digest, ExecutionId, Fence, Journal, PromiseId, PromiseState, Secret, Write, WriteError};
 use parole_policy::{Limits, SecurityPolicy};
 
 use crate::attempt::{self, Ended, Machine};
@@ -28,6 +28,8 @@ struct Drive {
     id: ExecutionId,
     fence: Fence,
     secret: Secret,
+    /// That this process runs it: whatever becomes of the attempts, it is free once this is gone. Not of a replay.
+    _running: Option<Running>,
     component: Digest,
     /// How many calls the journal had when the execution was taken.
     calls: Option<u64>,
@@ -68,6 +70,7 @@ pub(crate) fn start(
 
 async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: RunOptions) -> Result<Begun, Error> {
     let id = options.id.unwrap_or_else(ExecutionId::generate);
+    let running = runtime.hub().run(id).ok_or(WriteError::Refused(Refusal::Exists(id)))?;
     let scope = runtime.scope(policy, runtime.0.validators.clone())?;
     let prepared = runtime.prepare(&guest, &scope.policy, id).await?;
     let setup = Setup {
@@ -101,6 +104,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         id,
         fence: Fence(1),
         secret,
+        _running: Some(running),
         component: guest.digest,
         calls: None,
         prepared,
@@ -142,31 +146,26 @@ pub(crate) async fn resume(runtime: Runtime, id: ExecutionId, options: ResumeOpt
 async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Result<Begun, Error> {
     let Some(record) = runtime.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
     if record.outcome.is_some() {
-        show_rest(&runtime, &record)?;
-        return Ok(Begun::Ended(runtime.show(id)?));
+        show_rest(&runtime, &record).await?;
+        return Ok(Begun::Ended(runtime.show_async(id).await?));
     }
     let opened = Opened::open(&runtime, &record, Purpose::Resume { pinned: options.pinned }).await?;
-    let fence = match runtime.hub().acquire_async(id).await {
-        Ok(fence) => fence,
-        Err(parole_durable::hub::WriteError::Refused(Refusal::Ended(_))) => return Ok(Begun::Ended(runtime.show(id)?)),
-        Err(parole_durable::hub::WriteError::Refused(Refusal::Held(_))) => {
+    let Acquired { fence, running } = match runtime.hub().acquire_async(id).await {
+        Ok(acquired) => acquired,
+        Err(WriteError::Refused(Refusal::Ended(_))) => return Ok(Begun::Ended(runtime.show_async(id).await?)),
+        Err(WriteError::Refused(Refusal::Held(_))) => {
             return Err(Error::NotResumed(format!("{id} is run by another process at this moment")));
         }
         Err(error) => return Err(error.into()),
     };
     // As it stands under our fence: who held it before may have come further since we looked.
-    let record = match runtime.hub().execution(id) {
-        Ok(Some(record)) => record,
-        gone => {
-            runtime.hub().abandon(id);
-            return Err(gone.err().map_or(Error::NoExecution(id), Error::from));
-        }
-    };
+    let record = runtime.hub().execution(id)?.ok_or(Error::NoExecution(id))?;
     let drive = Drive {
         runtime,
         id,
         fence,
         secret: record.secret,
+        _running: Some(running),
         component: record.component,
         calls: record.calls,
         prepared: opened.prepared,
@@ -179,8 +178,17 @@ async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Re
     Ok(Begun::Ready(drive, None, record.usage))
 }
 
-/// Shows the output that became durable with the end of an execution: a crash may have come between the two.
-fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Error> {
+/// Shows the output that became durable with the end of an execution: a crash may have come between the two. Of many
+/// that come upon it one does, and none while the process that ended it lives and does so itself.
+async fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Error> {
+    let mut left = false;
+    runtime.each_step(record.id, record.usage.shown, |step| left |= step.function == OUTPUT)?;
+    if !left {
+        return Ok(());
+    }
+    let Some(_showing) = runtime.hub().claim(record.id).await? else { return Ok(()) };
+    // What whoever had it before has shown is noted by now.
+    let record = runtime.hub().execution(record.id)?.ok_or(Error::NoExecution(record.id))?;
     let mut upto = record.usage.shown;
     runtime.each_step(record.id, upto, |step| {
         if step.function == OUTPUT {
@@ -189,7 +197,7 @@ fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Error> {
         }
     })?;
     if upto != record.usage.shown {
-        drop(runtime.hub().write(Write::Shown { execution: record.id, upto }));
+        runtime.hub().write(Write::Shown { execution: record.id, upto }).await?;
     }
     Ok(())
 }
@@ -221,6 +229,7 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
         id,
         fence: record.fence,
         secret: record.secret,
+        _running: None,
         component: record.component,
         calls: record.calls,
         prepared: opened.prepared,
@@ -354,13 +363,13 @@ impl Drive {
                     drop(gathered);
                     self.settled(&promise, deadline).await?;
                 }
-                Ended::Parked(_) => return self.suspended(gathered),
+                Ended::Parked(_) => return self.suspended(gathered).await,
                 Ended::Broken(error) => return Err(error),
                 Ended::Head(step) => return Err(Error::Internal(format!("step {step} has no effects"))),
             }
             let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
             if record.fence != self.fence || record.outcome.is_some() {
-                return self.runtime.show(self.id);
+                return self.runtime.show_async(self.id).await;
             }
             used = record.usage;
         }
@@ -369,12 +378,9 @@ impl Drive {
     /// An attempt that could not go on. If the execution was canceled meanwhile that is its outcome;
     /// else the lease is given back, so that it can be resumed, here too.
     async fn broken(&self, error: Error) -> Result<Report, Error> {
-        let Ok(Some(record)) = self.runtime.hub().execution(self.id) else {
-            self.runtime.hub().abandon(self.id);
-            return Err(error);
-        };
+        let Ok(Some(record)) = self.runtime.hub().execution(self.id) else { return Err(error) };
         if record.outcome.is_some() {
-            return self.runtime.show(self.id);
+            return self.runtime.show_async(self.id).await;
         }
         let release = Commit {
             execution: self.id,
@@ -387,9 +393,9 @@ impl Drive {
             lease: Lease::Release,
             now: now(),
         };
-        // Where the fence has gone up there is nothing to give back.
-        if record.fence == self.fence && self.runtime.hub().write(Write::Commit(Box::new(release))).await.is_err() {
-            self.runtime.hub().abandon(self.id);
+        // Where the fence has gone up there is nothing to give back. For this process it is free without that.
+        if record.fence == self.fence {
+            let _ = self.runtime.hub().write(Write::Commit(Box::new(release))).await;
         }
         Err(error)
     }
@@ -398,16 +404,16 @@ impl Drive {
     async fn settled(&self, promise: &PromiseId, deadline: u64) -> Result<(), Error> {
         loop {
             let waiter = self.runtime.hub().settled(promise, deadline);
-            match self.runtime.hub().promise(promise)? {
+            match self.runtime.hub().promise_async(promise).await? {
                 Some(record) if record.state == PromiseState::Pending => waiter.await,
                 _ => return Ok(()),
             }
         }
     }
 
-    fn suspended(&self, gathered: Gathered) -> Result<Report, Error> {
+    async fn suspended(&self, gathered: Gathered) -> Result<Report, Error> {
         let filter = PromiseFilter { pending: true, execution: Some(self.id), capability: None };
-        let pending = self.runtime.hub().promises(&filter)?.iter().map(pending_of).collect();
+        let pending = self.runtime.hub().promises_async(&filter).await?.iter().map(pending_of).collect();
         Ok(Report { pending, ..report(self.id, Ending::of(Outcome::Suspended), gathered) })
     }
 

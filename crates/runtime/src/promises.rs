@@ -5,6 +5,7 @@ use parole_durable::store::PromiseFilter;
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
 use serde::Serialize;
 
+use crate::blocking::block_on;
 use crate::error::Error;
 use crate::report::Pending;
 use crate::runtime::Runtime;
@@ -65,7 +66,11 @@ impl Promises<'_> {
     /// # Errors
     /// [`Error::NoPromise`], [`Error::Store`].
     pub fn get(&self, id: &str) -> Result<Listed, Error> {
-        let record = self.0.hub().promise(&PromiseId::from(id))?;
+        block_on(self.look(id))
+    }
+
+    async fn look(&self, id: &str) -> Result<Listed, Error> {
+        let record = self.0.hub().promise_async(&PromiseId::from(id)).await?;
         record.map(Listed::of).ok_or_else(|| Error::NoPromise(id.into()))
     }
 
@@ -75,7 +80,7 @@ impl Promises<'_> {
     /// [`Error::BadAnswer`] when the call cannot have such a value: the promise is still pending then.
     /// [`Error::NoPromise`], [`Error::Usage`] for one that nobody settles from outside, [`Error::Store`].
     pub async fn resolve(&self, id: &str, value: &serde_json::Value, by: &str) -> Result<Settled, Error> {
-        let promise = self.get(id)?;
+        let promise = self.look(id).await?;
         let data = value.to_string();
         if data.len() > ANSWER_MAX {
             let expected = format!("at most {ANSWER_MAX} bytes of JSON");

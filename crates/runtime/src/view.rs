@@ -12,6 +12,7 @@ use parole_durable::{Effect, ExecutionId, Stage, Step, StepResult, UnixMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::blocking::block_on;
 use crate::drive::report;
 use crate::error::Error;
 use crate::promises::pending_of;
@@ -108,6 +109,10 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoExecution`], [`Error::Store`].
     pub fn show(&self, id: ExecutionId) -> Result<Report, Error> {
+        block_on(self.show_async(id))
+    }
+
+    pub(crate) async fn show_async(&self, id: ExecutionId) -> Result<Report, Error> {
         let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
         let mut gathered = Gathered::default();
         self.each_step(id, 0, |step| gather(&step, &mut gathered))?;
@@ -116,7 +121,7 @@ impl Runtime {
             None => Ending::of(Outcome::Suspended),
         };
         let filter = PromiseFilter { pending: true, execution: Some(id), capability: None };
-        let pending = self.hub().promises(&filter)?.iter().map(pending_of).collect();
+        let pending = self.hub().promises_async(&filter).await?.iter().map(pending_of).collect();
         Ok(Report { pending, ..report(id, ending, gathered) })
     }
 

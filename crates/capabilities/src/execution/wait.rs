@@ -149,7 +149,7 @@ impl Execution {
         if self.parts.journal.unsaved_steps() > 0 {
             self.commit(Lease::Keep).await?;
         }
-        let Some(record) = self.parts.hub.promise(id)? else { return Err(Stop::Fenced) };
+        let Some(record) = self.parts.hub.promise_async(id).await? else { return Err(Stop::Fenced) };
         if record.state != PromiseState::Pending {
             return Ok(record);
         }
@@ -197,7 +197,7 @@ impl Execution {
                 Some(waiter) => waiter,
                 None => {
                     let waiter = self.parts.hub.settled(id, deadline);
-                    match self.parts.hub.promise(id)? {
+                    match self.parts.hub.promise_async(id).await? {
                         Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
                         Some(_) => waiter,
                         None => return Err(Stop::Fenced),
