@@ -57,9 +57,13 @@ pub struct Note {
     /// Who decided, if it was a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Whether an approval stands for the same call in all of this execution.
+    /// Of an approval: whether it stands for the same call in all of this execution. Of a denial: whether it comes
+    /// from one that stands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standing: bool,
+    /// Whether a no is for whatever else the rule asks in this execution, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest: bool,
     /// Bytes of the question that was put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -78,6 +82,7 @@ impl Note {
             promise: None,
             by: None,
             standing: false,
+            rest: false,
             bytes: None,
             attempt: None,
         }

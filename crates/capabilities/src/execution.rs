@@ -8,6 +8,7 @@
 
 mod barrier;
 mod gate;
+mod refusals;
 mod wait;
 
 use std::collections::{HashSet, VecDeque};
@@ -114,6 +115,8 @@ pub struct Execution {
     seen: Seen,
     /// Calls that a person has allowed for the whole execution: the rule, and the digest of the call without its step.
     standing: HashSet<(String, String)>,
+    /// What a person has refused.
+    refusals: refusals::Refusals,
     /// Bytes of the questions that were put.
     asked: u64,
     /// What `write_file` has used of its quota.
@@ -162,6 +165,7 @@ impl Execution {
             generation,
             seen: Seen::default(),
             standing: HashSet::new(),
+            refusals: refusals::Refusals::default(),
             asked: 0,
             links: Links::default(),
             live,

@@ -107,6 +107,9 @@ pub struct Answer {
     /// Why, for the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// With a no: also to whatever else the same rule asks in this execution from now on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest: bool,
 }
 
 /// The value that settles a `doubt`.
@@ -138,7 +141,7 @@ pub fn check(record: &PromiseRecord, value: &Value) -> Option<Result<(), String>
 pub(crate) fn answer(question: &Question, value: &Value) -> Result<Answer, String> {
     let expected = |why: String| {
         format!(
-            "expected {{\"decision\": \"once\" or \"execution\" or \"deny\", \"digest\": \"{}\", \"reason\": \"…\"}}: {why}",
+            "expected {{\"decision\": \"once\" or \"execution\" or \"deny\", \"digest\": \"{}\", \"reason\": \"…\"}}, with \"deny\" also \"rest\": true: {why}",
             question.digest
         )
     };
@@ -147,6 +150,9 @@ pub(crate) fn answer(question: &Question, value: &Value) -> Result<Answer, Strin
         return Err(expected("it is no object".into()));
     }
     let answer = Answer::deserialize(value).map_err(|error| expected(error.to_string()))?;
+    if answer.rest && answer.decision != Decision::Deny {
+        return Err(expected("`rest` goes with `deny`".into()));
+    }
     if answer.digest != question.digest {
         return Err(expected("the digest is that of another call".into()));
     }

@@ -94,6 +94,10 @@ pub fn answers(question: &Question, label: &str) -> Vec<(String, &'static str)> 
             (decision("once"), "this call"),
             (decision("execution"), "this call, and the very same again in this execution"),
             (json!({ "decision": "deny", "digest": question.digest, "reason": "…" }).to_string(), "no"),
+            (
+                json!({ "decision": "deny", "digest": question.digest, "rest": true }).to_string(),
+                "no, also to whatever else the rule asks in this execution",
+            ),
         ],
         DOUBT => vec![
             (json!({ "done": "…" }).to_string(), "it happened, and this was its answer"),

@@ -91,6 +91,9 @@ enum Heard {
     Ended(Result<Vec<u8>, Error>),
 }
 
+/// What the guest is told where a person said no without a reason.
+const NO: &str = "a person said no";
+
 /// A verdict without its borrow of the policy; the texts name the rule.
 enum Ruling {
     Go(Leave, Option<String>),
@@ -137,6 +140,10 @@ impl Execution {
                 Ruling::Go(leave, rule) => (leave, rule),
                 Ruling::Ask(leave, rule, timeout) => {
                     approved = approved || self.stands(&rule, calling);
+                    if let (false, Some(promise)) = (approved, self.refusals.of(&rule, || self.call_of(calling))) {
+                        let error = self.refused_before(&mut open, calling, rule, promise)?;
+                        return self.settle(open, calling, Err(error)).map(Gate::Done);
+                    }
                     if !approved {
                         let id = match self.ask(&mut open, calling, &rule, timeout)? {
                             Ok(id) => id,
@@ -281,10 +288,13 @@ impl Execution {
         let by = who(&record);
         let mut note = Note { promise: Some(id.as_str().into()), by, ..self.verdict(Verdict::Deny) };
         note.rule = Question::of(&record).and_then(|question| question.rule);
-        let denied = |reason: Option<String>| Error::Denied(reason.unwrap_or_else(|| "a person said no".into()));
+        let denied = |reason: Option<String>| Error::Denied(reason.unwrap_or_else(|| NO.into()));
         let heard = match record.state {
             PromiseState::Resolved => match answer_of(&record) {
-                Some(answer) if answer.decision == Decision::Deny => Err(denied(answer.reason)),
+                Some(answer) if answer.decision == Decision::Deny => {
+                    note.rest = answer.rest;
+                    Err(denied(answer.reason))
+                }
                 Some(answer) => {
                     note.verdict = Verdict::Approve;
                     note.standing = answer.decision == Decision::Execution;
@@ -308,11 +318,30 @@ impl Execution {
         if note.standing {
             self.stand(note.rule.as_deref().unwrap_or_default(), calling.entry.capability.name, calling.arguments);
         }
+        let call = self.call_of(calling);
+        self.refusals.learn(&note, || call);
         self.note(open, calling, note);
         Ok(match heard {
             Ok(()) => Heard::Yes,
             Err(error) => Heard::Ended(Err(error)),
         })
+    }
+
+    /// A person has said no to this before: nobody is asked again.
+    fn refused_before(
+        &mut self,
+        open: &mut Open,
+        calling: &Calling<'_>,
+        rule: String,
+        promise: PromiseId,
+    ) -> Result<Error, Stop> {
+        let record = self.parts.hub.promise(&promise)?;
+        let by = record.as_ref().and_then(who);
+        let reason = record.as_ref().and_then(reason_of).unwrap_or_else(|| NO.into());
+        let (rule, promise) = (Some(rule), Some(promise.as_str().to_owned()));
+        let note = Note { rule, promise, by, standing: true, ..self.verdict(Verdict::Deny) };
+        self.note(open, calling, note);
+        Ok(Error::Denied(reason))
     }
 
     /// Waits for a person to say what came of a call.
@@ -354,7 +383,7 @@ impl Execution {
     ) -> Result<Result<Vec<u8>, Error>, Stop> {
         if let Err(error @ Error::Denied(_)) = &result {
             let (capability, argument) = (calling.entry.capability.name.into(), argument_of(calling.typed));
-            let remedy = "a person decided; the guest may ask again".to_owned();
+            let remedy = "run it again, and allow the call when you are asked".to_owned();
             let refused = Refused { capability, argument, error: error.clone(), remedy };
             return Ok(Err(self.refuse(open, refused)?));
         }
@@ -366,7 +395,10 @@ impl Execution {
     pub(super) fn remember(&mut self, notes: &[u8], capability: &str, arguments: &[u8]) {
         for note in audit::notes(notes) {
             self.asked = self.asked.saturating_add(note.bytes.unwrap_or(0));
-            if note.standing {
+            if note.verdict == Verdict::Deny {
+                let (component, id) = (&self.parts.component, self.parts.journal.execution());
+                self.refusals.learn(&note, || question::digest(component, capability, arguments, id, 0));
+            } else if note.standing {
                 self.stand(note.rule.as_deref().unwrap_or_default(), capability, arguments);
             }
         }
@@ -389,12 +421,13 @@ impl Execution {
     }
 
     fn stands(&self, rule: &str, calling: &Calling<'_>) -> bool {
+        !self.standing.is_empty() && self.standing.contains(&(rule.to_owned(), self.call_of(calling)))
+    }
+
+    /// What makes two calls of this execution the same.
+    fn call_of(&self, calling: &Calling<'_>) -> String {
         let name = calling.entry.capability.name;
-        !self.standing.is_empty()
-            && self.standing.contains(&(
-                rule.to_owned(),
-                question::digest(&self.parts.component, name, calling.arguments, self.id(), 0),
-            ))
+        question::digest(&self.parts.component, name, calling.arguments, self.id(), 0)
     }
 
     pub(crate) fn verdict(&self, verdict: Verdict) -> Note {
@@ -479,6 +512,14 @@ impl Execution {
 
 fn who(record: &PromiseRecord) -> Option<String> {
     record.value.headers.get("parole:by").cloned()
+}
+
+/// Why a person said no to a call, if they said why.
+fn reason_of(record: &PromiseRecord) -> Option<String> {
+    match record.state {
+        PromiseState::Rejected => serde_json::from_str(record.value.data.as_deref()?).ok(),
+        _ => answer_of(record)?.reason,
+    }
 }
 
 fn answer_of(record: &PromiseRecord) -> Option<question::Answer> {
