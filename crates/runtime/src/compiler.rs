@@ -72,6 +72,8 @@ fn compile(engine: &Engine, guest: &[u8]) -> Result<Vec<u8>, String> {
             return Err("it is precompiled machine code, which is never taken from outside".into());
         }
     }
+    // Some editors begin a text with a byte order mark.
+    let guest = guest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(guest);
     match guest {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
             return Err("it is a core module; expected a component (wrap it with `wasm-tools component new`)".into());

@@ -14,7 +14,7 @@ use parole_policy::{Limits, SecurityPolicy};
 
 use crate::attempt::{self, Ended, Machine};
 use crate::error::Error;
-use crate::guest::Guest;
+use crate::guest::{Guest, is_identity};
 use crate::invoke;
 use crate::limiter::Limiter;
 use crate::promises::pending_of;
@@ -297,6 +297,7 @@ impl Opened {
 /// The pinned component: from where it was read if it is still the same, else the stored one.
 fn component_of(runtime: &Runtime, record: &ExecutionRecord, setup: &Setup, pinned: bool) -> Result<Guest, Error> {
     if let (Some(path), false) = (&setup.path, pinned)
+        && is_identity(path)
         && let Ok(guest) = Guest::from_file(path)
     {
         if guest.digest == record.component {

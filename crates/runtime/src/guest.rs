@@ -14,7 +14,7 @@ use crate::error::Error;
 pub struct Guest {
     /// A name for people: the file name without its directories.
     pub name: String,
-    /// Where it was read, made absolute.
+    /// Where it was read, made absolute; none where that place is this process's alone ([`is_identity`]).
     pub path: Option<PathBuf>,
     /// Its bytes.
     pub bytes: Arc<[u8]>,
@@ -52,8 +52,36 @@ impl Guest {
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
         file.take(GUEST_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
         let name = path.file_name().map_or_else(|| "guest".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { path: Some(std::path::absolute(path).map_err(cannot)?), ..Self::from_bytes(name, bytes)? })
+        let path = std::path::absolute(path).map_err(cannot)?;
+        Ok(Self { path: Some(path).filter(|path| is_identity(path)), ..Self::from_bytes(name, bytes)? })
     }
+}
+
+/// Links that are followed at most: as many as the kernel follows.
+const LINKS_MAX: usize = 40;
+/// Where each process sees its own files: `/dev/stdin` and `/dev/fd/3` lead there.
+const PER_PROCESS: &str = "/proc";
+
+/// Whether a path means the same file to every process. What lies behind `/dev/stdin` or `/proc/self/fd/3` is
+/// another file in each.
+pub(crate) fn is_identity(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        if path.starts_with(PER_PROCESS) {
+            return false;
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return true };
+        let Ok(parent) = parent.canonicalize() else { return true };
+        path = parent.join(name);
+        if path.starts_with(PER_PROCESS) {
+            return false;
+        }
+        match path.read_link() {
+            Ok(target) => path = parent.join(target),
+            Err(_) => return true,
+        }
+    }
+    true
 }
 
 fn too_large() -> Error {

@@ -1,6 +1,7 @@
 //! Which function of a guest is called, with what, and what it gave: in WAVE, the text form of WIT values.
 
 use parole_capabilities::Execution;
+use wasm_wave::lex::{Lexer, Token};
 use wasm_wave::untyped::UntypedFuncCall;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Type, Val};
@@ -55,12 +56,13 @@ pub(crate) fn target(pre: &InstancePre<Execution>, invoke: Option<&str>) -> Resu
     Ok(Target { index, params, results: function.results().count() })
 }
 
+/// How deep values stand in one another: brackets in a text are text.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+    for token in Lexer::new(text).flatten() {
+        match token {
+            Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => depth += 1,
+            Token::ParenClose | Token::BracketClose | Token::BraceClose => depth = depth.saturating_sub(1),
             _ => {}
         }
         deepest = deepest.max(depth);

@@ -16,7 +16,7 @@ pub(crate) const DETERMINISM: u32 = 1;
 pub(crate) struct Setup {
     pub determinism: u32,
     pub guest: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path")]
     pub path: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoke: Option<String>,
@@ -24,6 +24,45 @@ pub(crate) struct Setup {
     pub validators: Vec<String>,
     /// The pinned form of the policy, limits included.
     pub policy: SecurityPolicy,
+}
+
+/// Paths are bytes: one that is text is stored as text, another one as base64 of its bytes.
+mod path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::PathBuf;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Text(String),
+        Bytes { base64: String },
+    }
+
+    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+        let stored = path.as_ref().map(|path| match path.to_str() {
+            Some(text) => Stored::Text(text.to_owned()),
+            None => Stored::Bytes { base64: STANDARD.encode(path.as_os_str().as_bytes()) },
+        });
+        stored.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+        let stored: Option<Stored> = Option::deserialize(deserializer)?;
+        stored
+            .map(|stored| match stored {
+                Stored::Text(text) => Ok(text.into()),
+                Stored::Bytes { base64 } => {
+                    STANDARD.decode(base64).map(|bytes| OsString::from_vec(bytes).into()).map_err(D::Error::custom)
+                }
+            })
+            .transpose()
+    }
 }
 
 impl Setup {

@@ -149,7 +149,8 @@ impl Store for SqliteStore {
     fn write(&mut self, batch: &[Write]) -> Result<Vec<Result<Written, Refusal>>, StoreError> {
         let answers = self.attempt(batch);
         if let Err(error) = &answers {
-            tracing::warn!(%error, writes = batch.len(), "a batch was not committed");
+            // Who wants the batch committed is told, and says so.
+            tracing::debug!(%error, writes = batch.len(), "a batch was not committed");
             // A transaction that is dropped rolls back. Whether it did is not known after an I/O
             // error, so the connection goes as well: a new one sees what the files say.
             if !matches!(error, StoreError::Busy(_))
