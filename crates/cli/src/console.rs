@@ -5,16 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use parole_capabilities::Event;
+use parole_durable::hub::now;
 use parole_durable::{ExecutionId, PromiseRecord};
 use parole_runtime::Sink;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::output;
+use crate::{output, times};
 
 /// A compilation that takes longer than this is told.
 const SLOW: Duration = Duration::from_millis(300);
 /// The same where lines cannot be replaced.
 const SLOW_IN_A_LOG: Duration = Duration::from_secs(1);
+
+/// A wait for a timer that takes longer than this is told, in milliseconds.
+const LONG_MS: u64 = 10_000;
 
 /// What is shown.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +78,15 @@ impl Console {
     pub fn notice(&self, text: &str) {
         if !self.show.quiet {
             output::err(text);
+        }
+    }
+
+    /// A guest waits for a timer: a person at the terminal would see nothing for as long.
+    pub fn waits(&self, record: &PromiseRecord) {
+        if record.is_timer() && record.timeout_at.saturating_sub(now()) >= LONG_MS {
+            let until = times::deadline(record.timeout_at, now());
+            let what = output::cell(record.capability()).into_owned();
+            self.notice(&format!("parole: waits for {what}, which ends {until}; Ctrl-C leaves it suspended"));
         }
     }
 

@@ -3,7 +3,7 @@
 use parole_runtime::Error;
 use serde_json::json;
 
-use crate::output;
+use crate::{output, state};
 
 /// What a script can tell apart by the exit code (design section 7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,8 +98,12 @@ impl From<Error> for Failure {
             Error::Usage(_) => Self::usage(message),
             Error::BadAnswer { .. } => Self::usage(message).hint("nothing was settled: the promise is still pending"),
             Error::NotAGuest(_) => Self::new(Kind::NotAGuest, message),
-            Error::NoExecution(_) => Self::usage(message).hint("`parole ps --all` lists every execution"),
-            Error::NoPromise(_) => Self::usage(message).hint("`parole promises` lists every promise"),
+            Error::NoExecution(_) => {
+                Self::usage(message).hint(format!("`{}` lists every execution", state::command("ps --all")))
+            }
+            Error::NoPromise(_) => {
+                Self::usage(message).hint(format!("`{}` lists every promise", state::command("promises")))
+            }
             Error::NotResumed(_) => Self::new(Kind::NotResumed, message),
             Error::Store(_) | Error::Internal(_) => Self::new(Kind::Internal, message),
         }

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::fail::{Failure, Result};
+use crate::texts;
 
 /// The longest line that is taken as an answer, in bytes.
 pub const LINE_MAX: usize = 1 << 20;
@@ -77,16 +78,17 @@ impl Lines {
 }
 
 fn serve(mut source: Box<dyn BufRead + Send>, asks: &mpsc::Receiver<()>, lines: &UnboundedSender<Line>) {
+    let mut first = true;
     for () in asks {
-        if lines.send(read(&mut source)).is_err() {
+        if lines.send(read(&mut source, std::mem::take(&mut first))).is_err() {
             return;
         }
     }
 }
 
-fn read(source: &mut impl BufRead) -> Line {
+fn read(source: &mut impl BufRead, first: bool) -> Line {
     let mut bytes = Vec::new();
-    match source.take(LINE_MAX as u64 + 2).read_until(b'\n', &mut bytes) {
+    match source.take(LINE_MAX as u64 + 5).read_until(b'\n', &mut bytes) {
         Err(error) => return Line::Bad(format!("--stdin cannot be read: {error}")),
         Ok(0) => return Line::End,
         Ok(_) => {}
@@ -97,10 +99,13 @@ fn read(source: &mut impl BufRead) -> Line {
             bytes.pop();
         }
     }
+    if first {
+        texts::unmark(&mut bytes);
+    }
     if bytes.len() > LINE_MAX {
         return Line::Bad(format!("a line of --stdin is longer than {LINE_MAX} bytes"));
     }
-    String::from_utf8(bytes).map_or_else(|_| Line::Bad("a line of --stdin is not UTF-8 text".into()), Line::Text)
+    texts::utf8(bytes, "a line of --stdin").map_or_else(Line::Bad, Line::Text)
 }
 
 #[cfg(test)]
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn lines_and_their_limits() {
-        let line = |bytes: &[u8]| read(&mut std::io::Cursor::new(bytes));
+        let line = |bytes: &[u8]| read(&mut std::io::Cursor::new(bytes), false);
         assert!(matches!(line(b""), Line::End));
         assert!(matches!(line(b"\n"), Line::Text(text) if text.is_empty()));
         assert!(matches!(line(b"Ada\r\nBob"), Line::Text(text) if text == "Ada"));
@@ -120,5 +125,17 @@ mod tests {
         assert!(matches!(line(&long), Line::Text(text) if text.len() == LINE_MAX));
         long.insert(0, b'a');
         assert!(matches!(line(&long), Line::Bad(text) if text.contains("longer")));
+    }
+
+    #[test]
+    fn the_mark_at_the_start_of_a_file_is_no_part_of_its_first_line() {
+        let line = |bytes: &[u8], first| read(&mut std::io::Cursor::new(bytes), first);
+        assert!(matches!(line(b"\xef\xbb\xbfAda\r\n", true), Line::Text(text) if text == "Ada"));
+        assert!(matches!(line(b"\xef\xbb\xbfAda\n", false), Line::Text(text) if text == "\u{feff}Ada"));
+        let mut long = b"\xef\xbb\xbf".to_vec();
+        long.resize(LINE_MAX + 3, b'a');
+        long.extend(b"\r\n");
+        assert!(matches!(line(&long, true), Line::Text(text) if text.len() == LINE_MAX));
+        assert!(matches!(line(b"\xff\xfeA\0", true), Line::Bad(text) if text.contains("UTF-16")));
     }
 }

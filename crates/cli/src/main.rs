@@ -6,7 +6,7 @@
 //! function. What they share: [`state`] finds the state directory and opens the runtime,
 //! [`console`] shows what guests put out, [`session`] drives a run while it listens for
 //! signals and answers, [`ask`] and [`terminal`] put questions to a person, [`question`] is a call that one decides
-//! about, [`output`] is the
+//! about, [`texts`] reads text files, [`output`] is the
 //! only file that writes to stdout or stderr, [`fail`] maps every failure to an exit code.
 //!
 //! # What it does not do
@@ -29,6 +29,7 @@ mod start;
 mod state;
 mod table;
 mod terminal;
+mod texts;
 mod times;
 mod watch;
 mod who;

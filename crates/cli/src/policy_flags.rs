@@ -1,15 +1,14 @@
 //! The policy of a run: a file, flags, or a file narrowed by flags.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use parole_policy::{FlagError, Flags, Level, MAX_FILE, SecurityPolicy, Source};
 use parole_runtime::{CATALOGUE, question};
 
-use crate::diagnostics;
 use crate::fail::{Failure, Result};
+use crate::state::quoted;
+use crate::{diagnostics, texts};
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct PolicyFlags {
@@ -81,14 +80,17 @@ impl ScopeFlags {
     }
 
     /// As the policy wants them.
-    pub fn flags(&self) -> Flags {
-        Flags {
+    pub fn flags(&self) -> Result<Flags> {
+        for (flag, values) in [("--allow-read", &self.allow_read), ("--allow-write", &self.allow_write)] {
+            values.iter().try_for_each(|value| one_reading(flag, value))?;
+        }
+        Ok(Flags {
             allow_read: self.allow_read.clone(),
             allow_write: self.allow_write.clone(),
             allow_net: self.allow_net.clone(),
             databases: self.database.clone(),
             ..Flags::default()
-        }
+        })
     }
 }
 
@@ -100,6 +102,26 @@ pub fn capability() -> PossibleValuesParser {
 /// A parser that knows whatever a promise can be of: capabilities, and the questions about calls.
 pub fn promise_of() -> PossibleValuesParser {
     PossibleValuesParser::new(CATALOGUE.names().chain([question::ASK, question::DOUBT]))
+}
+
+/// `/abs/year=2024` is a DIR at its own place, or the DIR `2024` at `/abs/year`: where there is a directory of the whole
+/// name, nobody can tell which was meant.
+fn one_reading(flag: &str, value: &str) -> Result<()> {
+    let Some((guest, dir)) = value.split_once('=').filter(|(guest, _)| guest.starts_with('/')) else { return Ok(()) };
+    if !Path::new(value).is_dir() {
+        return Ok(());
+    }
+    let plain = if dir.starts_with('/') { format!("/.{dir}") } else { format!("./{dir}") };
+    let message = format!(
+        "{flag} {value} can be read in two ways: the directory {value} seen at its own place, or the directory {dir} \
+         seen at {guest}"
+    );
+    Err(Failure::usage(message)
+        .hint(format!(
+            "for the first: {flag} {}, with the place of your choice before the `=`",
+            quoted(&format!("/data={value}"))
+        ))
+        .hint(format!("for the second: {flag} {}", quoted(&format!("{guest}={plain}")))))
 }
 
 /// The working directory, from which the paths of flags are counted.
@@ -129,7 +151,7 @@ impl PolicyFlags {
                 .map_err(|error: parole_policy::UnknownLevel| Failure::usage(error.to_string()).hint(error.help()))?,
             block: self.block.clone(),
             timeouts: self.timeout.clone(),
-            ..self.scopes.flags()
+            ..self.scopes.flags()?
         })
     }
 }
@@ -139,17 +161,15 @@ pub fn read(path: &Path) -> Result<SecurityPolicy> {
     let name = path.display().to_string();
     let cannot = |error: std::io::Error| Failure::usage(format!("the policy file {name} cannot be read: {error}"));
     let path = std::path::absolute(path).map_err(cannot)?;
-    if !path.metadata().map_err(cannot)?.is_file() {
+    let metadata = path.metadata().map_err(cannot)?;
+    if !metadata.is_file() {
         return Err(Failure::usage(format!("the policy file {name} is not a file")));
     }
-    let mut bytes = Vec::new();
-    File::open(&path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Failure::usage(format!(
-            "the policy file {name} is not UTF-8 text (byte {}): expected TOML",
-            error.utf8_error().valid_up_to()
-        ))
-    })?;
+    if metadata.len() > MAX_FILE as u64 {
+        return Err(Failure::usage(format!("the policy file {name} is over {MAX_FILE} bytes")));
+    }
+    let text = texts::read(&path, &format!("the policy file {name}"), MAX_FILE)
+        .map_err(|error| Failure::usage(format!("{error}: expected TOML")))?;
     let base = path.parent().unwrap_or(Path::new("/"));
     SecurityPolicy::parse(&text, base, &CATALOGUE).map_err(|errors| diagnostics::policy(&name, &text, &errors))
 }

@@ -4,7 +4,7 @@ use parole_durable::hub::now;
 use parole_runtime::{At, Denied, Outcome, Report, question};
 
 use crate::console::Console;
-use crate::{output, times};
+use crate::{output, state, times};
 
 /// Denied calls beyond this many are counted, not listed.
 const DENIED_SHOWN: usize = 20;
@@ -63,18 +63,19 @@ fn suspended(report: &Report, console: &Console) {
     for pending in &report.pending {
         let deadline = times::deadline(pending.timeout_at, now());
         let asks = crate::table::cut(&pending.summary);
-        console.notice(&format!("  waits for {} “{asks}”, expires {deadline}", output::cell(&pending.capability)));
-        let promise = output::cell(&pending.id);
+        let ends = times::at_deadline(&pending.capability);
+        console.notice(&format!("  waits for {} “{asks}”, {ends} {deadline}", output::cell(&pending.capability)));
+        let promise = |verb| state::command(&format!("promise {verb} {}", output::cell(&pending.id)));
         match how_to_answer(&pending.capability) {
-            Some("") => console.notice(&format!("    see and answer it: parole promise get {promise}")),
-            Some(how) => console.notice(&format!("    answer: parole promise resolve {promise} {how}")),
+            Some("") => console.notice(&format!("    see and answer it: {}", promise("get"))),
+            Some(how) => console.notice(&format!("    answer: {} {how}", promise("resolve"))),
             None => {}
         }
     }
     if report.pending.iter().any(|pending| how_to_answer(&pending.capability).is_some()) {
-        console.notice("    or at a terminal: parole answer");
+        console.notice(&format!("    or at a terminal: {}", state::command("answer")));
     }
-    console.notice(&format!("  go on: parole resume {id}"));
+    console.notice(&format!("  go on: {}", state::command(&format!("resume {id}"))));
 }
 
 /// What to write behind `promise resolve ID`; nothing where the call has to be seen first.

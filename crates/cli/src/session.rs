@@ -170,6 +170,7 @@ impl Session {
     /// An execution waits. Says whether anybody here may answer.
     fn waiting(&mut self, record: PromiseRecord, watched: &mut Watched) -> Result<bool> {
         if !is_for_a_person(&record) {
+            self.console.waits(&record);
             return Ok(true);
         }
         match &self.answers {

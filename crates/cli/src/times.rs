@@ -1,6 +1,8 @@
 //! Times as people read them.
 
 use parole_durable::ids::{NEVER, UnixMs};
+use parole_policy::Kind;
+use parole_runtime::CATALOGUE;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -37,6 +39,12 @@ pub fn deadline(at: UnixMs, now: UnixMs) -> String {
         at if at <= now => format!("{} ago, {}", span(now - at), point(at)),
         at => format!("in {}, {}", span(at - now), point(at)),
     }
+}
+
+/// What a promise of a capability does at its deadline: that of a timer is what was waited for.
+pub fn at_deadline(capability: &str) -> &'static str {
+    let kind = CATALOGUE.by_name(capability).map(|capability| capability.kind);
+    if kind == Some(Kind::Timer) { "ends" } else { "expires" }
 }
 
 /// The Gregorian date of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`).

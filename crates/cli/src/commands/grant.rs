@@ -86,7 +86,7 @@ fn run(verb: &str, args: &Args, change: impl Fn(&SecurityPolicy, &Flags) -> Chan
         ))
         .hint(format!("such as: parole {verb} {} --allow-net https://api.example.com", args.one.execution)));
     }
-    let flags = args.scopes.flags();
+    let flags = args.scopes.flags()?;
     let runtime = args.one.state.look()?;
     let id = args.one.execution;
     // Once before, for the sake of the message.

@@ -1,7 +1,5 @@
 //! `parole promise get|resolve|reject|cancel`
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -12,8 +10,8 @@ use serde_json::Value;
 
 use crate::commands::promises;
 use crate::fail::{Failure, Result};
-use crate::state::StateArgs;
-use crate::{json, output, question, times, who};
+use crate::state::{self, StateArgs, promise};
+use crate::{json, output, question, texts, times, who};
 
 /// The longest answer that is read, in bytes of JSON.
 const ANSWER_MAX: usize = parole_runtime::promises::ANSWER_MAX;
@@ -60,6 +58,7 @@ enum Verb {
 #[derive(clap::Args, Debug)]
 struct Which {
     /// The id, as `parole promises` lists it
+    #[arg(value_parser = promise)]
     id: String,
 
     #[command(flatten)]
@@ -144,17 +143,8 @@ impl Answer {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let name = path.display();
-    let cannot = |error: std::io::Error| Failure::usage(format!("--file {name}: {error}; expected a file with JSON"));
-    if path.metadata().map_err(cannot)?.is_dir() {
-        return Err(Failure::usage(format!("--file {name} is a directory; expected a file with JSON")));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(ANSWER_MAX as u64 + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() > ANSWER_MAX {
-        return Err(Failure::usage(format!("--file {name} is longer than {ANSWER_MAX} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("--file {name} is not UTF-8 text; expected JSON")))
+    texts::read(path, &format!("--file {}", path.display()), ANSWER_MAX)
+        .map_err(|error| Failure::usage(format!("{error}; expected a file with JSON")))
 }
 
 /// Says what a settlement came to.
@@ -162,7 +152,8 @@ fn settled(settled: &Settled, which: &Which) -> u8 {
     if settled.won && !which.json {
         output::err(&format!("parole: {} is {}", which.id, promises::state(&settled.promise)));
         if let Some(execution) = settled.promise.record.execution() {
-            output::err(&format!("  go on: parole resume {execution}  (unless a process waits for it)"));
+            let resume = state::command(&format!("resume {execution}"));
+            output::err(&format!("  go on, unless a process waits for it: {resume}"));
         }
         return 0;
     }
@@ -190,7 +181,7 @@ fn say(promise: &Listed, json: bool) {
     line("capability", &output::cell(&promise.capability));
     line("execution", &promise.execution);
     line("created", &times::point(record.created_at));
-    line("expires", &times::deadline(record.timeout_at, now()));
+    line(times::at_deadline(&promise.capability), &times::deadline(record.timeout_at, now()));
     if let Some(at) = record.settled_at {
         line("settled", &times::point(at));
     }
@@ -226,9 +217,11 @@ fn about(call: &Question, record: &PromiseRecord) {
         }
     }
     if record.state == PromiseState::Pending {
-        output::out("└ to settle it: parole answer, or parole promise resolve with one of");
+        let resolve = state::command(&format!("promise resolve {}", record.id.as_str()));
+        output::out(&format!("└ to settle it: {}, or one of", state::command("answer")));
         for (value, means) in question::answers(call, record.capability()) {
-            output::out(&format!("    --value '{value}'   {means}"));
+            output::out(&format!("    {means}:"));
+            output::out(&format!("      {} --value '{value}'", output::cell(&resolve)));
         }
     }
 }

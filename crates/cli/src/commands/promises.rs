@@ -50,6 +50,9 @@ pub fn run(args: &Args) -> Result<u8> {
         .map(|promise| {
             let record = &promise.record;
             let when = match record.state {
+                PromiseState::Pending if record.is_timer() => {
+                    format!("ends {}", times::deadline(record.timeout_at, now))
+                }
                 PromiseState::Pending => times::deadline(record.timeout_at, now),
                 _ => record.settled_at.map(|at| format!("settled {}", times::deadline(at, now))).unwrap_or_default(),
             };

@@ -39,7 +39,12 @@ pub fn run(args: &Args) -> Result<u8> {
     });
     console.compiled();
     let replayed = replayed?;
-    let outcome = replayed.outcome.map_or("suspended", |outcome| outcome.as_str());
+    // Where the journal has no end, the execution may have one: it was canceled, or stopped by a limit.
+    let outcome = match replayed.outcome {
+        Some(outcome) => outcome,
+        None => runtime.show(args.one.execution)?.outcome,
+    };
+    let outcome = outcome.as_str();
     if args.json {
         output::json(&json!({
             "execution": args.one.execution,

@@ -15,7 +15,7 @@ use crate::console::{Console, Show};
 use crate::fail::{Failure, Result};
 use crate::lines::Lines;
 use crate::session::{Answers, Session, Signals, Went, block_on};
-use crate::state::{StateArgs, execution};
+use crate::state::{self, StateArgs, execution};
 use crate::watch::Changes;
 use crate::{output, report, times};
 
@@ -152,7 +152,8 @@ async fn each(session: &mut Session, args: &Args) -> Result<u8> {
         args.executions.clone()
     };
     if ids.is_empty() {
-        session.console.notice("parole: nothing is ready to go on (`parole ps` says what waits for what)");
+        let list = state::command("ps");
+        session.console.notice(&format!("parole: nothing is ready to go on (`{list}` says what waits for what)"));
     }
     let single = args.executions.len() == 1;
     let (mut worst, mut objects) = (0, Vec::new());

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::commands::schedules;
 use crate::console::Show;
 use crate::fail::{Failure, Result};
-use crate::state::StateArgs;
+use crate::state::{self, StateArgs};
 use crate::{output, report, times};
 
 /// The exit code of what the policy refuses.
@@ -59,7 +59,9 @@ struct Which {
 }
 
 fn schedule(text: &str) -> std::result::Result<ScheduleId, String> {
-    text.parse().map_err(|_| "expected a schedule id, a UUID such as 01927b3e-… (`parole schedules` lists them)".into())
+    text.trim().parse().map_err(|_| {
+        format!("expected a schedule id, a UUID such as 01927b3e-… (`{}` lists them)", state::command("schedules"))
+    })
 }
 
 pub fn run(args: &Args) -> Result<u8> {
@@ -185,7 +187,10 @@ pub fn plan(
         Planned::Made(schedule) => {
             say(&schedule, json);
             if !json && !show.quiet {
-                output::err("parole: nothing has run yet; `parole resume --all --watch` runs what is due");
+                output::err(&format!(
+                    "parole: nothing has run yet; `{}` runs what is due",
+                    state::command("resume --all --watch")
+                ));
             }
             Ok(0)
         }

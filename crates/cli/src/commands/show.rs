@@ -37,9 +37,10 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     for pending in &report.pending {
         let deadline = times::deadline(pending.timeout_at, now());
+        let ends = times::at_deadline(&pending.capability);
         line(
             "waits for",
-            &format!("{} “{}”, expires {deadline}", output::cell(&pending.id), table::cut(&pending.summary)),
+            &format!("{} “{}”, {ends} {deadline}", output::cell(&pending.id), table::cut(&pending.summary)),
         );
     }
     for denied in &report.denied {
