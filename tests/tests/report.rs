@@ -183,9 +183,12 @@ impl Terminal {
     /// Types a line when the prompt stands there.
     fn type_at(&mut self, prompt: &str, line: &str) {
         self.wait_for(prompt);
-        // What is typed before a prompt is thrown away.
+        // What is typed before a question can have been read is thrown away, and a word that decides is typed, not
+        // pasted: its line end comes by itself.
+        thread::sleep(Duration::from_secs(1));
+        write!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
         thread::sleep(Duration::from_millis(300));
-        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+        writeln!(self.stdin.as_mut().unwrap()).unwrap();
     }
 
     /// Its exit code and all that it has shown.

@@ -10,18 +10,15 @@ use parole_durable::{PromiseRecord, hub::now};
 use parole_runtime::question::{ASK, DOUBT};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use unicode_width::UnicodeWidthChar as _;
 
-use crate::terminal::{self, Typed};
-use crate::{output, times};
+use crate::terminal::{Keyboard, Typed};
+use crate::{output, state, times};
+use sheet::Sheet;
 
 mod decision;
 mod editor;
+mod sheet;
 
-/// More guest text than this is not shown at once, in bytes.
-const SHOWN_MAX: usize = 16 << 10;
-/// The same in lines of the terminal: what stands above must not scroll away.
-const LINES_MAX: usize = 200;
 /// Digits of a digest that are shown.
 const DIGEST_SHOWN: usize = "sha256:".len() + 12;
 
@@ -79,18 +76,25 @@ pub fn ask(question: Question) -> io::Result<Asking> {
 /// The inner error is any reply that ends the asking early.
 type Asked<T> = Result<T, Reply>;
 
+/// What is said where a word would allow what was not all shown.
+const UNSEEN: &str = "Not all of it has been shown. Type `more` to see the rest, or the word and `unseen` behind it (as \
+                      in `yes unseen`) to decide without.";
+
 impl Question {
     fn put(&self, withdrawn: &UnixStream) -> Reply {
-        terminal::forget_typed();
+        let mut keyboard = match Keyboard::open(withdrawn) {
+            Ok(keyboard) => keyboard,
+            Err(error) => return Reply::Failed(error),
+        };
         output::asks_until(self.record.timeout_at);
         let arguments: Value =
             self.record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
         let asked = match self.record.capability() {
-            ASK | DOUBT => self.decide(withdrawn),
-            "approve" => self.approve(text("question"), withdrawn),
-            "review" => self.review(text("title"), text("text"), withdrawn),
-            _ => self.input(text("prompt"), withdrawn),
+            ASK | DOUBT => self.decide(&mut keyboard),
+            "approve" => self.approve(text("question"), &mut keyboard),
+            "review" => self.review(text("title"), text("text"), &mut keyboard),
+            _ => self.input(text("prompt"), &mut keyboard),
         };
         match asked {
             Ok(value) => Reply::Answer(value),
@@ -98,83 +102,122 @@ impl Question {
         }
     }
 
-    fn input(&self, prompt: &str, withdrawn: &UnixStream) -> Asked<Value> {
+    fn input(&self, prompt: &str, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
         self.head("asks for a line of text");
         output::err("├");
-        self.guest_text(prompt);
+        Sheet::new(&self.record.id).show(prompt);
         if self.may_skip {
-            output::err("(s skips; to answer with a single s use `parole promise resolve`)");
+            let resolve = state::command(&format!("promise resolve {}", self.record.id.as_str()));
+            output::err(&format!("(s skips; to answer with a single s: {} --data s)", output::cell(&resolve)));
         }
-        Ok(Value::from(self.line("> ", withdrawn)?))
+        let line = line(keyboard.text("> "))?;
+        if self.may_skip && line == "s" { Err(Reply::Skip) } else { Ok(Value::from(line)) }
     }
 
-    fn approve(&self, question: &str, withdrawn: &UnixStream) -> Asked<Value> {
-        self.head("asks for your approval");
-        output::err("├");
-        self.guest_text(question);
-        let skip = if self.may_skip { ", s to skip" } else { "" };
+    fn approve(&self, question: &str, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
+        let mut sheet = Sheet::new(&self.record.id);
+        let show = |sheet: &mut Sheet| {
+            self.head("asks for your approval");
+            output::err("├");
+            sheet.show(question);
+        };
+        keyboard.draws();
+        show(&mut sheet);
         loop {
-            let line = self.line(&format!("yes or no{skip}> "), withdrawn)?;
-            match line.trim().to_ascii_lowercase().as_str() {
-                "yes" | "approve" => return Ok(Value::from(true)),
+            let typed = self.word("yes or no", keyboard, &mut sheet, &show)?;
+            match typed.strip_suffix(" unseen").unwrap_or(&typed) {
+                word @ ("yes" | "approve") if sheet.is_whole() || word != typed => return Ok(Value::from(true)),
+                "yes" | "approve" => output::err(UNSEEN),
                 "no" | "deny" => return Ok(Value::from(false)),
                 _ => output::err("Type the whole word: yes or no."),
             }
         }
     }
 
-    fn review(&self, title: &str, text: &str, withdrawn: &UnixStream) -> Asked<Value> {
-        self.head("asks for a review");
-        output::err("├");
-        self.guest_text(title);
-        output::err("├");
-        self.guest_text(text);
-        let skip = if self.may_skip { ", s to skip" } else { "" };
+    fn review(&self, title: &str, text: &str, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
+        let mut sheet = Sheet::new(&self.record.id);
+        let show = |text: &str, sheet: &mut Sheet| {
+            self.head("asks for a review");
+            output::err("├");
+            sheet.show(title);
+            output::err("├");
+            sheet.show(text);
+        };
+        keyboard.draws();
+        show(text, &mut sheet);
         let mut text = text.to_owned();
         let accepted = loop {
-            let line = self.line(&format!("accept, edit or refuse{skip}> "), withdrawn)?;
-            match line.trim().to_ascii_lowercase().as_str() {
-                "accept" => break true,
+            let typed = self.word("accept, edit or refuse", keyboard, &mut sheet, &|sheet| show(&text, sheet))?;
+            match typed.strip_suffix(" unseen").unwrap_or(&typed) {
+                word @ "accept" if sheet.is_whole() || word != typed => break true,
+                "accept" => output::err(UNSEEN),
                 "refuse" => break false,
-                "edit" => {
-                    text = match editor::edit(&text) {
-                        Some(Ok(edited)) => edited,
-                        Some(Err(why)) => {
-                            output::err(&format!("parole: {why}; the text is unchanged"));
-                            continue;
-                        }
-                        None => {
-                            output::err(
-                                "Type the new text; a line with a single dot ends it. ($EDITOR would be used if it were set.)",
-                            );
-                            self.lines(withdrawn)?
-                        }
-                    };
-                    self.guest_text(&text);
-                }
+                "edit" => match self.edited(&text, keyboard)? {
+                    Some(edited) => {
+                        text = edited;
+                        // The person has had all of it in hand.
+                        Sheet::new(&self.record.id).show(&text);
+                        sheet.forget();
+                    }
+                    None => continue,
+                },
                 _ => output::err("Type the whole word: accept, edit or refuse."),
             }
         };
-        let comment = self.line("comment (may be empty)> ", withdrawn)?;
+        let comment = line(keyboard.text("comment (may be empty)> "))?;
         let comment = (!comment.trim().is_empty()).then_some(comment);
         Ok(json!({ "accepted": accepted, "text": text, "comment": comment }))
     }
 
-    fn lines(&self, withdrawn: &UnixStream) -> Asked<String> {
-        let mut lines = Vec::new();
-        loop {
-            output::prompt("| ");
-            match read(withdrawn)? {
-                line if line == "." => return Ok(lines.join("\n")),
-                line => lines.push(line),
+    /// The text as the person has changed it; none if that did not work, which is said.
+    fn edited(&self, text: &str, keyboard: &mut Keyboard<'_>) -> Asked<Option<String>> {
+        match keyboard.aside(|| editor::edit(text)).map_err(Reply::Failed)? {
+            Some(Ok(edited)) => Ok(Some(edited)),
+            Some(Err(why)) => {
+                output::err(&format!("parole: {}; the text is unchanged", output::cell(&why)));
+                Ok(None)
+            }
+            None => {
+                output::err(
+                    "Type the new text; a line with a single dot ends it. ($EDITOR would be used if it were set.)",
+                );
+                let mut lines = Vec::new();
+                loop {
+                    match line(keyboard.part("| "))? {
+                        line if line == "." => return Ok(Some(lines.join("\n"))),
+                        line => lines.push(line),
+                    }
+                }
             }
         }
     }
 
-    fn line(&self, prompt: &str, withdrawn: &UnixStream) -> Asked<String> {
-        output::prompt(prompt);
-        let line = read(withdrawn)?;
-        if self.may_skip && line == "s" { Err(Reply::Skip) } else { Ok(line) }
+    /// A word in lower case; `s` skips where that is possible. Whenever something else was written below the question
+    /// it is put again, so that the last thing before the word is ours.
+    fn word(
+        &self,
+        words: &str,
+        keyboard: &mut Keyboard<'_>,
+        sheet: &mut Sheet,
+        show: &dyn Fn(&mut Sheet),
+    ) -> Asked<String> {
+        let skip = if self.may_skip { ", s to skip" } else { "" };
+        let prompt = format!("{words}{skip}> ");
+        loop {
+            match keyboard.word(&prompt).map_err(Reply::Failed)? {
+                Typed::Covered => {
+                    output::err("(The question is still open. Here it is again.)");
+                    keyboard.draws();
+                    sheet.forget();
+                    show(sheet);
+                }
+                typed => match line(Ok(typed))?.trim().to_ascii_lowercase().as_str() {
+                    "s" if self.may_skip => return Err(Reply::Skip),
+                    "more" => sheet.more(),
+                    word => return Ok(word.split_whitespace().collect::<Vec<_>>().join(" ")),
+                },
+            }
+        }
     }
 
     /// Our own words: who asks, for what, until when.
@@ -183,71 +226,16 @@ impl Question {
         let guest = output::cell(&self.asker.guest).into_owned();
         output::err(&format!("\n┌ {guest} ({digest}) {asks}  [{}]", self.record.capability()));
         let deadline = times::deadline(self.record.timeout_at, now());
-        output::err(&format!(
-            "│ expires {deadline}; elsewhere: parole promise resolve {}",
-            output::cell(self.record.id.as_str())
-        ));
-    }
-
-    fn guest_text(&self, text: &str) {
-        let end = text.floor_char_boundary(SHOWN_MAX);
-        let lines = wrap(&output::block(&text[..end]), terminal::width().saturating_sub(2));
-        for line in lines.iter().take(LINES_MAX) {
-            output::err(&format!("│ {line}"));
-        }
-        if end < text.len() || lines.len() > LINES_MAX {
-            output::err(&format!(
-                "├ of {} bytes the rest is not shown; all of it: parole promise get {}",
-                text.len(),
-                output::cell(self.record.id.as_str())
-            ));
-        }
+        let elsewhere = state::command(&format!("promise resolve {}", self.record.id.as_str()));
+        output::err(&format!("│ expires {deadline}; elsewhere: {}", output::cell(&elsewhere)));
     }
 }
 
-fn read(withdrawn: &UnixStream) -> Asked<String> {
-    match terminal::read_line(withdrawn) {
-        Ok(Typed::Line(line)) => {
-            output::typed();
-            Ok(line)
-        }
-        Ok(Typed::End) => Err(Reply::End),
+fn line(typed: io::Result<Typed>) -> Asked<String> {
+    match typed {
+        Ok(Typed::Line(line)) => Ok(line),
+        Ok(Typed::End | Typed::Covered) => Err(Reply::End),
         Ok(Typed::Withdrawn) => Err(Reply::Withdrawn),
         Err(error) => Err(Reply::Failed(error)),
-    }
-}
-
-/// Breaks text where the terminal would, so that no guest text stands at the start of a line.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    // A tab moves to a stop that we do not know: it is made into blanks.
-    let text = text.replace('\t', "    ");
-    let mut lines = Vec::new();
-    for line in text.split('\n') {
-        let (mut part, mut used) = (String::new(), 0);
-        for c in line.chars() {
-            // Of unknown width: taken as the widest.
-            let wide = c.width().map_or(2, |width| if c.is_ascii() { width } else { width.max(1) });
-            if used + wide > width.max(8) {
-                lines.push(std::mem::take(&mut part));
-                used = 0;
-            }
-            part.push(c);
-            used += wide;
-        }
-        lines.push(part);
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrap;
-
-    #[test]
-    fn guest_lines_never_reach_the_edge() {
-        assert_eq!(wrap("one\n\ntwo", 10), ["one", "", "two"]);
-        assert_eq!(wrap("0123456789abc", 10), ["0123456789", "abc"]);
-        assert_eq!(wrap("世界世界世", 8), ["世界世界", "世"]);
-        assert_eq!(wrap("a\tb", 8), ["a    b"]);
     }
 }

@@ -4,6 +4,7 @@
 //! or a log; only guest output that is piped elsewhere passes as it is.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
@@ -21,6 +22,15 @@ static LOST: OnceLock<String> = OnceLock::new();
 
 /// Whether the cursor stands behind a question.
 static QUESTION: AtomicBool = AtomicBool::new(false);
+/// Whether a question is on the screen, and whether somebody else has written there since it was drawn.
+static OPEN: AtomicBool = AtomicBool::new(false);
+static COVERED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Whether this thread is the one that asks.
+    static ASKS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// When that question expires.
 static EXPIRES: AtomicU64 = AtomicU64::new(NEVER);
 
@@ -46,7 +56,12 @@ pub fn out(text: &str) {
 
 /// What a guest put out: as it is, but on a terminal.
 pub fn guest(text: &str) {
-    if stdout_is_terminal() { write_out(&inert(text, Lines::Keep)) } else { write_out(text) }
+    if stdout_is_terminal() {
+        covers();
+        write_out(&inert(text, Lines::Keep));
+    } else {
+        write_out(text);
+    }
 }
 
 /// One object, on one line. Characters that a terminal would act on are written as `\u` escapes.
@@ -61,6 +76,7 @@ pub fn json(value: &impl Serialize) {
 
 /// A notice, an error, a log record: on stderr.
 pub fn err(text: &str) {
+    covers();
     let gap = if QUESTION.swap(false, Ordering::Relaxed) { "\n" } else { "" };
     write_err(&format!("{gap}{}\n", inert(text, Lines::Keep)));
 }
@@ -73,6 +89,42 @@ fn write_err(text: &str) {
 /// The questions from here on are asked until this time.
 pub fn asks_until(at: UnixMs) {
     EXPIRES.store(at, Ordering::Relaxed);
+}
+
+/// A question is put by this thread. What other threads write covers it.
+pub fn question_opens() {
+    ASKS.set(true);
+    COVERED.store(false, Ordering::SeqCst);
+    OPEN.store(true, Ordering::SeqCst);
+}
+
+/// It is over.
+pub fn question_closes() {
+    ASKS.set(false);
+    OPEN.store(false, Ordering::SeqCst);
+}
+
+/// Whether something else was written below the question: a text that may pass for ours.
+pub fn is_covered() -> bool {
+    COVERED.load(Ordering::SeqCst)
+}
+
+/// The question is drawn once more.
+pub fn uncovered() {
+    COVERED.store(false, Ordering::SeqCst);
+}
+
+fn covers() {
+    if OPEN.load(Ordering::SeqCst) && !ASKS.get() {
+        COVERED.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What is typed, shown behind the question. It is made inert by who knows what was typed.
+pub fn echo(text: &str) {
+    if !text.is_empty() {
+        write_err(text);
+    }
 }
 
 /// A question, with the cursor left behind it.

@@ -9,18 +9,23 @@ use clap::error::ErrorKind;
 
 use crate::commands::Cli;
 use crate::fail::{Failure, Kind};
-use crate::output;
+use crate::{output, terminal};
 
 pub fn main() -> ExitCode {
     // A fault of ours must not look like one of the guest, and the hook's text passes no filter.
-    std::panic::set_hook(Box::new(|panic| output::err(&format!("parole: internal error: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| {
+        terminal::restore();
+        output::err(&format!("parole: internal error: {panic}"));
+    }));
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: this child bounds its own memory.
     if arguments.get(1).is_some_and(|argument| argument == crate::state::COMPILE) {
         return parole_runtime::compiler::serve();
     }
+    crate::state::look_for_state(&arguments);
     let json = arguments.iter().any(|argument| argument == "--json");
     let code = catch_unwind(AssertUnwindSafe(|| run(&arguments, json))).unwrap_or(Kind::Internal.exit_code());
+    terminal::finish();
     match output::lost() {
         Some(why) => {
             output::err(&format!("parole: stdout could not be written: {why}"));
@@ -69,6 +74,7 @@ fn listen() {
         .with_ansi(false)
         .without_time()
         .with_target(false)
+        .with_level(false)
         .with_writer(|| Inert)
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -78,7 +84,7 @@ struct Inert;
 
 impl std::io::Write for Inert {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        output::err(&output::cell(String::from_utf8_lossy(bytes).trim_end()));
+        output::err(&format!("parole: {}", output::cell(String::from_utf8_lossy(bytes).trim_end())));
         Ok(bytes.len())
     }
 

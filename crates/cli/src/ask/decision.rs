@@ -3,20 +3,33 @@
 //! The person sees everything that the guest passed, each part behind a bar, and types a whole word. The
 //! answer carries the digest of the very question that was shown.
 
-use std::os::unix::net::UnixStream;
-
 use parole_runtime::question::{self, ASK};
 use serde_json::{Value, json};
 
-use super::{Asked, Question, Reply, read};
-use crate::{json as strict, output, question as shown};
+use super::{Asked, Question, Reply, Sheet, UNSEEN, line};
+use crate::terminal::Keyboard;
+use crate::{json as strict, output, question as shown, state};
 
 impl Question {
-    pub(super) fn decide(&self, withdrawn: &UnixStream) -> Asked<Value> {
+    pub(super) fn decide(&self, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
         let Some(call) = question::Question::of(&self.record) else {
-            output::err("parole: this question cannot be read: parole promise get shows what is stored");
+            let get = state::command(&format!("promise get {}", self.record.id.as_str()));
+            output::err(&format!("parole: this question cannot be read: {} shows what is stored", output::cell(&get)));
             return Err(if self.may_skip { Reply::Skip } else { Reply::End });
         };
+        let mut sheet = Sheet::new(&self.record.id);
+        let show = |sheet: &mut Sheet| self.show(&call, sheet);
+        keyboard.draws();
+        show(&mut sheet);
+        if self.record.capability() == ASK {
+            self.allow(&call, keyboard, &mut sheet, &show)
+        } else {
+            self.clear_up(&call, keyboard, &mut sheet, &show)
+        }
+    }
+
+    /// Puts the whole call on the screen.
+    fn show(&self, call: &question::Question, sheet: &mut Sheet) {
         let asks = self.record.capability() == ASK;
         self.head(&if asks {
             format!("wants to call {}", call.capability)
@@ -25,51 +38,79 @@ impl Question {
         });
         output::err(&format!("│ {}", output::cell(&call.text)));
         output::err(&format!("│ {}, call {} of execution {}", call.digest, call.step, output::cell(&call.execution)));
-        for part in shown::parts(&call) {
+        for part in shown::parts(call) {
             output::err(&format!("├ {}", output::cell(&part.heading)));
             if !part.text.is_empty() {
-                self.guest_text(&part.text);
+                sheet.show(&part.text);
             }
         }
-        output::err("└");
-        if asks { self.allow(&call, withdrawn) } else { self.clear_up(&call, withdrawn) }
+        let rule = output::cell(call.rule.as_deref().unwrap_or_default());
+        if asks {
+            output::err(&format!(
+                "└ (deny all: no to this and to whatever else the rule `{rule}` asks in this execution)"
+            ));
+        } else {
+            output::err("└");
+        }
     }
 
-    fn allow(&self, call: &question::Question, withdrawn: &UnixStream) -> Asked<Value> {
-        let answer = |decision: &str| json!({ "decision": decision, "digest": call.digest });
+    fn allow(
+        &self,
+        call: &question::Question,
+        keyboard: &mut Keyboard<'_>,
+        sheet: &mut Sheet,
+        show: &dyn Fn(&mut Sheet),
+    ) -> Asked<Value> {
         loop {
-            match self.word("once, execution or deny", withdrawn)?.as_str() {
-                word @ ("once" | "execution") => return Ok(answer(word)),
-                "deny" => {
-                    let mut answer = answer("deny");
-                    output::prompt("why, for the guest (may be empty)> ");
-                    let reason = read(withdrawn)?;
-                    if let (Some(answer), false) = (answer.as_object_mut(), reason.trim().is_empty()) {
-                        answer.insert("reason".into(), reason.into());
-                    }
-                    return Ok(answer);
+            let typed = self.word("once, execution or deny", keyboard, sheet, show)?;
+            match typed.strip_suffix(" unseen").unwrap_or(&typed) {
+                word @ ("once" | "execution") if sheet.is_whole() || word != typed => {
+                    return Ok(json!({ "decision": word, "digest": call.digest }));
                 }
+                "once" | "execution" => output::err(UNSEEN),
+                "deny" => return self.deny(call, false, keyboard),
+                "deny all" | "deny rest" | "deny the rest" => return self.deny(call, true, keyboard),
                 _ => output::err(
                     "Type the whole word: once (this call), execution (this call, and the very same again in this \
-                     execution) or deny.",
+                     execution), deny (this call, and the very same again) or deny all (whatever this rule asks in \
+                     this execution).",
                 ),
             }
         }
     }
 
-    fn clear_up(&self, call: &question::Question, withdrawn: &UnixStream) -> Asked<Value> {
+    fn deny(&self, call: &question::Question, rest: bool, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
+        let reason = line(keyboard.text("why, for the guest (may be empty)> "))?;
+        let mut answer = json!({ "decision": "deny", "digest": call.digest });
+        if let Some(answer) = answer.as_object_mut() {
+            if !reason.trim().is_empty() {
+                answer.insert("reason".into(), reason.into());
+            }
+            if rest {
+                answer.insert("rest".into(), true.into());
+            }
+        }
+        Ok(answer)
+    }
+
+    fn clear_up(
+        &self,
+        call: &question::Question,
+        keyboard: &mut Keyboard<'_>,
+        sheet: &mut Sheet,
+        show: &dyn Fn(&mut Sheet),
+    ) -> Asked<Value> {
         loop {
-            match self.word("done, again or fail", withdrawn)?.as_str() {
+            let typed = self.word("done, again or fail", keyboard, sheet, show)?;
+            match typed.strip_suffix(" unseen").unwrap_or(&typed) {
                 "done" => {
-                    if let Some(value) = self.outcome(call, withdrawn)? {
+                    if let Some(value) = self.outcome(call, keyboard)? {
                         return Ok(json!({ "done": value }));
                     }
                 }
-                "again" => return Ok(Value::from("again")),
-                "fail" => {
-                    output::prompt("what the guest is told> ");
-                    return Ok(json!({ "fail": read(withdrawn)? }));
-                }
+                word @ "again" if sheet.is_whole() || word != typed => return Ok(Value::from("again")),
+                "again" => output::err(UNSEEN),
+                "fail" => return Ok(json!({ "fail": line(keyboard.text("what the guest is told> "))? })),
                 _ => output::err(
                     "Type the whole word: done (it happened, and you know its answer), again (do it once more) or \
                      fail (the guest is told that it failed).",
@@ -79,11 +120,10 @@ impl Question {
     }
 
     /// The answer that the call gave, typed as JSON until it is one that the call can give; none with an empty line.
-    fn outcome(&self, call: &question::Question, withdrawn: &UnixStream) -> Asked<Option<Value>> {
+    fn outcome(&self, call: &question::Question, keyboard: &mut Keyboard<'_>) -> Asked<Option<Value>> {
         output::err(&format!("What did {} answer? JSON of its ok value; an empty line goes back.", call.function));
         loop {
-            output::prompt("answer> ");
-            let line = read(withdrawn)?;
+            let line = line(keyboard.text("answer> "))?;
             if line.trim().is_empty() {
                 return Ok(None);
             }
@@ -97,11 +137,5 @@ impl Question {
                 Err(why) => output::err(&output::cell(&why)),
             }
         }
-    }
-
-    /// A word in lower case; `s` skips where that is possible.
-    fn word(&self, words: &str, withdrawn: &UnixStream) -> Asked<String> {
-        let skip = if self.may_skip { ", s to skip" } else { "" };
-        Ok(self.line(&format!("{words}{skip}> "), withdrawn)?.trim().to_ascii_lowercase())
     }
 }

@@ -44,7 +44,7 @@ fn question(scratch: &Scratch, id: &str) -> Value {
     serde_json::from_str(record["param"]["data"].as_str().unwrap()).unwrap()
 }
 
-fn audit(scratch: &Scratch, execution: &str) -> Vec<Value> {
+pub fn audit(scratch: &Scratch, execution: &str) -> Vec<Value> {
     let lines = scratch.parole(&["journal", execution, "--audit"]).code(0).out;
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -66,11 +66,11 @@ fn a_person_sees_the_very_call_and_allows_it_once() {
     }
     assert_eq!(written(&scratch), None);
     for no_word in ["y", "yes", "o", "", "s"] {
-        pty.types(&format!("{no_word}\n"));
+        pty.decides(no_word);
         pty.sees("Type the whole word");
         pty.sees("once, execution or deny> ");
     }
-    pty.types("Once\n");
+    pty.decides("Once");
     let (code, screen) = pty.ends();
     assert_eq!((code, written(&scratch).as_deref()), (0, Some("ABC")), "{screen}");
     let execution = &scratch.parole(&["ps", "--all", "--json"]).code(0).json()[0]["execution"];
@@ -99,7 +99,7 @@ fn nothing_typed_ahead_decides() {
     pty.sees("once, execution or deny> ");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(pty.screen().matches("│ URL?").count(), 1, "{}", pty.screen());
-    pty.types("deny\n");
+    pty.decides("deny");
     pty.sees("why, for the guest (may be empty)> ");
     pty.types("not today\n");
     pty.sees("denied");
@@ -117,17 +117,17 @@ fn an_approval_for_the_execution_covers_the_same_call_only() {
     let types = |pty: &mut Pty, path: &str| {
         pty.sees("│ URL?");
         pty.sees("> ");
-        pty.types(&format!("{}{path}\n", server.origin));
+        pty.types(format!("{}{path}\n", server.origin));
     };
     types(&mut pty, "/a");
     pty.sees("once, execution or deny> ");
-    pty.types("execution\n");
+    pty.decides("execution");
     pty.sees("done: 200");
     types(&mut pty, "/a");
     pty.sees("done: 200");
     types(&mut pty, "/b");
     pty.sees("once, execution or deny> ");
-    pty.types("deny\n");
+    pty.decides("deny");
     pty.sees("(may be empty)> ");
     pty.types("\n");
     pty.sees("│ URL?");
@@ -205,9 +205,9 @@ fn the_walk_takes_decisions_and_may_skip_them() {
     let (_, input) = scratch.waiting();
     let mut pty = Pty::start(&scratch, &["answer", "--capability", "ask"]);
     pty.sees("once, execution or deny, s to skip> ");
-    pty.types("s\n");
+    pty.decides("s");
     pty.sees("once, execution or deny, s to skip> ");
-    pty.types("once\n");
+    pty.decides("once");
     assert_eq!(pty.ends().0, 0);
     let state = |id: &str| scratch.parole(&["show", id, "--json"]).code(0).json()["outcome"].clone();
     assert_eq!((state(&one), state(&two)), ("suspended".into(), "completed".into()));
@@ -228,7 +228,7 @@ fn what_a_guest_wants_to_send_cannot_pass_for_our_words() {
     assert!(shown.contains("│ \\u{1b}[2J└\r\n│ once, execution or deny> once\r\n│ \\u{202e}\\u{9b}31m"), "{shown:?}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{shown:?}");
     assert!(shown.contains("├ headers\r\n│ content-type: text/plain"), "{shown:?}");
-    pty.types("s\n");
+    pty.decides("s");
     pty.ends();
     let id = scratch.parole(&["promises", "--json"]).code(0).json()[0]["id"].as_str().unwrap().to_owned();
     let got = scratch.parole(&["promise", "get", &id]).code(0).out;
@@ -246,7 +246,7 @@ fn a_long_call_is_cut_and_says_where_all_of_it_is() {
     let shown = pty.sees("s to skip> ");
     assert!(shown.contains("├ body, 5007 bytes") && !shown.contains("the end"), "{shown}");
     assert!(shown.contains("the rest is not shown; all of it: parole promise get ask:"), "{shown}");
-    pty.types("s\n");
+    pty.decides("s");
     pty.ends();
     let id = scratch.parole(&["promises", "--json"]).code(0).json()[0]["id"].as_str().unwrap().to_owned();
     assert!(scratch.parole(&["promise", "get", &id]).code(0).out.contains("│ the end\n"));
@@ -254,19 +254,19 @@ fn a_long_call_is_cut_and_says_where_all_of_it_is() {
 
 // In doubt: the process is killed while a request is under way.
 
-enum Answer {
+pub enum Answer {
     Ok,
     Nothing,
 }
 
 /// A server that remembers the first line of each request.
-struct Server {
-    origin: String,
+pub struct Server {
+    pub origin: String,
     seen: mpsc::Receiver<String>,
 }
 
 impl Server {
-    fn start(answer: Answer) -> Self {
+    pub fn start(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (send, seen) = mpsc::channel();
@@ -287,7 +287,7 @@ impl Server {
         Self { origin, seen }
     }
 
-    fn seen(&self) -> Vec<String> {
+    pub fn seen(&self) -> Vec<String> {
         self.seen.try_iter().collect()
     }
 }
@@ -301,7 +301,7 @@ fn request(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).lines().next()?.to_owned())
 }
 
-fn posts(origin: &str, then: &str) -> String {
+pub fn posts(origin: &str, then: &str) -> String {
     format!(
         "[grant.fetch]\norigins = [\"{origin}\"]\nmethods = [\"GET\", \"POST\"]\ntimeout_ms = 60_000\n\
          [[rule]]\nname = \"all\"\ncapability = \"fetch\"\n{then}\n"
@@ -337,10 +337,10 @@ fn a_person_says_what_came_of_a_call_in_doubt() {
     for text in ["called fetch when its process died: did it happen?", "expires never", "│ POST http://127.0.0.1:"] {
         assert!(shown.contains(text), "{text:?} in {shown}");
     }
-    pty.types("yes\n");
+    pty.decides("yes");
     pty.sees("Type the whole word");
     pty.sees("done, again or fail> ");
-    pty.types("done\n");
+    pty.decides("done");
     pty.sees("answer> ");
     for (wrong, says) in [
         ("{", "this is no JSON"),
@@ -348,14 +348,14 @@ fn a_person_says_what_came_of_a_call_in_doubt() {
         ("{\"status\": 201, \"headers\": [], \"body\": 5}", "expected"),
         ("{\"status\": 201, \"status\": 200, \"headers\": [], \"body\": \"\"}", "twice"),
     ] {
-        pty.types(&format!("{wrong}\n"));
+        pty.types(format!("{wrong}\n"));
         pty.sees(says);
         pty.sees("answer> ");
     }
     // Back, and once more.
     pty.types("\n");
     pty.sees("done, again or fail> ");
-    pty.types("done\n");
+    pty.decides("done");
     pty.sees("answer> ");
     pty.types("{\"status\": 201, \"headers\": [], \"body\": \"b2s=\"}\n");
     pty.sees("done: 201 2 bytes");
@@ -374,7 +374,7 @@ fn a_call_in_doubt_is_done_again_or_fails_as_a_person_says() {
     let (execution, _, _server) = in_doubt(&scratch);
     let mut pty = Pty::start(&scratch, &["answer", "--capability", "doubt"]);
     pty.sees("done, again or fail, s to skip> ");
-    pty.types("fail\n");
+    pty.decides("fail");
     pty.sees("what the guest is told> ");
     pty.types("the line was cut\n");
     pty.sees("the line was cut");

@@ -10,6 +10,10 @@ use crate::scratch::{PAROLE, Scratch};
 
 /// How long a text may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a person reads before a word is typed: longer than the time in which a word does not count.
+const READ: Duration = Duration::from_millis(700);
+/// The time between two keys.
+const KEY: Duration = Duration::from_millis(80);
 
 pub struct Pty {
     child: Child,
@@ -72,10 +76,43 @@ impl Pty {
         }
     }
 
-    pub fn types(&mut self, text: &str) {
+    pub fn types(&mut self, text: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(text.as_bytes()).unwrap();
+        stdin.write_all(text.as_ref()).unwrap();
         stdin.flush().unwrap();
+    }
+
+    /// Types a word that decides, as a person does who has read the question: after a while, and the line end by itself.
+    pub fn decides(&mut self, word: &str) {
+        loop {
+            std::thread::sleep(READ);
+            self.types(word);
+            if !word.is_empty() && self.sees_one_of(&[word, "does not count"]) == 1 {
+                // The machine was slow.
+                self.sees("> ");
+                continue;
+            }
+            std::thread::sleep(KEY);
+            self.types("\n");
+            return;
+        }
+    }
+
+    /// Waits for one of some texts, and gives which it was.
+    pub fn sees_one_of(&mut self, texts: &[&str]) -> usize {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen.lock().unwrap().clone();
+            let fresh = &screen[self.seen..];
+            let find = |text: &str| fresh.windows(text.len()).position(|window| window == text.as_bytes());
+            let first = texts.iter().zip(0..).filter_map(|(text, which)| Some((find(text)? + text.len(), which))).min();
+            if let Some((end, which)) = first {
+                self.seen += end;
+                return which;
+            }
+            assert!(Instant::now() < until, "none of {texts:?} on the terminal:\n{}", self.screen());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for the end. Gives the exit code and everything on the screen.

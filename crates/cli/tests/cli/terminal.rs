@@ -62,14 +62,14 @@ fn approvals_take_a_whole_word_and_nothing_typed_ahead() {
     pty.sees("yes or no> ");
     std::thread::sleep(Duration::from_millis(300));
     assert!(!pty.screen().contains("approve: true"), "typed ahead: {}", pty.screen());
-    pty.types("y\n");
+    pty.decides("y");
     pty.sees("whole word");
     pty.sees("yes or no> ");
-    pty.types("no\n");
+    pty.decides("no");
     pty.sees("approve: false");
     // The review: refused, with a comment.
     pty.sees("accept, edit or refuse> ");
-    pty.types("refuse\n");
+    pty.decides("refuse");
     pty.sees("comment");
     pty.types("too short\n");
     pty.sees("accepted false");
@@ -87,12 +87,12 @@ fn a_review_is_edited_in_the_editor() {
     pty.sees("> ");
     pty.types("Ada\n");
     pty.sees("yes or no> ");
-    pty.types("yes\n");
+    pty.decides("yes");
     pty.sees("accept, edit or refuse> ");
-    pty.types("edit\n");
+    pty.decides("edit");
     pty.sees("│ edited text");
     pty.sees("accept, edit or refuse> ");
-    pty.types("accept\n");
+    pty.decides("accept");
     pty.sees("comment");
     pty.types("\n");
     pty.sees("text \"edited text\"");

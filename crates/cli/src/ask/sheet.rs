@@ -1,0 +1,111 @@
+//! Guest text behind a bar, a page at a time, and whether all of it was shown.
+
+use std::collections::VecDeque;
+
+use parole_durable::PromiseId;
+use unicode_width::UnicodeWidthChar as _;
+
+use crate::{output, state, terminal};
+
+/// More guest text than this is not shown at once, in bytes.
+const SHOWN_MAX: usize = 16 << 10;
+/// The same in lines of the terminal: what stands above must not scroll away.
+const LINES_MAX: usize = 200;
+
+/// What a person was shown of a question.
+pub struct Sheet {
+    promise: String,
+    /// Lines that were not shown yet, text by text.
+    rest: VecDeque<VecDeque<String>>,
+}
+
+impl Sheet {
+    pub fn new(promise: &PromiseId) -> Self {
+        Self { promise: promise.as_str().to_owned(), rest: VecDeque::new() }
+    }
+
+    /// Whether nothing was left out.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What was left out is not asked about any more, or shown from its start.
+    pub fn forget(&mut self) {
+        self.rest.clear();
+    }
+
+    /// Shows a text, or its first page.
+    pub fn show(&mut self, text: &str) {
+        let bytes = text.len();
+        let mut lines = wrap(&output::block(text), terminal::width().saturating_sub(2)).into();
+        page(&mut lines);
+        if !lines.is_empty() {
+            let get = state::command(&format!("promise get {}", self.promise));
+            output::err(&format!("├ of {bytes} bytes the rest is not shown; all of it: {}", output::cell(&get)));
+            self.rest.push_back(lines);
+        }
+    }
+
+    /// Shows the next page of what was left out.
+    pub fn more(&mut self) {
+        let Some(mut lines) = self.rest.pop_front() else {
+            output::err("(All of it has been shown.)");
+            return;
+        };
+        output::err("├ …");
+        page(&mut lines);
+        if !lines.is_empty() {
+            output::err(&format!("├ {} more lines", lines.len()));
+            self.rest.push_front(lines);
+        } else if self.rest.is_empty() {
+            output::err("└ That was all.");
+        }
+    }
+}
+
+fn page(lines: &mut VecDeque<String>) {
+    let mut bytes = 0;
+    for _ in 0..LINES_MAX {
+        let Some(line) = lines.pop_front() else { return };
+        bytes += line.len();
+        output::err(&format!("│ {line}"));
+        if bytes >= SHOWN_MAX {
+            return;
+        }
+    }
+}
+
+/// Breaks text where the terminal would, so that no guest text stands at the start of a line.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    // A tab moves to a stop that we do not know: it is made into blanks.
+    let text = text.replace('\t', "    ");
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let (mut part, mut used) = (String::new(), 0);
+        for c in line.chars() {
+            // Of unknown width: taken as the widest.
+            let wide = c.width().map_or(2, |width| if c.is_ascii() { width } else { width.max(1) });
+            if used + wide > width.max(8) {
+                lines.push(std::mem::take(&mut part));
+                used = 0;
+            }
+            part.push(c);
+            used += wide;
+        }
+        lines.push(part);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn guest_lines_never_reach_the_edge() {
+        assert_eq!(wrap("one\n\ntwo", 10), ["one", "", "two"]);
+        assert_eq!(wrap("0123456789abc", 10), ["0123456789", "abc"]);
+        assert_eq!(wrap("世界世界世", 8), ["世界世界", "世"]);
+        assert_eq!(wrap("a\tb", 8), ["a    b"]);
+    }
+}
