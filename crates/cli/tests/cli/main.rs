@@ -2,15 +2,18 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 mod bad_input;
+mod consent;
 mod decisions;
 mod grants;
 mod help;
 mod lifecycle;
 mod listings;
+mod names;
 mod policy;
 mod pty;
 mod schedules;
 mod scratch;
 mod signals;
 mod terminal;
+mod typed;
 mod watch;
