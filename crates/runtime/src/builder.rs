@@ -16,6 +16,7 @@ use crate::compiler::Compiler;
 use crate::engine::{self, Ticker};
 use crate::error::Error;
 use crate::runtime::{Inner, Runtime};
+use crate::schedules::Checked;
 
 /// Settings of a [`Runtime`]. Made by [`Runtime::builder`].
 pub struct Builder {
@@ -147,6 +148,7 @@ impl Builder {
             room: WaitingRoom::new(self.waiting_at_once),
             outside: Arc::new(outside),
             prepared: Mutex::new(HashMap::new()),
+            checked: Checked::default(),
             tokio: Some(tokio),
         })))
     }

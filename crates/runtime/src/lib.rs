@@ -42,7 +42,7 @@ pub use guest::Guest;
 pub use promises::{Listed, Promises, Settled};
 pub use report::{At, Denied, Outcome, Pending, Report};
 pub use runtime::{Inspection, ResumeOptions, RunOptions, Runtime, Wait};
-pub use schedules::{Missed, Planned, Schedule, Spec, When};
+pub use schedules::{Missed, Overlap, Planned, Schedule, Spec, When};
 
 pub use parole_capabilities::audit;
 pub use parole_capabilities::question::{self, Question};

@@ -23,6 +23,7 @@ use crate::guest::Guest;
 use crate::link::{self, Import};
 use crate::promises::Promises;
 use crate::report::{At, Denied, Ending, Outcome, Report};
+use crate::schedules::Checked;
 
 /// Runs guests. Cheap to clone; the last clone that goes stops its threads.
 ///
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub room: Arc<WaitingRoom>,
     pub outside: Arc<Outside>,
     pub prepared: Mutex<HashMap<(Digest, u64), Arc<Prepared>>>,
+    pub checked: Checked,
     pub tokio: Option<tokio::runtime::Runtime>,
 }
 

@@ -11,11 +11,14 @@ use parole_durable::hub::{WriteError, now};
 use parole_durable::ids::UnixMs;
 use parole_durable::schedule::{Fire, NewSchedule};
 use parole_durable::store::Refusal;
-use parole_durable::{Digest, ExecutionId, ScheduleId, ScheduleRecord, Secret, Write};
+use parole_durable::{Digest, ExecutionId, ScheduleId, ScheduleRecord, Secret, StoreError, Write};
 use parole_policy::SecurityPolicy;
 use serde::Serialize;
 
-pub use calendar::{CRON_MAX, LATE_MS, MISSED_MAX, Missed, Spec, When, ZONE_MAX};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+pub use calendar::{CRON_MAX, LATE_MS, MISSED_MAX, Missed, Overlap, Spec, When, ZONE_MAX};
 
 use crate::blocking::{Blocking, block_on};
 use crate::drive::pin_of;
@@ -25,7 +28,7 @@ use crate::invoke;
 use crate::report::Denied;
 use crate::runtime::Runtime;
 use crate::setup::{DETERMINISM, Setup};
-use calendar::Due;
+use calendar::{Due, Last};
 
 /// The most schedules of one store.
 pub const SCHEDULES_MAX: usize = 10_000;
@@ -45,12 +48,19 @@ pub struct Schedule {
     pub when: Option<When>,
     /// What becomes of missed times.
     pub if_missed: Missed,
+    /// What becomes of times that come before the last run has ended.
+    pub overlap: Overlap,
     /// When it is due; `None` once it will never be again.
     pub next_at: Option<UnixMs>,
+    /// Whether that time has come, and waits for the end of the last run.
+    pub queued: bool,
     /// Whether it is held back.
     pub paused: bool,
     /// How many of its times have gone by up to now without a process that fires it, [`MISSED_MAX`] for that many or more.
     pub missed: u64,
+    /// How many of its times were left out since its last run was made, because that had not ended, [`MISSED_MAX`] for
+    /// that many or more.
+    pub skipped: u64,
     /// How many executions it has made.
     pub fired: u64,
     /// The last of them (which may be gone).
@@ -75,12 +85,39 @@ pub enum Planned {
 pub struct Fired {
     /// Which.
     pub schedule: ScheduleId,
-    /// The execution that was made, ready to be resumed; none where missed times are left out.
+    /// The execution that was made, ready to be resumed; none where times are left out.
     pub execution: Option<ExecutionId>,
     /// How many times had gone by before, [`MISSED_MAX`] for that many or more.
     pub missed: u64,
+    /// The last run, where times are left out because it has not ended, and how many: [`MISSED_MAX`] for that many or
+    /// more.
+    pub overlaps: Option<(ExecutionId, u64)>,
+    /// The time that was stored, where that was further ahead than the rule allows: a clock was wrong. Nothing else has
+    /// come of it.
+    pub ahead: Option<UnixMs>,
     /// When it is due next.
     pub next_at: Option<UnixMs>,
+}
+
+/// Which revisions of schedules were seen to be due no later than their rule allows, and when. It stays so, unless the
+/// clock is set back: to work a pattern out at each look would cost more than the look.
+#[derive(Default)]
+pub(crate) struct Checked(Mutex<HashMap<ScheduleId, (u64, UnixMs)>>);
+
+impl Checked {
+    fn is_known(&self, record: &ScheduleRecord, now: UnixMs) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&record.id).is_some_and(|(revision, at)| *revision == record.revision && *at <= now)
+    }
+
+    fn note(&self, record: &ScheduleRecord, now: UnixMs) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that were deleted since make no difference to a process that stays.
+        if all.len() > 2 * SCHEDULES_MAX {
+            all.clear();
+        }
+        all.insert(record.id, (record.revision, now));
+    }
 }
 
 impl Runtime {
@@ -117,20 +154,59 @@ impl Runtime {
         self.listed(&self.schedule_record(id)?)
     }
 
-    /// When the next schedule is due, in Unix milliseconds.
+    /// When the next schedule is due, in Unix milliseconds. One whose time waits for the end of its last run is not,
+    /// and one that is to be computed anew is due at once.
     ///
     /// # Errors
     /// [`Error::Store`].
     pub fn next_due(&self) -> Result<Option<UnixMs>, Error> {
-        let mut waiting: Vec<_> =
-            self.hub().schedules()?.into_iter().filter(|record| !record.paused && record.next_at.is_some()).collect();
-        waiting.sort_by_key(|record| record.next_at);
-        let first = waiting.iter().find(|record| Spec::of(&record.spec).is_some_and(|spec| spec.is_readable()));
-        Ok(first.and_then(|record| record.next_at))
+        let now = now();
+        let mut first = None;
+        for record in self.hub().schedules()? {
+            let Some(due) = record.next_at.filter(|due| !record.paused && first.is_none_or(|first| *due < first))
+            else {
+                continue;
+            };
+            let Some(spec) = Spec::of(&record.spec).filter(Spec::is_readable) else { continue };
+            first = match self.look(&record, &spec, due, now)? {
+                Due::Queued => first,
+                Due::NotYet => Some(due),
+                _ => Some(due.min(now)),
+            };
+        }
+        Ok(first)
+    }
+
+    /// What is to be done with a schedule that is due next at `due`.
+    fn look(&self, record: &ScheduleRecord, spec: &Spec, due: UnixMs, now: UnixMs) -> Result<Due, Error> {
+        if due > now && self.0.checked.is_known(record, now) {
+            return Ok(Due::NotYet);
+        }
+        let found = spec.look(due, now, || self.last(record))?;
+        if found == Due::NotYet {
+            self.0.checked.note(record, now);
+        }
+        Ok(found)
+    }
+
+    /// How the last run of a schedule stands. One that is gone has ended, and one of which the row is damaged will not
+    /// say any more: neither holds its schedule up.
+    fn last(&self, record: &ScheduleRecord) -> Result<Last, Error> {
+        let Some(id) = record.last else { return Ok(Last::None) };
+        match self.hub().execution(id) {
+            Ok(Some(last)) if last.outcome.is_none() => Ok(Last::Open),
+            Ok(Some(last)) => Ok(Last::Ended(last.updated_at)),
+            Ok(None) | Err(StoreError::Damaged(_)) => Ok(Last::None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes the execution of each schedule that is due, ready to be resumed. What another process fires at the same
-    /// time is left to it.
+    /// time is left to it. A stored time that is further ahead than its rule allows is computed anew.
+    ///
+    /// Whether the last run has ended is looked at before the commit, which is refused if the schedule has changed
+    /// since. That is as good as looking within it: only a firing makes another run the last one, and that is such a
+    /// change; and what has ended has ended for good.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -138,29 +214,12 @@ impl Runtime {
         let now = now();
         let mut under_way = Vec::new();
         for record in self.hub().schedules()? {
-            let Some(due) = record.next_at.filter(|due| !record.paused && *due <= now) else { continue };
+            let Some(due) = record.next_at.filter(|_| !record.paused) else { continue };
             let Some(spec) = Spec::of(&record.spec) else { continue };
-            let (write, fired) = match spec.look(due, now) {
-                Due::NotYet => continue,
-                Due::Fire { next, missed } => {
-                    let execution = ExecutionId::generate();
-                    let fire = Fire {
-                        schedule: record.id,
-                        revision: record.revision,
-                        execution,
-                        secret: secret()?,
-                        next_at: next,
-                        now,
-                    };
-                    let fired = Fired { schedule: record.id, execution: Some(execution), missed, next_at: next };
-                    (Write::Fire(Box::new(fire)), fired)
-                }
-                Due::Skip { next, missed } => {
-                    let fired = Fired { schedule: record.id, execution: None, missed, next_at: next };
-                    (reschedule(&record, false, next, now), fired)
-                }
-            };
-            under_way.push((self.hub().write(write), fired));
+            let found = self.look(&record, &spec, due, now)?;
+            if let Some((write, fired)) = firing(&record, due, found, now)? {
+                under_way.push((self.hub().write(write), fired));
+            }
         }
         let mut all = Vec::new();
         for (receipt, fired) in under_way {
@@ -236,28 +295,62 @@ impl Runtime {
     fn listed(&self, record: &ScheduleRecord) -> Result<Schedule, Error> {
         let setup = self.hub().payload(&record.setup)?.map(|bytes| Setup::from_bytes(&bytes)).transpose();
         let guest = setup.ok().flatten().map_or_else(|| "?".into(), |setup| setup.guest);
-        Ok(listed(record, guest))
+        Ok(listed(record, guest, self.last(record)?))
     }
 }
 
-fn listed(record: &ScheduleRecord, guest: String) -> Schedule {
+/// What comes of a look at a schedule, and the write that makes it so.
+fn firing(record: &ScheduleRecord, due: UnixMs, found: Due, now: UnixMs) -> Result<Option<(Write, Fired)>, Error> {
+    let none =
+        Fired { schedule: record.id, execution: None, missed: 0, overlaps: None, ahead: None, next_at: record.next_at };
+    let fired = match found {
+        Due::NotYet | Due::Queued => return Ok(None),
+        Due::Fire { next, missed } => Fired { execution: Some(ExecutionId::generate()), missed, next_at: next, ..none },
+        Due::Skip { next, missed } => Fired { missed, next_at: next, ..none },
+        Due::Overlaps { next, skipped } => {
+            Fired { overlaps: record.last.map(|last| (last, skipped)), next_at: next, ..none }
+        }
+        Due::Ahead { next } => Fired { ahead: Some(due), next_at: next, ..none },
+    };
+    let write = match fired.execution {
+        None => reschedule(record, false, fired.next_at, now),
+        Some(execution) => Write::Fire(Box::new(Fire {
+            schedule: record.id,
+            revision: record.revision,
+            execution,
+            secret: secret()?,
+            next_at: fired.next_at,
+            now,
+        })),
+    };
+    Ok(Some((write, fired)))
+}
+
+fn listed(record: &ScheduleRecord, guest: String, last: Last) -> Schedule {
     let spec = Spec::of(&record.spec);
     let now = now();
+    let come = record.next_at.is_some_and(|due| due <= now && !record.paused);
+    let queued = come && last == Last::Open && spec.as_ref().is_some_and(|spec| spec.overlap == Overlap::Queue);
     let missed = match (&spec, record.next_at) {
+        _ if queued => 0,
         (Some(spec), Some(due)) if !record.paused && due <= now => spec.missed(due, now),
         // Its only time was left out.
         (Some(_), None) if record.fired == 0 => 1,
         _ => 0,
     };
+    let skipped = spec.as_ref().map_or(0, |spec| spec.skipped(record.last_at, record.next_at, last, now));
     Schedule {
         schedule: record.id,
         guest,
         component: record.component.to_string(),
         if_missed: spec.as_ref().map(|spec| spec.missed).unwrap_or_default(),
+        overlap: spec.as_ref().map(|spec| spec.overlap).unwrap_or_default(),
         when: spec.map(|spec| spec.when),
         next_at: record.next_at,
+        queued,
         paused: record.paused,
         missed,
+        skipped,
         fired: record.fired,
         last: record.last,
         last_at: record.last_at,

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use parole_durable::hub::now;
 use parole_policy::{SecurityPolicy, Timeout};
-use parole_runtime::{Guest, Missed, Planned, Runtime, Schedule, ScheduleId, Spec, When};
+use parole_runtime::{Guest, Missed, Overlap, Planned, Runtime, Schedule, ScheduleId, Spec, When};
 use serde_json::json;
 
 use crate::commands::schedules;
@@ -99,6 +99,7 @@ fn say(schedule: &Schedule, json: bool) {
     }
     let (missed, then) = (schedules::missed(schedule), schedules::if_missed(schedule));
     line("missed", &format!("{missed} (if any: {then})"));
+    line("overlap", &schedules::overlap(schedule));
     line("fired", &schedule.fired.to_string());
     if let (Some(last), Some(at)) = (schedule.last, schedule.last_at) {
         line("last", &format!("{last}, {}", times::deadline(at, now())));
@@ -135,6 +136,18 @@ pub struct WhenArgs {
     /// out; a run that is late by a minute at most is made.
     #[arg(long, help_heading = "Schedule", value_name = "run|skip", value_parser = PossibleValuesParser::new(["run", "skip"]))]
     missed: Option<String>,
+
+    /// What becomes of a time of --every that comes before the last run has ended
+    ///
+    /// `skip`, which holds without this flag: it is left out, and said and counted. `queue`: one waits, and runs once
+    /// the last has ended; more that come meanwhile are left out. `all`: it runs beside the last one. A run has not
+    /// ended while it waits for an answer or a timer. Schedules from before there was this flag go on as they did,
+    /// with `all`.
+    #[arg(
+        long, help_heading = "Schedule", value_name = "skip|queue|all",
+        value_parser = PossibleValuesParser::new(["skip", "queue", "all"])
+    )]
+    overlap: Option<String>,
 }
 
 impl WhenArgs {
@@ -142,6 +155,9 @@ impl WhenArgs {
     pub fn spec(&self) -> Result<Option<Spec>> {
         let now = now();
         let zone = self.zone.as_deref().unwrap_or("UTC");
+        if self.overlap.is_some() && self.every.is_none() {
+            return Err(Failure::usage("--overlap says more about --every CRON: there is none"));
+        }
         let when = match (&self.at, &self.every) {
             (Some(at), _) if at.starts_with('+') && self.zone.is_some() => {
                 return Err(Failure::usage(format!("--at {} is counted from now: no --zone", output::cell(at))));
@@ -162,7 +178,12 @@ impl WhenArgs {
             (None, None) => return Ok(None),
         };
         let missed = if self.missed.as_deref() == Some("skip") { Missed::Skip } else { Missed::Run };
-        Ok(Some(Spec { when, missed }))
+        let overlap = match self.overlap.as_deref() {
+            Some("queue") => Overlap::Queue,
+            Some("all") => Overlap::All,
+            _ => Overlap::Skip,
+        };
+        Ok(Some(Spec { when, missed, overlap }))
     }
 }
 

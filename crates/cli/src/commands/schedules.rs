@@ -2,7 +2,7 @@
 
 use parole_durable::hub::now;
 use parole_runtime::schedules::MISSED_MAX;
-use parole_runtime::{Missed, Schedule, When};
+use parole_runtime::{Missed, Overlap, Schedule, When};
 
 use crate::fail::Result;
 use crate::state::StateArgs;
@@ -11,7 +11,8 @@ use crate::{output, table, times};
 /// List schedules: what runs at a time, or again and again
 ///
 /// `parole run --at` and `--every` make them, `parole resume --all --watch` runs what is due. MISSED counts
-/// the times that have gone by, by more than a minute, while no process watched.
+/// the times that have gone by, by more than a minute, while no process watched. OVERLAP says what becomes of a
+/// time that comes before the last run has ended, and of how many that came so.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
@@ -28,7 +29,7 @@ pub fn run(args: &Args) -> Result<u8> {
         output::json(&schedules);
         return Ok(0);
     }
-    let rows: Vec<[String; 8]> = schedules
+    let rows: Vec<[String; 9]> = schedules
         .iter()
         .map(|schedule| {
             [
@@ -39,11 +40,15 @@ pub fn run(args: &Args) -> Result<u8> {
                 schedule.fired.to_string(),
                 missed(schedule),
                 if_missed(schedule).to_owned(),
+                overlap(schedule),
                 schedule.last.map(|id| id.to_string()).unwrap_or_default(),
             ]
         })
         .collect();
-    table::print(["SCHEDULE", "GUEST", "WHEN", "NEXT", "FIRED", "MISSED", "IF MISSED", "LAST EXECUTION"], &rows);
+    table::print(
+        ["SCHEDULE", "GUEST", "WHEN", "NEXT", "FIRED", "MISSED", "IF MISSED", "OVERLAP", "LAST EXECUTION"],
+        &rows,
+    );
     Ok(0)
 }
 
@@ -60,6 +65,7 @@ pub fn when(schedule: &Schedule) -> String {
 pub fn next(schedule: &Schedule) -> String {
     match schedule.next_at {
         _ if schedule.paused => "paused".into(),
+        Some(_) if schedule.queued => "when its last run has ended".into(),
         Some(at) => times::deadline(at, now()),
         None => "never again".into(),
     }
@@ -78,5 +84,20 @@ pub fn if_missed(schedule: &Schedule) -> &'static str {
     match schedule.if_missed {
         Missed::Run => "one run",
         Missed::Skip => "skipped",
+    }
+}
+
+/// What becomes of a time that comes before the last run has ended, and how many of them were left out.
+pub fn overlap(schedule: &Schedule) -> String {
+    let rule = match (&schedule.when, schedule.overlap) {
+        (Some(When::Every { .. }), Overlap::Skip) => "skip",
+        (Some(When::Every { .. }), Overlap::Queue) => "queue",
+        (Some(When::Every { .. }), Overlap::All) => "all",
+        _ => return String::new(),
+    };
+    match schedule.skipped {
+        0 => rule.into(),
+        count if count >= MISSED_MAX => format!("{rule} ({count} or more left out)"),
+        count => format!("{rule} ({count} left out)"),
     }
 }

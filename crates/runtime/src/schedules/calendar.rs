@@ -50,6 +50,26 @@ pub enum Missed {
     Skip,
 }
 
+/// What becomes of a time that comes before the last run has ended, be it that it computes or that it waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It is left out.
+    #[default]
+    Skip,
+    /// It waits until the last run has ended. One does; more that come meanwhile are left out.
+    Queue,
+    /// It runs beside the last one.
+    All,
+}
+
+impl Overlap {
+    /// What holds for a record that says nothing: it was written before there was a rule, and goes on as it did.
+    fn unsaid() -> Self {
+        Overlap::All
+    }
+}
+
 /// When and how a schedule runs: what its record keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +79,20 @@ pub struct Spec {
     /// What becomes of missed times.
     #[serde(default)]
     pub missed: Missed,
+    /// What becomes of times that come before the last run has ended.
+    #[serde(default = "Overlap::unsaid")]
+    pub overlap: Overlap,
+}
+
+/// How the last run of a schedule stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// There is none, or nobody knows any more.
+    None,
+    /// It has not ended.
+    Open,
+    /// It has ended, at this time.
+    Ended(UnixMs),
 }
 
 /// What is to be done with a schedule.
@@ -70,6 +104,12 @@ pub(crate) enum Due {
     Fire { next: Option<UnixMs>, missed: u64 },
     /// It does not fire: it was missed, and this is its next time.
     Skip { next: Option<UnixMs>, missed: u64 },
+    /// It does not fire: so many times came before the last run has ended, and this is its next time.
+    Overlaps { next: Option<UnixMs>, skipped: u64 },
+    /// It has come and waits for the end of the last run.
+    Queued,
+    /// It is further ahead than its rule allows, for a clock was wrong; this is its next time.
+    Ahead { next: Option<UnixMs> },
 }
 
 /// A time or a pattern, read.
@@ -186,22 +226,69 @@ impl Spec {
         count
     }
 
-    /// What is to be done with a schedule that is due next at `due`.
-    pub(crate) fn look(&self, due: UnixMs, now: UnixMs) -> Due {
-        if due > now || !self.is_readable() {
-            return Due::NotYet;
+    /// How many times have come from `due` on, that one included.
+    fn come(&self, due: UnixMs, now: UnixMs) -> u64 {
+        let After::Every(pattern, zone) = self.when.read() else { return u64::from(due <= now) };
+        let (mut count, mut at) = (0, Some(due));
+        while let Some(due) = at.filter(|due| *due <= now && count < MISSED_MAX) {
+            count += 1;
+            at = next(&pattern, &zone, due);
         }
-        let missed = self.missed(due, now);
+        count
+    }
+
+    /// How many times were left out since the last run was made, at `made`, because it had not ended when they came.
+    pub(crate) fn skipped(&self, made: Option<UnixMs>, due: Option<UnixMs>, last: Last, now: UnixMs) -> u64 {
+        let upto = match last {
+            Last::None => return 0,
+            Last::Open => now,
+            Last::Ended(at) => at.min(now),
+        };
+        let first = made.and_then(|made| self.when.next(made));
+        let (Some(first), When::Every { .. }) = (first, &self.when) else { return 0 };
+        match (self.overlap, due) {
+            (Overlap::All, _) => 0,
+            // What is due is still to be seen to.
+            (Overlap::Skip, Some(due)) => self.come(first, upto.min(due.saturating_sub(1))),
+            (Overlap::Skip, None) => self.come(first, upto),
+            (Overlap::Queue, Some(due)) if due <= upto => self.come(first, upto).saturating_sub(1),
+            (Overlap::Queue, _) => 0,
+        }
+    }
+
+    /// Where a time that was stored lies further ahead than the rule allows: the time that it should be. Whoever stored
+    /// it took it for the next one by a clock that was ahead of ours, and a next time never comes before an earlier one.
+    pub(crate) fn ahead(&self, due: UnixMs, now: UnixMs) -> Option<UnixMs> {
+        if !matches!(self.when, When::Every { .. }) || due <= now {
+            return None;
+        }
+        self.when.next(now).filter(|right| *right < due)
+    }
+
+    /// What is to be done with a schedule that is due next at `due`. `last` is asked only where it matters.
+    pub(crate) fn look<E>(&self, due: UnixMs, now: UnixMs, last: impl FnOnce() -> Result<Last, E>) -> Result<Due, E> {
+        if due > now {
+            return Ok(self.ahead(due, now).map_or(Due::NotYet, |right| Due::Ahead { next: Some(right) }));
+        }
+        if !self.is_readable() {
+            return Ok(Due::NotYet);
+        }
+        let last = if self.overlap == Overlap::All { Last::None } else { last()? };
         let next = match self.when {
             // Once is once, whatever became of its record.
             When::At(_) => None,
             When::Every { .. } => self.when.next(now),
         };
-        match self.missed {
+        let missed = self.missed(due, now);
+        Ok(match (self.overlap, last) {
+            (Overlap::Skip, Last::Open) => Due::Overlaps { next, skipped: self.come(due, now) },
+            (Overlap::Queue, Last::Open) => Due::Queued,
+            // It came while the last one was there: it was queued, not missed, and the others are left out.
+            (Overlap::Queue, Last::Ended(at)) if due <= at => Due::Fire { next, missed },
             // The last of them is only late: it runs.
-            Missed::Skip if missed > 0 && !self.is_late(due, now) => Due::Skip { next, missed },
+            _ if self.missed == Missed::Skip && missed > 0 && !self.is_late(due, now) => Due::Skip { next, missed },
             _ => Due::Fire { next, missed },
-        }
+        })
     }
 
     /// Whether there is a time, `due` or after it, that has come and is late by a minute at most.

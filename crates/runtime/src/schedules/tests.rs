@@ -21,7 +21,7 @@ fn hello() -> Guest {
 
 fn made(runtime: &Runtime, when: When, missed: Missed) -> ScheduleId {
     let policy = SecurityPolicy::new(Level::Standard);
-    match runtime.blocking().schedule(hello(), policy, None, Spec { when, missed }).unwrap() {
+    match runtime.blocking().schedule(hello(), policy, None, Spec { when, missed, overlap: Overlap::All }).unwrap() {
         Planned::Made(schedule) => schedule.schedule,
         Planned::Denied(denied) => panic!("{denied:?}"),
     }
@@ -147,6 +147,82 @@ fn missed_times_are_told_and_run_once_or_skipped() {
     assert_eq!(runtime.scheduled(once).unwrap().missed, 1);
 }
 
+/// As it stands in the store, whatever the present rule of making is.
+fn stored(runtime: &Runtime, spec: &str, next_at: UnixMs) -> ScheduleId {
+    let new = new(spec, next_at);
+    let id = new.id;
+    runtime.hub().write(Write::Schedule(Box::new(new))).wait().unwrap();
+    id
+}
+
+fn cron_spec(rest: &str) -> String {
+    format!(r#"{{"when":{{"every":{{"cron":"0 0 1 1 *","zone":"UTC"}}}}{rest}}}"#)
+}
+
+#[test]
+fn a_run_that_has_not_ended_holds_the_next_one_up_as_its_rule_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let watchers: Vec<Runtime> = (0..4).map(|_| runtime(dir.path())).collect();
+    let runtime = &watchers[0];
+    let all_fire = || {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = watchers.iter().map(|watcher| scope.spawn(|| fire(watcher))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    for (rest, runs) in [
+        (r#","overlap":"skip""#, [1, 1, 2]),
+        (r#","overlap":"queue""#, [1, 1, 2]),
+        (r#","overlap":"all""#, [1, 2, 3]),
+        // Made by a program that knew no rule.
+        ("", [1, 2, 3]),
+    ] {
+        let id = stored(runtime, &cron_spec(rest), now());
+        let first = all_fire()[0].execution.unwrap();
+        assert_eq!(runtime.scheduled(id).unwrap().fired, runs[0]);
+        make_due(runtime, id, now());
+        let told = all_fire();
+        let schedule = runtime.scheduled(id).unwrap();
+        assert_eq!(schedule.fired, runs[1], "{rest}");
+        match rest {
+            r#","overlap":"skip""# => {
+                assert_eq!((told.len(), told[0].overlaps, told[0].execution), (1, Some((first, 1)), None));
+                assert!(schedule.next_at.is_some_and(|at| at > now()));
+                make_due(runtime, id, now());
+            }
+            r#","overlap":"queue""# => {
+                assert_eq!((told.len(), schedule.queued, schedule.missed), (0, true, 0));
+                // It is not looked at again and again until then.
+                assert_eq!(runtime.next_due().unwrap(), None);
+            }
+            _ => make_due(runtime, id, now()),
+        }
+        runtime.blocking().cancel(first).unwrap();
+        assert!(runtime.next_due().unwrap().is_some_and(|at| at <= now()));
+        all_fire();
+        assert_eq!(runtime.scheduled(id).unwrap().fired, runs[2], "{rest}");
+        runtime.blocking().unschedule(id).unwrap();
+    }
+}
+
+#[test]
+fn a_time_that_a_wrong_clock_stored_is_computed_anew() {
+    let runtime = Runtime::builder().open().unwrap();
+    let far = now() + 30 * 365 * 24 * HOUR;
+    let id = stored(&runtime, &cron_spec(""), far);
+    let once = stored(&runtime, &format!(r#"{{"when":{{"at":{far}}}}}"#), far);
+    assert!(runtime.next_due().unwrap().is_some_and(|at| at <= now()));
+    let told = fire(&runtime);
+    assert_eq!((told.len(), told[0].schedule, told[0].ahead, told[0].execution), (1, id, Some(far), None));
+    let right = every("0 0 1 1 *").next(now()).unwrap();
+    assert_eq!(runtime.scheduled(id).unwrap().next_at, Some(right));
+    assert_eq!(runtime.scheduled(once).unwrap().next_at, Some(far));
+    assert_eq!((fire(&runtime), runtime.next_due().unwrap()), (vec![], Some(right)));
+    // What was right once is looked at again when it has changed.
+    make_due(&runtime, id, far);
+    assert_eq!(fire(&runtime).len(), 1);
+}
+
 #[test]
 fn what_is_stored_runs_whatever_becomes_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -154,7 +230,7 @@ fn what_is_stored_runs_whatever_becomes_of_the_file() {
     let file = dir.path().join("guest.wat");
     std::fs::write(&file, &hello().bytes).unwrap();
     let guest = Guest::from_file(&file).unwrap();
-    let spec = Spec { when: later(), missed: Missed::Run };
+    let spec = Spec { when: later(), missed: Missed::Run, overlap: Overlap::Skip };
     let planned = runtime.blocking().schedule(guest, SecurityPolicy::new(Level::Sandbox), None, spec).unwrap();
     let Planned::Made(schedule) = planned else { panic!("{planned:?}") };
     std::fs::write(&file, "(component)").unwrap();
@@ -169,12 +245,12 @@ fn what_is_stored_runs_whatever_becomes_of_the_file() {
 #[test]
 fn what_cannot_run_is_refused_when_it_is_made() {
     let runtime = Runtime::builder().open().unwrap();
-    let spec = || Spec { when: later(), missed: Missed::Run };
+    let spec = || Spec { when: later(), missed: Missed::Run, overlap: Overlap::Skip };
     let policy = || SecurityPolicy::new(Level::Standard);
     let denied = runtime.blocking().schedule(hello(), policy().block("print"), None, spec()).unwrap();
     assert!(matches!(denied, Planned::Denied(denied) if denied.len() == 1));
     let usage = |invoke: Option<&str>, policy: SecurityPolicy, when: When| {
-        let spec = Spec { when, missed: Missed::Run };
+        let spec = Spec { when, missed: Missed::Run, overlap: Overlap::Skip };
         match runtime.blocking().schedule(hello(), policy, invoke.map(str::to_owned), spec) {
             Err(Error::Usage(text)) => text,
             other => panic!("{other:?}"),
@@ -226,7 +302,7 @@ fn there_is_a_limit() {
     for receipt in receipts {
         receipt.wait().unwrap();
     }
-    let spec = Spec { when: later(), missed: Missed::Run };
+    let spec = Spec { when: later(), missed: Missed::Run, overlap: Overlap::Skip };
     let full = runtime.blocking().schedule(hello(), SecurityPolicy::new(Level::Standard), None, spec);
     assert!(matches!(full, Err(Error::Usage(text)) if text.contains("there are 10000 schedules")));
     // All at once, and each once.
