@@ -203,7 +203,8 @@ impl Scenario for FireWatch {
     }
 
     fn victim(&self) -> Vec<String> {
-        words(&["resume", "--all", "--watch"])
+        // What is killed is not to be started again.
+        words(&["resume", "--all", "--watch", "--worker", "0"])
     }
 
     /// On a machine that is busy it may be asked to end before it has fired.

@@ -28,7 +28,12 @@ impl Running {
     }
 
     fn kill(&mut self) -> Outcome {
-        self.0.kill().and_then(|()| self.0.wait()).map(drop).map_err(because("killing"))
+        self.0.kill().and_then(|()| self.0.wait()).map_err(because("killing"))?;
+        // The worker of one that watches ends with it, a moment later, and so does its end of the pipe.
+        match &mut self.0.stdout {
+            Some(stdout) => std::io::copy(stdout, &mut std::io::sink()).map(drop).map_err(because("reading")),
+            None => Ok(()),
+        }
     }
 
     /// Waits for its end. It may not take longer than `limit`.

@@ -6,8 +6,8 @@
 //! function. What they share: [`state`] finds the state directory and opens the runtime,
 //! [`console`] shows what guests put out, [`session`] drives a run while it listens for
 //! signals and answers, [`ask`] and [`terminal`] put questions to a person, [`question`] is a call that one decides
-//! about, [`texts`] reads text files, [`output`] is the
-//! only file that writes to stdout or stderr, [`fail`] maps every failure to an exit code.
+//! about, [`texts`] reads text files, [`supervisor`] and [`watcher`] are the two processes of `resume --all --watch`,
+//! [`output`] is the only file that writes to stdout or stderr, [`fail`] maps every failure to an exit code.
 //!
 //! # What it does not do
 //!
@@ -27,11 +27,13 @@ mod report;
 mod session;
 mod start;
 mod state;
+mod supervisor;
 mod table;
 mod terminal;
 mod texts;
 mod times;
 mod watch;
+mod watcher;
 mod who;
 
 fn main() -> std::process::ExitCode {

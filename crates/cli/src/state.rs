@@ -153,7 +153,7 @@ pub fn compiler() -> Result<Compiler> {
 
 /// This very program, also where another one has taken its place on the disk meanwhile: a
 /// compiler of another version would make code that this one does not load.
-fn itself() -> Result<PathBuf> {
+pub fn itself() -> Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { program() }
 }
 

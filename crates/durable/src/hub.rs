@@ -273,6 +273,14 @@ impl Hub {
         self.0.shared.backend.owners()?.is_alive(holder)
     }
 
+    /// Whether the process of an owner lives.
+    ///
+    /// # Errors
+    /// The lock files cannot be looked at.
+    pub fn is_alive(&self, owner: OwnerId) -> Result<bool, StoreError> {
+        self.0.shared.backend.owners()?.is_alive(owner)
+    }
+
     /// Removes executions that ended before a time, and the lock files of dead owners. Says
     /// how many executions went.
     ///

@@ -20,6 +20,7 @@ pub mod compiler;
 pub mod drive;
 pub mod engine;
 pub mod error;
+pub mod felled;
 pub mod grants;
 pub mod guest;
 pub mod invoke;
@@ -31,6 +32,7 @@ pub mod runtime;
 pub mod schedules;
 mod scope;
 mod setup;
+pub mod standing;
 pub mod view;
 
 pub use blocking::Blocking;

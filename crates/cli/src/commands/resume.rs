@@ -1,30 +1,22 @@
 //! `parole resume`
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use parole_durable::hub::now;
-use parole_durable::ids::UnixMs;
-use parole_runtime::schedules::MISSED_MAX;
-use parole_runtime::{Error, ExecutionId, Report, ResumeOptions, Runtime, Wait};
+use parole_runtime::{Error, ExecutionId, Report, ResumeOptions, Wait};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Result};
 use crate::lines::Lines;
-use crate::session::{Answers, Session, Signals, Went, block_on};
+use crate::session::{Answers, Session, Signals, TICK, Went, block_on};
 use crate::state::{self, StateArgs, execution};
+use crate::supervisor::{Line, Service};
 use crate::watch::Changes;
-use crate::{output, report, times};
-
-/// How soon a change by another process is seen.
-const WATCH: Duration = Duration::from_millis(25);
-/// How soon a change of a schedule by another process is seen.
-const PLAN: Duration = Duration::from_millis(250);
-/// When an execution that could not be resumed is tried again: another process may have held it.
-const AGAIN: Duration = Duration::from_secs(2);
+use crate::watcher::{Watcher, fire};
+use crate::{output, report};
 
 /// Go on with suspended executions
 ///
@@ -37,9 +29,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// with --watch each does when its time comes. However many processes watch, each time runs once.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
-With several executions they go on one after the other; the exit code is the worst of theirs, and
---json prints an array. With --watch, --json prints one object for each execution that ends or
-waits again, a line each.
+Several executions go on side by side where you are asked nothing; each is reported as it ends,
+the exit code is the worst of theirs, and --json prints an array. With --watch, --json prints one
+object for each execution that ends or waits again, a line each.
+
+--watch runs the guests in a child process and starts it again when it falls. An execution that
+fells it three times by SIGSEGV, SIGBUS, SIGILL or SIGABRT without coming further, the last time
+alone, is set aside as `trapped`.
 
 Examples:
   parole resume 01927b3e-5c1f-7d00-8a31-2f6d0c9b1e44
@@ -67,6 +63,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE|-")]
     stdin: Option<PathBuf>,
 
+    /// Be the worker of the supervisor that is this process; 0: there is none
+    #[arg(long, value_name = "PID", requires = "watch", hide = true)]
+    worker: Option<u32>,
+
     #[command(flatten)]
     state: StateArgs,
 
@@ -80,111 +80,153 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<u8> {
+    if args.watch && args.worker.is_none() {
+        return service(&args)?.run();
+    }
     let answers = match &args.stdin {
         Some(path) => Answers::Lines(Lines::open(path)?),
         None if output::is_terminal() && !args.all => Answers::Terminal,
         None => Answers::Nobody,
     };
     let (console, notes) = Console::new(Show { json: args.json, quiet: args.quiet });
-    let runtime = args.state.open(console.sink(), None)?;
     block_on(async {
-        let mut session = Session {
-            runtime,
-            console,
-            notes,
-            answers,
-            signals: Signals::new()?,
-            changes: Changes::of(args.state.dir()?),
-            asker: None,
-        };
-        if args.watch { watch(&mut session, &args).await } else { each(&mut session, &args).await }
+        // First of all: a worker ends with its supervisor.
+        let mut line = Line::of(args.worker.unwrap_or(0))?;
+        let signals = Signals::new()?;
+        let runtime = args.state.open(console.sink(), None)?;
+        let changes = Changes::of(args.state.dir()?);
+        let mut session = Session { runtime, console, notes, answers, signals, changes, asker: None };
+        if args.watch {
+            line.up(session.runtime.owner()?).await?;
+            if args.worker == Some(0) {
+                session.console.notice("parole: watching; Ctrl-C ends it");
+            }
+            Watcher::new(args.pinned, args.json).run(&mut session, &mut line).await
+        } else {
+            all(&mut session, &args).await
+        }
     })
 }
 
-/// Makes the executions of the schedules that are due, and says so. Gives whether there were any.
-async fn fire(session: &Session) -> Result<bool> {
-    let all = session.runtime.fire_due().await?;
-    for fired in &all {
-        let missed = match fired.missed {
-            0 => String::new(),
-            1 => ", one time of it was missed".into(),
-            count if count >= MISSED_MAX => format!(", {count} or more of its times were missed"),
-            count => format!(", {count} of its times were missed"),
-        };
-        let what = fired.execution.map_or_else(|| "skips".into(), |execution| format!("makes execution {execution}"));
-        let next = fired.next_at.map_or_else(|| "never again".into(), times::point);
-        session.console.notice(&format!("parole: schedule {} {what}{missed}; next: {next}", fired.schedule));
+/// The words of the worker.
+fn service(args: &Args) -> Result<Service> {
+    let state = args.state.dir()?;
+    let mut words: Vec<OsString> = ["resume", "--all", "--watch"].map(OsString::from).into();
+    // As it was said: what is printed to be typed says it again.
+    if let Some(state) = &args.state.state {
+        words.extend(["--state".into(), state.clone().into()]);
     }
-    Ok(!all.is_empty())
+    for (is, word) in [(args.pinned, "--pinned"), (args.json, "--json"), (args.quiet, "--quiet")] {
+        words.extend(is.then(|| OsString::from(word)));
+    }
+    Ok(Service { words, state, quiet: args.quiet })
 }
 
-/// When the next schedule is due, as far as it has been looked at.
-#[derive(Default)]
-struct Plan {
-    next: Option<UnixMs>,
-    looked: Option<Instant>,
+/// What came of the executions so far.
+struct Results {
+    /// Whether one was named: then its report stands alone.
+    single: bool,
+    json: bool,
+    worst: u8,
+    objects: HashMap<ExecutionId, Value>,
 }
 
-impl Plan {
-    /// Whether something is due. What other processes have changed is seen after a while: every commit to the
-    /// store may be such a change, and most are none.
-    fn is_due(&mut self, changed: &mut bool, runtime: &Runtime) -> Result<bool> {
-        if self.looked.is_none() || (*changed && self.looked.is_some_and(|looked| looked.elapsed() >= PLAN)) {
-            self.next = runtime.next_due()?;
-            self.looked = Some(Instant::now());
-            *changed = false;
-        }
-        Ok(self.next.is_some_and(|next| next <= now()))
-    }
-
-    /// Looks again at once.
-    fn again(&mut self) {
-        self.looked = None;
-    }
-}
-
-/// One after the other.
-async fn each(session: &mut Session, args: &Args) -> Result<u8> {
-    let ids = if args.all {
-        fire(session).await?;
-        session.runtime.ready()?
-    } else {
-        args.executions.clone()
-    };
-    if ids.is_empty() {
-        let list = state::command("ps");
-        session.console.notice(&format!("parole: nothing is ready to go on (`{list}` says what waits for what)"));
-    }
-    let single = args.executions.len() == 1;
-    let (mut worst, mut objects) = (0, Vec::new());
-    for id in ids {
-        let (resumed, interrupted) = one(session, id, args.pinned).await;
+impl Results {
+    /// Says what came of one.
+    fn take(&mut self, id: ExecutionId, resumed: Result<Report>, session: &Session, several: bool) -> Result<()> {
         let code = match resumed {
             Ok(report) => {
-                if single && args.json {
+                if self.single && self.json {
                     output::json(&report);
-                } else if args.json {
-                    objects.push(json!(report));
+                } else if self.json {
+                    self.objects.insert(id, json!(report));
                 }
-                report::say(&report, &session.console, args.json);
+                if several && report.exit_code() != 0 {
+                    session.console.notice(&format!("parole: {id}:"));
+                }
+                report::say(&report, &session.console, self.json);
                 report.exit_code()
             }
-            Err(failure) if single => return Err(failure),
+            Err(failure) if self.single => return Err(failure),
             Err(failure) => {
-                objects.push(failed(id, &failure));
+                self.objects.insert(id, failed(id, &failure));
                 output::err(&format!("parole: {id}:"));
                 failure.report(false)
             }
         };
-        worst = worse(worst, code);
+        self.worst = worse(self.worst, code);
+        Ok(())
+    }
+}
+
+/// Goes on with what was named, or with whatever is ready.
+async fn all(session: &mut Session, args: &Args) -> Result<u8> {
+    // Those that were running in a worker that fell come last, and each alone.
+    let (ids, suspects) = if args.all {
+        fire(session).await?;
+        let standing = session.runtime.standing()?;
+        (standing.ready, standing.suspects.into_iter().map(|(id, _)| id).collect())
+    } else {
+        (args.executions.clone(), Vec::new())
+    };
+    if ids.is_empty() && suspects.is_empty() {
+        let list = state::command("ps");
+        session.console.notice(&format!("parole: nothing is ready to go on (`{list}` says what waits for what)"));
+    }
+    let single = args.executions.len() == 1;
+    let mut results = Results { single, json: args.json, worst: 0, objects: HashMap::new() };
+    let one_by_one = if ids.len() > 1 && matches!(session.answers, Answers::Nobody) {
+        let interrupted = side_by_side(session, &ids, args.pinned, &mut results).await?;
+        if interrupted { &[] } else { suspects.as_slice() }
+    } else {
+        &[ids.as_slice(), suspects.as_slice()].concat()
+    };
+    for id in one_by_one {
+        let (resumed, interrupted) = one(session, *id, args.pinned).await;
+        results.take(*id, resumed, session, false)?;
         if interrupted {
             break;
         }
     }
     if args.json && !single {
-        output::json(&objects);
+        let objects = &mut results.objects;
+        output::json(&ids.iter().chain(&suspects).filter_map(|id| objects.remove(id)).collect::<Vec<_>>());
     }
-    Ok(worst)
+    Ok(results.worst)
+}
+
+/// All at once: what one waits for holds up no other. How many run at once is the library's to say. Gives whether they
+/// were left because of a signal.
+async fn side_by_side(session: &mut Session, ids: &[ExecutionId], pinned: bool, results: &mut Results) -> Result<bool> {
+    let mut running: JoinSet<(ExecutionId, std::result::Result<Report, Error>)> = JoinSet::new();
+    let mut left: HashSet<ExecutionId> = ids.iter().copied().collect();
+    for id in left.iter().copied() {
+        let runtime = session.runtime.clone();
+        running.spawn(async move { (id, runtime.resume(id, ResumeOptions { wait: Wait::Work, pinned }).await) });
+    }
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            biased;
+            () = session.signals.next() => break,
+            Some(_) = session.notes.recv() => {}
+            ended = running.join_next() => {
+                let Some(ended) = ended else { return Ok(false) };
+                let (id, resumed) = ended.map_err(Failure::internal)?;
+                left.remove(&id);
+                results.take(id, resumed.map_err(Failure::from), session, true)?;
+            }
+            _ = tick.tick() => session.console.tick(),
+        }
+    }
+    // Whatever they do until this process ends is neither shown nor noted as shown.
+    session.console.stop();
+    session.console.notice("parole: interrupted: the guests do not run on");
+    for id in ids.iter().filter(|id| left.contains(id)) {
+        let resumed = session.left(Some(*id)).await;
+        results.take(*id, resumed, session, true)?;
+    }
+    Ok(true)
 }
 
 /// Resumes one execution. Says as well whether it was left because of a signal.
@@ -216,91 +258,4 @@ fn failed(id: ExecutionId, failure: &Failure) -> Value {
         object.insert("execution".into(), id.to_string().into());
     }
     object
-}
-
-/// Resumes whatever becomes ready, each as soon as it is.
-async fn watch(session: &mut Session, args: &Args) -> Result<u8> {
-    session.console.notice("parole: watching; Ctrl-C ends it");
-    let mut running: JoinSet<(ExecutionId, std::result::Result<Report, Error>)> = JoinSet::new();
-    let mut busy: HashMap<ExecutionId, Option<Instant>> = HashMap::new();
-    let mut look = tokio::time::interval(WATCH);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut plan, mut replan) = (Plan::default(), true);
-    let mut retry = false;
-    // What could not be resumed, and why.
-    let mut told_of: HashMap<ExecutionId, String> = HashMap::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = session.signals.next() => {
-                session.console.stop();
-                return Ok(0);
-            }
-            Some(_) = session.notes.recv() => {}
-            Some(ended) = running.join_next() => {
-                let (id, result) = ended.map_err(Failure::internal)?;
-                busy.insert(id, None);
-                retry = true;
-                match result {
-                    Ok(report) => {
-                        busy.remove(&id);
-                        told_of.remove(&id);
-                        told(&report, session, args.json);
-                    }
-                    // Once is enough: it is tried again in silence. The fault of one is not the end of all.
-                    Err(error) => {
-                        let message = Failure::from(error).message;
-                        if told_of.get(&id) != Some(&message) {
-                            session.console.notice(&format!("parole: {id}: {message}"));
-                            told_of.insert(id, message);
-                        }
-                        busy.insert(id, Some(Instant::now()));
-                    }
-                }
-            }
-            _ = look.tick() => {
-                session.console.tick();
-                let deadline = session.changes.next_deadline();
-                let due = busy.values().flatten().any(|since| since.elapsed() >= AGAIN);
-                let changed = session.changes.seen(deadline);
-                replan |= changed;
-                if plan.is_due(&mut replan, &session.runtime)? {
-                    retry |= fire(session).await?;
-                    plan.again();
-                }
-                if !changed && !retry && !due {
-                    continue;
-                }
-                retry = false;
-                busy.retain(|_, since| since.is_none_or(|since| since.elapsed() < AGAIN));
-                for id in session.runtime.ready()? {
-                    if busy.contains_key(&id) {
-                        continue;
-                    }
-                    busy.insert(id, None);
-                    if !told_of.contains_key(&id) {
-                        session.console.notice(&format!("parole: {id} goes on"));
-                    }
-                    let (runtime, pinned) = (session.runtime.clone(), args.pinned);
-                    running.spawn(async move {
-                        (id, runtime.resume(id, ResumeOptions { wait: Wait::Work, pinned }).await)
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// One line for each change.
-fn told(report: &Report, session: &Session, json: bool) {
-    if json {
-        output::json(report);
-    }
-    let waits: Vec<&str> = report.pending.iter().map(|pending| pending.id.as_str()).collect();
-    let why = match (&report.error, waits.is_empty()) {
-        (Some(error), _) => format!(": {}", crate::table::cut(error)),
-        (None, false) => format!(", waits for {}", waits.join(", ")),
-        (None, true) => String::new(),
-    };
-    session.console.notice(&format!("parole: {} {}{}", report.execution, report.outcome.as_str(), output::cell(&why)));
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 mod bad_input;
+mod beside;
 mod consent;
 mod decisions;
 mod grants;
@@ -14,6 +15,7 @@ mod pty;
 mod schedules;
 mod scratch;
 mod signals;
+mod supervised;
 mod terminal;
 mod typed;
 mod watch;

@@ -170,6 +170,95 @@ fn missed_times_run_once_or_are_skipped_and_both_are_told() {
     scratch.parole(&["resume", "--all", "--quiet"]).code(0).prints("Hello from WAT\n");
 }
 
+/// A schedule of the guest that asks for a name, which has fired once: that run waits.
+fn waits_for_a_name(scratch: &Scratch, rule: &[&str]) -> (String, String) {
+    let words: Vec<&str> = ["--every", "0 0 1 1 *"].iter().chain(rule).copied().collect();
+    let greet = guest("greet.wasm");
+    let words: Vec<&str> = ["run", &greet].iter().chain(&words).copied().chain(["--json"]).collect();
+    let id = id_of(&scratch.parole(&words).code(0).json());
+    make_due(scratch, &id, 0);
+    scratch.parole(&["resume", "--all", "--quiet"]).code(75);
+    let last = shown(scratch, &id)["last"].as_str().unwrap().to_owned();
+    (id, last)
+}
+
+fn answer_all(scratch: &Scratch) {
+    let pending = scratch.parole(&["promises", "--pending", "--json"]).code(0).json();
+    for promise in pending.as_array().unwrap() {
+        scratch.parole(&["promise", "resolve", promise["id"].as_str().unwrap(), "--data", "Ada"]).code(0);
+    }
+}
+
+#[test]
+fn a_time_that_comes_while_the_last_run_waits_is_skipped_unless_something_else_was_said() {
+    let scratch = Scratch::new();
+    let (id, last) = waits_for_a_name(&scratch, &[]);
+    assert_eq!(shown(&scratch, &id)["overlap"], "skip");
+    make_due(&scratch, &id, 0);
+    let skipped = scratch.parole(&["resume", "--all"]).code(0).prints("");
+    skipped.says(&format!("schedule {id} skips, for its last run {last} has not ended: one time of it is left out"));
+    assert_eq!(shown(&scratch, &id)["fired"], 1);
+    assert!(scratch.parole(&["schedules"]).code(0).out.contains("  skip  "));
+    answer_all(&scratch);
+    scratch.parole(&["resume", "--all", "--quiet"]).code(0).prints("Hello, Ada!\n");
+    make_due(&scratch, &id, 0);
+    scratch.parole(&["resume", "--all", "--quiet"]).code(75);
+    assert_eq!(shown(&scratch, &id)["fired"], 2);
+}
+
+#[test]
+fn with_overlap_all_it_runs_beside_the_last_one() {
+    let scratch = Scratch::new();
+    let (id, _) = waits_for_a_name(&scratch, &["--overlap", "all"]);
+    make_due(&scratch, &id, 0);
+    scratch.parole(&["resume", "--all", "--quiet"]).code(75);
+    assert_eq!((&shown(&scratch, &id)["fired"], executions(&scratch).len()), (&2.into(), 2));
+}
+
+#[test]
+fn with_overlap_queue_one_waits_for_its_turn_whoever_watches() {
+    let scratch = Scratch::new();
+    let (id, last) = waits_for_a_name(&scratch, &["--overlap", "queue", "--missed", "skip"]);
+    // Hours ago, and again since: one of them waits.
+    make_due(&scratch, &id, 3 * 3_600_000);
+    let watchers = [watcher(&scratch), watcher(&scratch)];
+    std::thread::sleep(Duration::from_secs(1));
+    let waits = shown(&scratch, &id);
+    assert_eq!((&waits["fired"], &waits["queued"]), (&1.into(), &true.into()));
+    assert!(scratch.parole(&["schedules"]).code(0).out.contains("when its last run has ended"));
+    answer_all(&scratch);
+    until("fired", || shown(&scratch, &id)["fired"] == 2);
+    assert_eq!(scratch.parole(&["show", &last, "--json"]).code(0).json()["outcome"], "completed");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((&shown(&scratch, &id)["fired"], executions(&scratch).len()), (&2.into(), 2));
+    watchers.into_iter().for_each(ends);
+}
+
+#[test]
+fn a_time_that_a_wrong_clock_stored_is_computed_anew() {
+    let scratch = Scratch::new();
+    let id = id_of(&plan(&scratch, &["--every", "0 0 1 1 *"]));
+    let right = shown(&scratch, &id)["next_at"].clone();
+    let put_off = || {
+        let hub = Hub::sqlite(&scratch.path("state")).unwrap();
+        let id: ScheduleId = id.parse().unwrap();
+        let record = hub.schedule(id).unwrap().unwrap();
+        let next_at = Some(now() + 30 * 365 * 86_400_000);
+        let write = Write::Reschedule { id, revision: record.revision, paused: false, next_at, now: now() };
+        hub.write(write).wait().unwrap();
+    };
+    put_off();
+    let told = scratch.parole(&["resume", "--all"]).code(0).prints("");
+    told.says(&format!("schedule {id} was to run next at 2056-")).says("later than its rule allows");
+    assert_eq!((&shown(&scratch, &id)["next_at"], &shown(&scratch, &id)["fired"]), (&right, &0.into()));
+    // A process that watches all the while sees to it as well.
+    let watcher = watcher(&scratch);
+    std::thread::sleep(Duration::from_millis(500));
+    put_off();
+    until("right again", || shown(&scratch, &id)["next_at"] == right);
+    ends(watcher);
+}
+
 #[test]
 fn what_is_scheduled_is_pinned() {
     let scratch = Scratch::new();
@@ -214,6 +303,9 @@ fn what_cannot_run_is_refused_when_it_is_made() {
         (&["--every", "* * * * *", "--missed", "later"], "possible values"),
         (&["--zone", "UTC"], "there is neither"),
         (&["--missed", "run"], "there is neither"),
+        (&["--overlap", "all"], "--every"),
+        (&["--at", "+1h", "--overlap", "all"], "--every"),
+        (&["--every", "* * * * *", "--overlap", "never"], "possible values"),
         (&["--at", "+1h", "--detach"], "made now"),
         (&["--at", "+1h", "--stdin", "-"], "made now"),
     ] {

@@ -1,0 +1,62 @@
+//! What there is to do for a process that resumes whatever it can.
+
+use std::collections::{BTreeSet, HashSet};
+
+use parole_durable::ids::OwnerId;
+use parole_durable::store::PromiseFilter;
+use parole_durable::{ExecutionId, PromiseRecord};
+
+use crate::error::Error;
+use crate::runtime::Runtime;
+
+/// How the executions stand that have not ended and wait for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those that can go on.
+    pub ready: Vec<ExecutionId>,
+    /// Those that can go on, but were running in a process that fell (see [`crate::felled`]), and in how many: each is
+    /// to be tried alone.
+    pub suspects: Vec<(ExecutionId, u64)>,
+    /// The processes, other than this one, that run some. When one of them ends what it ran is ready.
+    pub holders: BTreeSet<OwnerId>,
+}
+
+impl Runtime {
+    /// How the executions stand that have not ended and wait for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn standing(&self) -> Result<Standing, Error> {
+        let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
+        let waiting: HashSet<_> = self.hub().promises(&filter)?.iter().filter_map(PromiseRecord::execution).collect();
+        let me = self.owner()?;
+        let mut standing = Standing::default();
+        for record in self.hub().executions(false)? {
+            let held = self.hub().is_held(&record)?;
+            match record.owner {
+                // One that waits in the memory of another process is left there when that ends.
+                Some(owner) if held && owner != me => drop(standing.holders.insert(owner)),
+                _ if held || waiting.contains(&record.id) => {}
+                _ if record.felled > 0 => standing.suspects.push((record.id, record.felled)),
+                _ => standing.ready.push(record.id),
+            }
+        }
+        Ok(standing)
+    }
+
+    /// The id under which this process holds executions. It holds none under another.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn owner(&self) -> Result<OwnerId, Error> {
+        Ok(self.hub().owner()?)
+    }
+
+    /// Whether the process that holds executions under this id lives.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn is_alive(&self, owner: OwnerId) -> Result<bool, Error> {
+        Ok(self.hub().is_alive(owner)?)
+    }
+}
