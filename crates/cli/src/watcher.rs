@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parole_durable::StoreError;
 use parole_durable::hub::now;
 use parole_durable::ids::{OwnerId, UnixMs};
+use parole_durable::promise::AHEAD_MS;
 use parole_runtime::schedules::{Fired, MISSED_MAX};
 use parole_runtime::standing::Standing;
 use parole_runtime::{Error, ExecutionId, Report, ResumeOptions, Runtime, Wait};
@@ -214,6 +215,8 @@ pub struct Watcher {
     looked_at_trials: Instant,
     holders: BTreeSet<OwnerId>,
     looked_at_holders: Instant,
+    /// What the clock said last.
+    clock: UnixMs,
 }
 
 impl Watcher {
@@ -233,6 +236,7 @@ impl Watcher {
             looked_at_trials: Instant::now(),
             holders: BTreeSet::new(),
             looked_at_holders: Instant::now(),
+            clock: 0,
         }
     }
 
@@ -310,6 +314,12 @@ impl Watcher {
         let due = self.busy.values().flatten().any(|since| since.elapsed() >= AGAIN);
         let changed = session.changes.seen(deadline);
         self.replan |= changed;
+        // A clock that is set back leaves times behind that are to be computed anew.
+        let time = now();
+        if time.saturating_add(AHEAD_MS) < std::mem::replace(&mut self.clock, time) {
+            (self.retry, self.replan) = (true, true);
+            self.plan.again();
+        }
         if self.trouble.until.is_some() {
             (self.retry, self.replan) = (true, true);
             self.plan.again();

@@ -345,6 +345,10 @@ impl Hub {
                 self.expire().await?;
                 self.0.shared.read(|reader| reader.promise(id))
             }
+            Some(record) if record.is_ahead(self.now()) => {
+                self.recompute().await?;
+                self.0.shared.read(|reader| reader.promise(id))
+            }
             record => Ok(record),
         }
     }
@@ -366,6 +370,12 @@ impl Hub {
         if self.0.shared.read(|reader| reader.next_deadline())?.is_some_and(|at| at <= self.now()) {
             self.expire().await?;
         }
+        let found = self.0.shared.read(|reader| reader.promises(filter))?;
+        let now = self.now();
+        if !found.iter().any(|record| record.is_ahead(now)) {
+            return Ok(found);
+        }
+        self.recompute().await?;
         self.0.shared.read(|reader| reader.promises(filter))
     }
 
@@ -410,7 +420,15 @@ impl Hub {
     }
 
     async fn expire(&self) -> Result<(), StoreError> {
-        match self.write(Write::Expire { now: self.now() }).await {
+        self.done(Write::Expire { now: self.now() }).await
+    }
+
+    async fn recompute(&self) -> Result<(), StoreError> {
+        self.done(Write::Recompute { now: self.now() }).await
+    }
+
+    async fn done(&self, write: Write) -> Result<(), StoreError> {
+        match self.write(write).await {
             Ok(_) | Err(WriteError::Refused(_)) => Ok(()),
             Err(WriteError::Store(error)) => Err(error),
         }

@@ -89,6 +89,10 @@ impl Maps {
             Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => Ok(Written::Expired(self.expire(*now))),
+            Write::Recompute { now } => {
+                let all = self.promises.values_mut();
+                Ok(Written::Recomputed(all.map(|promise| u64::from(promise.record.recompute(*now))).sum()))
+            }
             Write::Collect { before } => Ok(Written::Collected(self.collect(*before))),
             Write::Grant { execution, generation, policy, by, change, now } => {
                 let record = GrantRecord {

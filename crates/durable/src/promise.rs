@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ExecutionId, PromiseId, UnixMs};
+use crate::ids::{ExecutionId, NEVER, PromiseId, UnixMs};
 
 /// The tag that holds the exact name of the capability.
 pub const TAG_CAPABILITY: &str = "parole:capability";
@@ -34,6 +34,9 @@ pub enum PromiseState {
     /// Its timeout passed.
     RejectedTimedout,
 }
+
+/// A promise that was made later than now by more than this, in milliseconds, was made by a clock that was wrong.
+pub const AHEAD_MS: u64 = 1_000;
 
 /// What a promise carries in (`param`) or out (`value`).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -86,6 +89,25 @@ impl PromiseRecord {
         }
         self.state = if self.is_timer() { PromiseState::Resolved } else { PromiseState::RejectedTimedout };
         self.settled_at = Some(self.timeout_at);
+        true
+    }
+
+    /// Whether a clock made it that was ahead of the present one: nothing is made later than now.
+    #[must_use]
+    pub fn is_ahead(&self, now: UnixMs) -> bool {
+        self.state == PromiseState::Pending && self.created_at > now.saturating_add(AHEAD_MS)
+    }
+
+    /// One that a clock made that was ahead has its times computed anew, as if it had been made now: it keeps the
+    /// span that it was given. Says whether that happened.
+    pub fn recompute(&mut self, now: UnixMs) -> bool {
+        if !self.is_ahead(now) {
+            return false;
+        }
+        if self.timeout_at < NEVER {
+            self.timeout_at = now.saturating_add(self.timeout_at.saturating_sub(self.created_at)).min(NEVER);
+        }
+        self.created_at = now;
         true
     }
 

@@ -205,6 +205,12 @@ pub enum Write {
         /// The time to apply.
         now: UnixMs,
     },
+    /// Computes the times of pending promises anew that were made later than now: a clock was wrong then (see
+    /// [`PromiseRecord::recompute`]).
+    Recompute {
+        /// The present time.
+        now: UnixMs,
+    },
     /// Gives an execution that has not ended another policy: what it may do from its next call on.
     Grant {
         /// Which.
@@ -338,6 +344,8 @@ pub enum Written {
     Canceled,
     /// How many promises timed out.
     Expired(u64),
+    /// How many promises have other times now.
+    Recomputed(u64),
     /// How many executions were removed.
     Collected(u64),
     /// The execution has this generation now.

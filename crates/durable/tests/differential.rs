@@ -395,7 +395,8 @@ impl World {
             }
             82..84 => Write::Shown { execution: id, upto: self.random.random_range(0..9) },
             84..88 => Write::Cancel { execution: id, outcome: r#""canceled""#.into(), now },
-            88..96 => Write::Expire { now: if self.chance(10) { 0 } else { now } },
+            88 => Write::Recompute { now: now.saturating_sub(self.random.random_range(0..20_000)) },
+            89..96 => Write::Expire { now: if self.chance(10) { 0 } else { now } },
             96 => Write::Collect { before: now.saturating_sub(self.random.random_range(0..3000)) },
             _ => Write::Acquire { execution: id, owner: self.owner(), void: None },
         }
@@ -410,6 +411,7 @@ impl World {
             Write::Cancel { .. } => "cancel",
             Write::Shown { .. } => "shown",
             Write::Expire { .. } => "expire",
+            Write::Recompute { .. } => "recompute",
             Write::Collect { .. } => "collect",
             Write::Grant { .. } => "grant",
             Write::Schedule(_) => "schedule",
@@ -455,7 +457,9 @@ impl World {
                 PromiseState::RejectedTimedout => "timed out".into(),
                 _ => "lost".into(),
             },
-            (_, Ok(Written::Expired(n) | Written::Collected(n))) => if *n > 0 { "some" } else { "none" }.into(),
+            (_, Ok(Written::Expired(n) | Written::Recomputed(n) | Written::Collected(n))) => {
+                if *n > 0 { "some" } else { "none" }.into()
+            }
             (_, Ok(_)) => "done".into(),
         };
         format!("{kind} {how}")

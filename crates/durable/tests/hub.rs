@@ -192,6 +192,41 @@ fn d18_the_clock_jumps_a_day_back_and_forth() {
     assert_eq!((record.state, record.settled_at), (PromiseState::RejectedTimedout, Some(start + HOUR)));
 }
 
+/// A clock was a year ahead when a promise was made: it keeps its span, from when somebody looks.
+#[test]
+fn a_time_that_a_wrong_clock_stored_is_computed_anew() {
+    const YEAR: u64 = 365 * 86_400_000;
+    let start = 1_700_000_000_000;
+    let (hand, clock) = hand_clock(start + YEAR);
+    let hub = Hub::over(MemoryStore::new(), clock).unwrap();
+    let (_, wrong) = suspended(&hub, start + YEAR + 5_000);
+    hand.store(start, Ordering::Relaxed);
+    let (_, right) = suspended(&hub, start + 7_000);
+    let times = |id: &PromiseId| {
+        let record = hub.promise(id).unwrap().unwrap();
+        (record.state, record.created_at, record.timeout_at)
+    };
+    // Whoever waits for it takes up the new deadline.
+    let waiter = hub.settled(&wrong, start + YEAR + 5_000);
+    assert_eq!(times(&wrong), (PromiseState::Pending, start, start + 5_000));
+    must_end(move || waiter.wait());
+    assert_eq!(times(&right), (PromiseState::Pending, start, start + 7_000));
+    hand.store(start + 4_999, Ordering::Relaxed);
+    assert_eq!(times(&wrong).0, PromiseState::Pending);
+    hand.store(start + 5_000, Ordering::Relaxed);
+    assert_eq!(times(&wrong), (PromiseState::RejectedTimedout, start, start + 5_000));
+    // By a list as well; a second is no wrong clock.
+    let (_, third) = suspended(&hub, start + 9_000);
+    hand.store(start + 4_000, Ordering::Relaxed);
+    let listed = |id: &PromiseId| {
+        let all = hub.promises(&PromiseFilter { pending: true, ..PromiseFilter::default() }).unwrap();
+        all.iter().find(|record| record.id == *id).unwrap().timeout_at
+    };
+    assert_eq!(listed(&third), start + 9_000);
+    hand.store(start + 1_000, Ordering::Relaxed);
+    assert_eq!(listed(&third), start + 5_000);
+}
+
 struct Counter(AtomicUsize);
 
 impl Wake for Counter {

@@ -402,10 +402,14 @@ impl Drive {
     }
 
     /// Waits with nothing in memory but this.
-    async fn settled(&self, promise: &PromiseId, deadline: u64) -> Result<(), Error> {
+    async fn settled(&self, promise: &PromiseId, mut deadline: u64) -> Result<(), Error> {
         loop {
             let waiter = self.runtime.hub().settled(promise, deadline);
             match self.runtime.hub().promise_async(promise).await? {
+                // It was computed anew.
+                Some(record) if record.state == PromiseState::Pending && record.timeout_at != deadline => {
+                    deadline = record.timeout_at;
+                }
                 Some(record) if record.state == PromiseState::Pending => waiter.await,
                 _ => return Ok(()),
             }

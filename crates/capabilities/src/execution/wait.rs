@@ -184,7 +184,7 @@ impl Execution {
     async fn settled_in_memory(
         &self,
         id: &PromiseId,
-        deadline: UnixMs,
+        mut deadline: UnixMs,
         mut waiter: Option<Waiter>,
     ) -> Result<Option<PromiseRecord>, Stop> {
         // An open connection would be lost with the memory.
@@ -199,6 +199,11 @@ impl Execution {
                     let waiter = self.parts.hub.settled(id, deadline);
                     match self.parts.hub.promise_async(id).await? {
                         Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
+                        // It was computed anew.
+                        Some(record) if record.timeout_at != deadline => {
+                            deadline = record.timeout_at;
+                            continue;
+                        }
                         Some(_) => waiter,
                         None => return Err(Stop::Fenced),
                     }

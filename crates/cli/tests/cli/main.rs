@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod beside;
+mod clocks;
 mod consent;
 mod decisions;
 mod grants;

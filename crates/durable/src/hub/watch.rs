@@ -322,6 +322,8 @@ impl Committed for Watch {
             match write {
                 Write::Settle { id, .. } => state.take(self.hash(id), &mut woken),
                 Write::Expire { now } => woken.extend(state.take_due(*now)),
+                // Each looks for its own deadline.
+                Write::Recompute { .. } => woken.extend(state.take_all()),
                 Write::Cancel { execution, .. } => {
                     state.take(self.hash(execution), &mut woken);
                     // Which promises it canceled is in the store.

@@ -75,6 +75,7 @@ impl<'c> Apply<'c> {
             Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => self.expire(*now).map(Written::Expired),
+            Write::Recompute { now } => self.recompute(*now).map(Written::Recomputed),
             Write::Collect { before } => self.collect(*before).map(Written::Collected),
             Write::Grant { execution, generation, policy, by, change, now } => {
                 let grant = GrantRecord {
@@ -452,6 +453,29 @@ impl<'c> Apply<'c> {
             }
         }
         Ok(expired)
+    }
+
+    /// Rare: every pending promise is looked at.
+    fn recompute(&mut self, now: UnixMs) -> Result<u64, Fail> {
+        const SQL: &str = "INDEXED BY promises_order WHERE settled_seq IS NULL AND created_at > ?";
+        let mut recomputed = 0;
+        for (row, mut record) in self.select_promises(SQL, params![stored(now.min(NEVER - 1))])? {
+            if record.recompute(now) {
+                let row = PromiseRow::of(row.execution, &record, None);
+                let crc = row.sum();
+                let sql =
+                    "UPDATE promises SET created_at = ?, timeout_at = ?, checksum = ? WHERE execution = ? AND id = ?";
+                self.connection.prepare_cached(sql)?.execute(params![
+                    stored(row.created_at),
+                    stored(row.timeout_at),
+                    crc,
+                    row.execution.0.as_bytes(),
+                    row.id,
+                ])?;
+                recomputed += 1;
+            }
+        }
+        Ok(recomputed)
     }
 
     /// Promises that are to be changed. A damaged one is left as it is, so that reading it goes
