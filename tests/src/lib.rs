@@ -20,4 +20,6 @@ pub mod fixture;
 pub mod netns;
 pub mod netns_world;
 pub mod postgres;
+pub mod powercut;
+pub mod powercut_trace;
 pub mod stub_dns;
