@@ -100,7 +100,9 @@ impl Place {
         copy(&self.saved(name), &self.root)
     }
 
-    fn saved(&self, name: &str) -> PathBuf {
+    /// Where it is remembered.
+    #[must_use]
+    pub fn saved(&self, name: &str) -> PathBuf {
         self.root.with_file_name(format!("saved-{name}"))
     }
 
@@ -146,7 +148,8 @@ impl Place {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let failed = |path: &Path| because(format!("copying {}", path.display()));
     fs::create_dir(to).map_err(failed(to))?;
     for entry in fs::read_dir(from).map_err(failed(from))? {

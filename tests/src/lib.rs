@@ -21,5 +21,6 @@ pub mod netns;
 pub mod netns_world;
 pub mod postgres;
 pub mod powercut;
+pub mod powercut_scenarios;
 pub mod powercut_trace;
 pub mod stub_dns;
