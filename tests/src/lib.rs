@@ -24,3 +24,4 @@ pub mod powercut;
 pub mod powercut_scenarios;
 pub mod powercut_trace;
 pub mod stub_dns;
+pub mod watch_chaos;

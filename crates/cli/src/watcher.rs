@@ -27,7 +27,7 @@ const PLAN: Duration = Duration::from_millis(250);
 /// How soon the end of another process is seen that runs something.
 const HOLDERS: Duration = Duration::from_millis(500);
 /// When an execution that could not be resumed is tried again: another process may have held it.
-const AGAIN: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long the others wait at most for one that was running in a process that fell once. One that has been there
 /// oftener has all the time that it wants.
 const ALONE: Duration = Duration::from_secs(30);
