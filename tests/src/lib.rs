@@ -23,5 +23,6 @@ pub mod postgres;
 pub mod powercut;
 pub mod powercut_scenarios;
 pub mod powercut_trace;
+pub mod readme;
 pub mod stub_dns;
 pub mod watch_chaos;
