@@ -9,13 +9,14 @@ use parole_capabilities::sink::Quiet;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};
 use parole_capabilities::{CATALOGUE, Sink, Validator};
 use parole_durable::Hub;
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
 use crate::artefact::Artefacts;
 use crate::compiler::Compiler;
 use crate::engine::{self, Ticker};
 use crate::error::Error;
-use crate::runtime::{Inner, Runtime};
+use crate::runtime::{Inner, OPENING_AT_ONCE, Runtime};
 use crate::schedules::Checked;
 
 /// Settings of a [`Runtime`]. Made by [`Runtime::builder`].
@@ -149,6 +150,7 @@ impl Builder {
             outside: Arc::new(outside),
             prepared: Mutex::new(HashMap::new()),
             checked: Checked::default(),
+            opening: Semaphore::new(OPENING_AT_ONCE),
             tokio: Some(tokio),
         })))
     }

@@ -149,7 +149,11 @@ async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Re
         show_rest(&runtime, &record).await?;
         return Ok(Begun::Ended(runtime.show_async(id).await?));
     }
-    let opened = Opened::open(&runtime, &record, Purpose::Resume { pinned: options.pinned }).await?;
+    let opened = {
+        // Of however many are resumed at once only so many are compiled. It is never closed.
+        let _turn = runtime.0.opening.acquire().await;
+        Opened::open(&runtime, &record, Purpose::Resume { pinned: options.pinned }).await?
+    };
     let Acquired { fence, running } = match runtime.hub().acquire_async(id).await {
         Ok(acquired) => acquired,
         Err(WriteError::Refused(Refusal::Ended(_))) => return Ok(Begun::Ended(runtime.show_async(id).await?)),

@@ -9,6 +9,7 @@ use parole_capabilities::{CATALOGUE, Event, Execution, Sink, Validator, waiting_
 use parole_durable::store::PromiseFilter;
 use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
 use parole_policy::SecurityPolicy;
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
@@ -46,11 +47,15 @@ pub(crate) struct Inner {
     pub outside: Arc<Outside>,
     pub prepared: Mutex<HashMap<(Digest, u64), Arc<Prepared>>>,
     pub checked: Checked,
+    pub opening: Semaphore,
     pub tokio: Option<tokio::runtime::Runtime>,
 }
 
 /// Guests of which the machine code is kept in memory.
 const PREPARED_MAX: usize = 64;
+
+/// How many executions are opened at once to be resumed: a guest that has to be compiled takes a process for that.
+pub(crate) const OPENING_AT_ONCE: usize = 16;
 
 /// A guest that is compiled and linked.
 pub(crate) struct Prepared {
