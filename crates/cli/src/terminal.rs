@@ -222,6 +222,8 @@ impl<'w> Keyboard<'w> {
         let more = more.strip_prefix(b"\n").unwrap_or(&more);
         if matches!(typed, Typed::Line(_)) && !more.is_empty() {
             output::err("(Only one line is taken: what was pasted behind it is dropped.)");
+            // The paste may still be coming.
+            drain(None, SILENCE, PASTE_MAX);
         }
         Ok(typed)
     }
@@ -268,7 +270,10 @@ impl<'w> Keyboard<'w> {
                 Event::End => return Ok(Typed::End),
                 Event::Keys(more) => keys = more,
                 Event::Silence if !output::is_covered() => {}
-                Event::Silence | Event::Back => {
+                event @ (Event::Silence | Event::Back) => {
+                    if matches!(event, Event::Silence) && self.covered()? == Typed::Withdrawn {
+                        return Ok(Typed::Withdrawn);
+                    }
                     output::uncovered();
                     output::prompt(prompt);
                     output::echo(&line.shown());
@@ -366,7 +371,7 @@ fn ready(withdrawn: Option<&UnixStream>, keys: bool, patience: Duration) -> io::
 }
 
 /// Forgets what is typed until there is silence. Says whether the question was withdrawn meanwhile.
-fn drain(withdrawn: Option<&UnixStream>, silence: Duration, longest: Duration) -> bool {
+fn drain(withdrawn: Option<&UnixStream>, mut silence: Duration, longest: Duration) -> bool {
     let began = Instant::now();
     loop {
         if !mode::is_ours() || tcflush(rustix::stdio::stdin(), QueueSelector::IFlush).is_err() {
@@ -376,7 +381,8 @@ fn drain(withdrawn: Option<&UnixStream>, silence: Duration, longest: Duration) -
             return false;
         }
         match ready(withdrawn, true, silence) {
-            Ok(Ready::Keys) => {}
+            // A paste has pauses.
+            Ok(Ready::Keys) => silence = silence.max(SILENCE),
             Ok(Ready::Nothing) | Err(_) => return false,
             Ok(Ready::Withdrawn) => return true,
         }

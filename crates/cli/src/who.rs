@@ -21,9 +21,10 @@ pub fn who() -> String {
 }
 
 fn name_of(uid: u32) -> Option<String> {
-    let mut users = String::new();
-    File::open("/etc/passwd").ok()?.take(PASSWD_MAX).read_to_string(&mut users).ok()?;
-    let uid = uid.to_string();
+    let mut users = Vec::new();
+    File::open("/etc/passwd").ok()?.take(PASSWD_MAX).read_to_end(&mut users).ok()?;
+    // Some other user's entry may be in another encoding.
+    let (users, uid) = (String::from_utf8_lossy(&users), uid.to_string());
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

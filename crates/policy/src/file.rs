@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use toml::de::DeTable;
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use crate::file_grants::{self as grants, Setting};
 use crate::file_rules::rules;
@@ -94,15 +96,24 @@ fn document<'t>(reader: &mut Reader, text: &'t str) -> Option<DeTable<'t>> {
 ///
 /// The parser bounds brackets and the dots of one key at 80 each, but 80 inline tables with 80 dots each make a
 /// tree that overflows the stack when it is dropped. The dots of a key have a `=` after them on their line, so
-/// the dots before the last `=` of each line, added up, are never fewer than the dots of nested keys.
+/// the dots before the last `=` of each line, added up, are never fewer than the dots of nested keys. Dots and `=` in
+/// texts and comments are none: the parser's own tokens say which are.
 fn too_deep(text: &str) -> Option<Range<usize>> {
-    let (mut dots, mut start) = (0, 0);
-    for line in text.split('\n') {
-        dots += line.rsplit_once('=').map_or(0, |(keys, _)| keys.matches('.').count());
-        if dots > MAX_KEY_DOTS {
-            return Some(start..start + line.len());
+    let (mut dots, mut on_line) = (0, 0);
+    for token in Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::Dot => on_line += 1,
+            TokenKind::Equals => {
+                dots += std::mem::take(&mut on_line);
+                if dots > MAX_KEY_DOTS {
+                    let at = token.span().start();
+                    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+                    return Some(start..text[at..].find('\n').map_or(text.len(), |end| at + end));
+                }
+            }
+            TokenKind::Newline => on_line = 0,
+            _ => {}
         }
-        start += line.len() + 1;
     }
     None
 }

@@ -34,6 +34,29 @@ fn deep_nesting_does_not_overflow_the_stack() {
     survives(most.clone() + "\n" + most.lines().last().unwrap());
 }
 
+/// What stands in texts and comments is no structure, however many dots it has; keys with as many are refused.
+#[test]
+fn dots_in_texts_nest_nothing() {
+    let dots = "a.".repeat(2_000);
+    let rule = |message: &str| {
+        format!("[[rule]]\nname = \"r\"\ncapability = \"read_file\"\nthen = \"deny\"\nmessage = {message}\n")
+    };
+    for text in [
+        rule(&format!("\"{dots} = b\"")),
+        rule(&format!("'{dots} = b'")),
+        rule(&format!("\"\"\"\n{dots} = b\n\"\"\"")),
+        format!("# {dots} = b\nlevel = \"standard\""),
+        format!("level = \"standard\" # {dots} = b"),
+    ] {
+        let parsed = common::parse(&text);
+        assert!(!format!("{parsed:?}").contains("too many dots"), "{parsed:?}");
+    }
+    let keys = format!("{}a = 1\n", "a.".repeat(60)).repeat(20);
+    for text in [keys.clone(), format!("level = \"standard\"\n{keys}"), format!("x = '''\n'''\n{keys}")] {
+        assert!(format!("{:?}", common::parse(&text)).contains("too many dots"), "{text}");
+    }
+}
+
 /// Ten thousand files that were cut, joined and changed at random, from a fixed seed: none of them panics, and
 /// what is refused has a place inside the file.
 #[test]

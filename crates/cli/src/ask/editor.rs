@@ -1,8 +1,10 @@
 //! The person's own editor, for the text of a review.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +20,7 @@ const EDITED_MAX: usize = 4 << 20;
 /// is read back as what it stands for. So whatever the person does not touch stays what it was.
 #[expect(clippy::disallowed_methods, reason = "the editor of a person is named by the environment")]
 pub fn edit(text: &str) -> Option<Result<String, String>> {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let set = |name| std::env::var_os(name).filter(|value| !value.as_bytes().trim_ascii().is_empty());
     let editor = set("VISUAL").or_else(|| set("EDITOR"))?;
     Some(Scratch::new().map_err(|error| error.to_string()).and_then(|scratch| {
         let written = escaped(text);
@@ -65,7 +67,7 @@ fn unescaped(text: &str) -> String {
     out
 }
 
-fn run(editor: &str, file: &Path, text: &str) -> Result<String, String> {
+fn run(editor: &OsStr, file: &Path, text: &str) -> Result<String, String> {
     let io = |error: std::io::Error| error.to_string();
     OpenOptions::new()
         .write(true)
@@ -76,13 +78,17 @@ fn run(editor: &str, file: &Path, text: &str) -> Result<String, String> {
         .map_err(io)?;
     // The variable is a command of the person's shell, as git reads it: quotes, arguments and `~` work. The file is an
     // argument, and nothing of the guest is in it.
+    let mut script = editor.to_owned();
+    script.push(" \"$@\"");
     let status = Command::new("sh")
-        .args(["-c", &format!("{editor} \"$@\""), editor])
+        .arg("-c")
+        .args([&*script, editor])
         .arg(file)
         // Stdout may be piped, and is the guest's.
         .stdout(std::io::stderr().as_fd().try_clone_to_owned().map_err(io)?)
         .status()
-        .map_err(|error| format!("the editor {editor} cannot be started: {error}"))?;
+        .map_err(|error| format!("no shell can be started for the editor: {error}"))?;
+    let editor = editor.to_string_lossy();
     match status.code() {
         Some(0) => {}
         // What a shell says of a program that is not there, or is none.

@@ -12,7 +12,7 @@ use crate::fail::{Failure, Result};
 use crate::output;
 use crate::policy_flags::promise_of;
 use crate::session::{self, Answers, Session, Signals, Went, block_on};
-use crate::state::{StateArgs, execution};
+use crate::state::{self, StateArgs, execution};
 use crate::watch::Changes;
 
 /// Walk through what is pending, at the terminal
@@ -50,9 +50,9 @@ enum Asked {
 
 pub fn run(args: Args) -> Result<u8> {
     if !output::is_terminal() {
-        return Err(Failure::usage("`parole answer` needs a terminal: stdin and stderr must be one").hint(
-            "without one: parole promises --pending, then parole promise resolve ID --data TEXT | --value JSON",
-        ));
+        let (list, resolve) = (state::command("promises --pending"), state::command("promise resolve ID"));
+        return Err(Failure::usage("`parole answer` needs a terminal: stdin and stderr must be one")
+            .hint(format!("without one: {list}, then {resolve} --data TEXT | --value JSON")));
     }
     let (console, notes) = Console::new(Show::default());
     let runtime = args.state.open(console.sink(), None)?;

@@ -65,6 +65,18 @@ impl Scratch {
         Ran::of(&child.wait_with_output().unwrap())
     }
 
+    /// The id of the one program that runs over this state.
+    pub fn at_the_terminal(&self) -> String {
+        let ours = format!("PAROLE_STATE={}", self.path("state").display());
+        let is_ours = |entry: &std::fs::DirEntry| {
+            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            name == "parole\n" && environment.split(|byte| *byte == 0).any(|line| line == ours.as_bytes())
+        };
+        let found = std::fs::read_dir("/proc").unwrap().flatten().find(is_ours);
+        found.expect("a program that runs over this state").file_name().into_string().unwrap()
+    }
+
     /// Starts the greeter and leaves it at its question. Gives the ids of execution and promise.
     pub fn waiting(&self) -> (String, String) {
         self.left_at(&["run", &guest("greet.wasm"), "--detach", "--json"])

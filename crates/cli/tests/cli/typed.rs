@@ -98,16 +98,8 @@ fn the_terminal_is_as_it_was_whatever_ends_a_question() {
         scratch.parole(&["promise", "resolve", pending[0]["id"].as_str().unwrap(), "--data", "Elsewhere"]).code(0);
     });
     modes_after(|_, scratch| {
-        // By its id: the one that holds the state directory open at the terminal.
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            let ours = format!("PAROLE_STATE={}", scratch.path("state").display());
-            if name == "parole\n" && environment.split(|byte| *byte == 0).any(|line| line == ours.as_bytes()) {
-                let id = entry.file_name().into_string().unwrap();
-                std::process::Command::new("/bin/kill").args(["-TERM", &id]).status().unwrap();
-            }
-        }
+        let id = scratch.at_the_terminal();
+        assert!(std::process::Command::new("/bin/kill").args(["-TERM", &id]).status().unwrap().success());
     });
 }
 
