@@ -23,8 +23,8 @@ mod mode;
 const WIDTH: usize = 80;
 /// How long a question must have been on the screen before a word can answer it.
 const UNREAD: Duration = Duration::from_millis(500);
-/// No person types a whole word and the line end within this.
-const TYPED_MIN: Duration = Duration::from_millis(30);
+/// No person is at the Enter key within this of the key before: the end of a paste that comes byte by byte is.
+const ENTER_MIN: Duration = Duration::from_millis(30);
 /// Silence after which what was pasted is over.
 const SILENCE: Duration = Duration::from_millis(200);
 /// The same when a question ends: nothing may be under way that the next reader of the terminal would get.
@@ -155,7 +155,7 @@ impl<'w> Keyboard<'w> {
             Err(None) => return Ok(Err(EARLY)),
         }
         let mut line = Line::new(self.keys()?);
-        let mut began = None;
+        let mut last: Option<Instant> = None;
         loop {
             match self.event(LOOK)? {
                 Event::Withdrawn => return Ok(Ok(self.withdraw())),
@@ -168,7 +168,7 @@ impl<'w> Keyboard<'w> {
                     if output::is_covered() {
                         return self.covered().map(Ok);
                     }
-                    let began = *began.get_or_insert_with(Instant::now);
+                    let before = last.replace(Instant::now());
                     let (pushed, taken) = line.push(&keys);
                     output::echo(&line.echo());
                     match pushed {
@@ -176,7 +176,9 @@ impl<'w> Keyboard<'w> {
                         Pushed::End => return Ok(Ok(Typed::End)),
                         // Of the keys that came together none but the line end itself.
                         Pushed::Line if keys.len() > 1 || taken < keys.len() => return Ok(Err(PASTED)),
-                        Pushed::Line if !line.is_empty() && began.elapsed() < TYPED_MIN => return Ok(Err(PASTED)),
+                        Pushed::Line if before.is_some_and(|before| before.elapsed() < ENTER_MIN) => {
+                            return Ok(Err(PASTED));
+                        }
                         Pushed::Line => {
                             output::typed();
                             return Ok(match line.text() {

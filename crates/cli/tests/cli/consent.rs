@@ -79,6 +79,24 @@ fn a_word_that_is_pasted_with_its_line_end_does_not_count() {
 }
 
 #[test]
+fn a_word_that_is_pasted_byte_by_byte_does_not_count() {
+    // On a slow machine the pauses between the bytes may become those of a person, but not each time.
+    let refused = (0..3).any(|_| {
+        let scratch = Scratch::new();
+        let mut pty = writes(&scratch);
+        pty.sees(ASKED);
+        read();
+        for byte in b"execution\n" {
+            pty.types([*byte]);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        read();
+        !written(&scratch) && pty.screen().contains("decides nothing")
+    });
+    assert!(refused);
+}
+
+#[test]
 fn every_word_that_decides_is_guarded_and_a_text_may_be_pasted() {
     let scratch = Scratch::new();
     let mut pty = Pty::start(&scratch, &["run", &guest("everything.wasm")]);
