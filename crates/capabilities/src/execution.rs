@@ -9,6 +9,7 @@
 mod barrier;
 mod gate;
 mod refusals;
+mod view;
 mod wait;
 
 use std::collections::{HashSet, VecDeque};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
-use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult, Write};
+use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult};
 use parole_policy::{Arguments, Field, Verdict, decide};
 use serde::de::DeserializeOwned;
 use wasmtime::ResourceLimiter;
@@ -27,15 +28,21 @@ use crate::audit;
 use crate::meter::Meter;
 use crate::outside::{Links, Outside};
 use crate::scope::Scope;
-use crate::sink::{Event, Sink, event_of};
+use crate::sink::{Event, NotShown, Sink, event_of};
 use crate::stop::Stop;
+use crate::stopping::Stopping;
 use crate::types::{self, Error, Refused, json};
 use crate::validator::Call;
 use crate::waiting_room::WaitingRoom;
 use crate::{ALL, Entry};
 use barrier::Flight;
+pub(crate) use barrier::OUTPUT_DELAY;
 pub(crate) use gate::{Calling, Gate, Leave, Passage};
+use view::View;
 
+/// Bytes of output text that are kept in memory for the report of one execution: most put out less. Of those that
+/// put out more there may be thousands, and they may wait for weeks.
+const OUTPUT_KEPT: usize = 4 << 10;
 /// Recorded steps are read in pages of this many.
 const STEPS_A_PAGE: usize = 1024;
 
@@ -50,6 +57,8 @@ pub struct Parking {
     pub after: Duration,
     /// Where the waiting guests of a process are counted.
     pub room: Arc<WaitingRoom>,
+    /// Tells when the runtime is to end.
+    pub stopping: Arc<Stopping>,
 }
 
 /// What is written with the first commit of an execution.
@@ -100,7 +109,7 @@ pub struct Execution {
     /// Whether the replay is over.
     live: bool,
     flights: VecDeque<Flight>,
-    shown: u64,
+    view: Arc<View>,
     /// Recorded output that is not noted as shown, each with the number of the call after it.
     unshown: Vec<(u64, Vec<u8>)>,
     output_since: Option<Instant>,
@@ -131,6 +140,8 @@ pub struct Execution {
 pub struct Gathered {
     /// The text of its output.
     pub output: String,
+    /// There is more of it than is kept in memory: then none is, and the journal has all of it.
+    pub is_cut: bool,
     /// The calls that were refused.
     pub denied: Vec<Refused>,
 }
@@ -158,8 +169,8 @@ impl Execution {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let live = parts.journal.is_live();
-        let shown = parts.used.shown;
         let generation = parts.generation;
+        let view = View::new(&parts);
         Self {
             parts,
             generation,
@@ -170,7 +181,7 @@ impl Execution {
             links: Links::default(),
             live,
             flights: VecDeque::new(),
-            shown,
+            view,
             unshown: Vec::new(),
             output_since: None,
             started: Instant::now(),
@@ -210,6 +221,12 @@ impl Execution {
         self.live
     }
 
+    /// Whether the runtime is to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.parts.parking.stopping.is_begun()
+    }
+
     /// Reads recorded steps when they are needed, and notices the head of the journal. Done before the
     /// guest starts and after each recorded step, so that time counts from the very head on.
     ///
@@ -222,7 +239,7 @@ impl Execution {
         while self.parts.journal.starved() {
             let steps = self.parts.hub.steps(self.id(), self.parts.journal.wants(), STEPS_A_PAGE)?;
             let last = steps.len() < STEPS_A_PAGE;
-            let unshown = steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.shown);
+            let unshown = steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.view.shown());
             self.unshown.extend(unshown.map(|step| (step.number + step.calls, step.arguments.clone())));
             self.parts.journal.feed(steps, last)?;
         }
@@ -237,13 +254,10 @@ impl Execution {
     /// Output that had been made durable, but perhaps not shown, before a crash. Shown at the head of the
     /// journal, when the replay has turned out to be one.
     fn show_again(&mut self) {
-        for (upto, output) in std::mem::take(&mut self.unshown) {
-            show(&*self.parts.sink, self.parts.journal.execution(), &output);
-            self.shown = upto;
-        }
-        if self.shown != self.parts.used.shown && self.parts.journal.has_effects() {
-            drop(self.parts.hub.write(Write::Shown { execution: self.id(), upto: self.shown }));
-        }
+        let unshown = std::mem::take(&mut self.unshown);
+        let Some(upto) = unshown.last().map(|(upto, _)| *upto) else { return };
+        let output: Vec<_> = unshown.into_iter().map(|(_, output)| output).collect();
+        self.view.show(&output, upto);
     }
 
     /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
@@ -276,11 +290,23 @@ impl Execution {
             self.output_since = Some(Instant::now());
         }
         if channel == crate::sink::PRINT {
-            Event::Print(text).append_to(&mut self.gathered.output);
+            self.gather(&Event::Print(text));
         } else if channel == crate::sink::DISPLAY {
-            Event::Display { mime: text, data: body }.append_to(&mut self.gathered.output);
+            self.gather(&Event::Display { mime: text, data: body });
         }
         Ok(())
+    }
+
+    /// Keeps text for a report. A replay without effects has no journal to read it from again.
+    fn gather(&mut self, event: &Event<'_>) {
+        if self.gathered.is_cut {
+            return;
+        }
+        event.append_to(&mut self.gathered.output);
+        if self.gathered.output.len() > OUTPUT_KEPT && self.parts.journal.has_effects() {
+            self.gathered.output = String::new();
+            self.gathered.is_cut = true;
+        }
     }
 
     /// The output limit: what still fits of a line is kept, with a mark after it.
@@ -292,7 +318,7 @@ impl Execution {
             let left = usize::try_from(self.parts.journal.output_left()).unwrap_or(usize::MAX);
             let fits = text.floor_char_boundary(left.min(text.len()));
             match self.parts.journal.send(channel, b"", &body[..fits], 0) {
-                Ok(crate::sink::PRINT) => Event::Print(&text[..fits]).append_to(&mut self.gathered.output),
+                Ok(crate::sink::PRINT) => self.gather(&Event::Print(&text[..fits])),
                 // No room for even an empty line: the mark alone says so.
                 Ok(_) | Err(parole_durable::journal::Fault::Limit { .. }) => {}
                 Err(fault) => return fault.into(),
@@ -301,7 +327,7 @@ impl Execution {
         if let Err(fault) = self.parts.journal.mark(crate::sink::CUT) {
             return fault.into();
         }
-        Event::Cut.append_to(&mut self.gathered.output);
+        self.gather(&Event::Cut);
         Stop::Limit { name, limit: parole_policy::size_text(limit) }
     }
 
@@ -311,6 +337,8 @@ impl Execution {
         let next = self.parts.journal.call(function, effect, arguments)?;
         self.catch_up()?;
         match next {
+            // What has not begun by now begins when the execution is resumed.
+            Next::Open(_) if self.parts.parking.stopping.is_begun() => Err(Stop::Stopped),
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed { result, notes, .. } => {
                 if !notes.is_empty() {
@@ -439,14 +467,28 @@ impl Execution {
         }
     }
 
-    /// Makes the execution known to others before it goes outside, so that they can see and cancel it.
+    /// Before the execution goes outside: others can see and cancel it from then on, and what it has put out is
+    /// shown meanwhile.
     pub(crate) async fn be_known(&mut self) -> Result<(), Stop> {
-        if self.parts.birth.is_some() { self.commit(Lease::Keep).await } else { Ok(()) }
+        if self.parts.birth.is_some() { self.commit(Lease::Keep).await } else { self.show_meanwhile().await }
+    }
+
+    /// Resolves when work with the outside is to be left: the execution is canceled or taken over, or the runtime is
+    /// to end. Then what can be done again is left at once, and everything else is waited for, within a bound.
+    pub(crate) fn left(&self, effect: Effect) -> impl Future<Output = Stop> + Send + use<> {
+        let (canceled, stopping) = (self.canceled(), Arc::clone(&self.parts.parking.stopping));
+        async move {
+            tokio::select! {
+                () = canceled => Stop::Fenced,
+                () = stopping.begun(), if effect == Effect::Read => Stop::Stopped,
+                () = stopping.over() => Stop::Stopped,
+            }
+        }
     }
 
     /// Resolves when the execution is canceled, or taken over. For work that may take long: it is looked for
     /// only after a while.
-    pub(crate) fn canceled(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn canceled(&self) -> impl Future<Output = ()> + Send + use<> {
         let (hub, id, fence) = (self.parts.hub.clone(), self.id(), self.parts.fence);
         async move {
             tokio::time::sleep(barrier::CANCEL_DELAY).await;
@@ -482,12 +524,13 @@ impl Execution {
 }
 
 /// Shows the frames of an `output` step.
-pub fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) {
-    for (channel, payload) in frames(output) {
-        if let Some(event) = event_of(channel, payload) {
-            sink.event(execution, event);
-        }
-    }
+///
+/// # Errors
+/// One of them could not be shown; those after it were not tried.
+pub fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) -> Result<(), NotShown> {
+    frames(output)
+        .filter_map(|(channel, payload)| event_of(channel, payload))
+        .try_for_each(|event| sink.event(execution, event))
 }
 
 /// The entry of a journal function name.

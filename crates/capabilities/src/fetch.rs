@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
+use crate::clock;
 use crate::execution::{Begin, Calling, Gate, Leave, Passage};
 use crate::net::{self, Failure};
 use crate::retry::Retries;
@@ -207,11 +208,11 @@ async fn perform(
     let result = loop {
         let (headers, body) = (headers.clone(), request.body);
         let sent = Hops { request, headers, body, effect, grant: &grant, calling };
-        let canceled = execution.canceled();
+        let left = execution.left(effect);
         execution.pause();
         let went = tokio::select! {
             went = sent.follow(execution, &mut passage) => went,
-            () = canceled => return Err(Stop::Fenced),
+            stop = left => return Err(stop),
         };
         execution.resume();
         let again = match &went {
@@ -225,9 +226,12 @@ async fn perform(
                 if effect != Effect::Read {
                     execution.admit(&passage.open).await?;
                 }
-                execution.back_off(&mut retries).await?;
+                execution.back_off(&mut retries, &passage.open).await?;
             }
             Went::Answer(response) => break Ok(bytes_of(&response)),
+            Went::Failure(Failure::Lack(what)) => {
+                return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await);
+            }
             Went::Failure(failure) => break Err(failure.told(effect)),
             Went::Refused(refused) => {
                 return Ok(Err(execution.refuse(passage.open, refused)?));
@@ -258,7 +262,7 @@ struct Hops<'h> {
 impl Hops<'_> {
     async fn follow(mut self, execution: &mut Execution, passage: &mut Passage) -> Went {
         let timeout = self.grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
-        let deadline = Instant::now() + timeout;
+        let deadline = clock::now() + timeout;
         let (mut url, mut leave) = (self.request.url.clone(), passage.leave);
         for hop in 0.. {
             let response = match self.send(execution, &url, leave, deadline).await {

@@ -14,11 +14,13 @@
 
 mod approve;
 pub mod audit;
+pub mod clock;
 mod display;
 pub mod execution;
 mod fetch;
 pub mod inert;
 mod input;
+pub mod lack;
 mod log;
 pub mod meter;
 pub mod net;
@@ -34,6 +36,7 @@ pub mod scope;
 pub mod sink;
 mod sleep;
 pub mod stop;
+pub mod stopping;
 pub mod types;
 pub mod validator;
 pub mod waiting_room;

@@ -3,13 +3,16 @@
 //! The driver brackets each poll of the guest with [`Meter::enter`] and [`Meter::leave`];
 //! processor time is that of the thread in between, so it holds for start functions, bulk
 //! memory operations and host calls alike and does not depend on the load of the machine.
-//! Wall time runs from the start of an attempt, but for the waits on promises.
+//! Wall time runs from the start of an attempt, but for the waits on promises and the time in which this process stood
+//! still ([`clock`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parole_durable::store::Usage;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock;
 
 /// The clocks of one execution. Used by one thread at a time.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl Meter {
     #[must_use]
     pub fn new(used: Usage) -> Self {
         Self {
-            base: Instant::now(),
+            base: clock::now(),
             cpu_us: AtomicU64::new(used.cpu_us),
             entered: AtomicU64::new(0),
             inside: AtomicBool::new(false),
@@ -39,7 +42,7 @@ impl Meter {
     }
 
     fn now_us(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(clock::now().saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The guest is about to run on this thread.

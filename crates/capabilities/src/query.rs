@@ -4,7 +4,7 @@ pub mod engine;
 pub mod postgres;
 pub mod sqlite;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parole_durable::Effect;
 use parole_policy::{
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
+use crate::clock;
 use crate::execution::{Begin, Calling, Gate, Passage};
 use crate::retry::Retries;
 use crate::types::{Refused, base64_text, json};
@@ -162,14 +163,14 @@ async fn perform(
             limits: Limits {
                 max_rows: grant.max_rows.unwrap_or(DEFAULT_MAX_ROWS),
                 max_bytes: grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES),
-                deadline: Instant::now() + timeout,
+                deadline: clock::now() + timeout,
             },
         };
-        let canceled = execution.canceled();
+        let left = execution.left(effect);
         execution.pause();
         let ran = tokio::select! {
             ran = run(execution, &database, job) => ran,
-            () = canceled => return Err(Stop::Fenced),
+            stop = left => return Err(stop),
         };
         execution.resume();
         match ran {
@@ -179,7 +180,7 @@ async fn perform(
                 if effect != Effect::Read {
                     execution.admit(&passage.open).await?;
                 }
-                execution.back_off(&mut retries).await?;
+                execution.back_off(&mut retries, &passage.open).await?;
             }
             Err(Failure::Denied(reason)) => {
                 let remedy = remedy(database.mode, name);
@@ -187,6 +188,7 @@ async fn perform(
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
                 return Ok(Err(execution.refuse(passage.open, refused)?));
             }
+            Err(Failure::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await),
             Err(failure) => break Err(failure.told(effect)),
         }
     };
@@ -230,6 +232,7 @@ impl Failure {
     /// Whether the same statement may be run again without anybody being asked.
     fn may_repeat(&self, effect: Effect) -> bool {
         match self {
+            Failure::Lack(_) => true,
             Failure::Expired { unknown } | Failure::Failed { unknown, .. } => effect != Effect::Once || !unknown,
             _ => false,
         }
@@ -241,6 +244,7 @@ impl Failure {
             Failure::Invalid(reason) => Error::Invalid(reason),
             Failure::TooLarge(limit) => Error::TooLarge(limit),
             Failure::Exhausted(what) => Error::Exhausted(what),
+            Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
             Failure::Expired { unknown: true } if effect != Effect::Read => {
                 Error::Failed("no answer came in time: it may have happened".into())
             }

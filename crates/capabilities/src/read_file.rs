@@ -1,7 +1,7 @@
 //! `read_file`: a whole regular file of a granted directory.
 
 use std::io::Read as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use parole_durable::Effect;
@@ -11,9 +11,11 @@ use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::execution::{Begin, Calling, Gate};
+use crate::clock;
+use crate::execution::{Begin, Calling, Gate, OUTPUT_DELAY};
+use crate::lack::lack;
 use crate::types::{Refused, json};
-use crate::{Entry, Error, Execution, Payload, person, question};
+use crate::{Entry, Error, Execution, Payload, Stop, person, question};
 
 /// The default of `max_bytes`, used where a policy has none.
 const MAX_BYTES: u64 = 8 << 20;
@@ -68,7 +70,11 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
     let timeout = grant.and_then(|grant| grant.timeout.as_millis()).map(Duration::from_millis);
     let dirs = passage.scope.dirs.get(ENTRY.capability.name);
     let result = match dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
-        Some(dir) => read(dir, passage.leave.below(path), max, timeout),
+        Some(dir) => match at_once_or_aside(execution, dir, passage.leave.below(path), max, timeout).await? {
+            Err(Unread::Lack(what)) => return Err(Stop::Lack(what).into()),
+            Err(Unread::Told(error)) => Err(error),
+            Ok(bytes) => Ok(bytes),
+        },
         None => Err(Error::Failed("the granted directory is not open".into())),
     };
     if let Err(error @ Error::Denied(_)) = result {
@@ -78,33 +84,80 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
     Ok(result)
 }
 
+/// Why there are no bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Unread {
+    /// The host is short of this: no answer to the guest.
+    Lack(&'static str),
+    Told(Error),
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Unread::Told(error)
+    }
+}
+
+fn unread(error: &std::io::Error, path: &str) -> Unread {
+    lack(error).map_or_else(|| Unread::Told(failed(error, path)), Unread::Lack)
+}
+
+/// Reads on the thread of the guest, which is what a small file costs least on; but where output waits to be shown, on
+/// one for that: a file system that hangs must not hold it up.
+async fn at_once_or_aside(
+    execution: &mut Execution,
+    dir: &Dir,
+    path: &str,
+    max: u64,
+    timeout: Option<Duration>,
+) -> Result<Result<Vec<u8>, Unread>, Stop> {
+    if !execution.has_unshown() {
+        return Ok(read(dir, path, max, timeout));
+    }
+    let (dir, path) = match dir.try_clone() {
+        Ok(dir) => (dir, path.to_owned()),
+        Err(error) => return Ok(Err(unread(&error, path))),
+    };
+    let mut work = tokio::task::spawn_blocking(move || read(&dir, &path, max, timeout));
+    let done = match tokio::time::timeout(OUTPUT_DELAY, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            execution.show_meanwhile().await?;
+            work.await
+        }
+    };
+    Ok(done.unwrap_or_else(|_| Err(Error::Failed("the host could not do it".into()).into())))
+}
+
 /// Resolves the path beneath the handle, never by joined text, and takes only plain files:
 /// what is opened is what was looked at, or it is refused.
-fn read(dir: &Dir, path: &str, max: u64, timeout: Option<Duration>) -> Result<Vec<u8>, Error> {
-    let started = Instant::now();
+fn read(dir: &Dir, path: &str, max: u64, timeout: Option<Duration>) -> Result<Vec<u8>, Unread> {
+    let started = clock::now();
     // Opening a pipe or a device can have effects of its own, so look first.
-    plain(&dir.metadata(path).map_err(|error| failed(&error, path))?, path)?;
+    plain(&dir.metadata(path).map_err(|error| unread(&error, path))?, path)?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
-    let mut file = dir.open_with(path, &options).map_err(|error| failed(&error, path))?;
-    let metadata = file.metadata().map_err(|error| failed(&error, path))?;
+    let mut file = dir.open_with(path, &options).map_err(|error| unread(&error, path))?;
+    let metadata = file.metadata().map_err(|error| unread(&error, path))?;
     plain(&metadata, path)?;
     if metadata.len() > max {
-        return Err(Error::TooLarge(max));
+        return Err(Error::TooLarge(max).into());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    let mut bytes = Vec::new();
+    let whole = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(whole).map_err(|_| Unread::Lack(crate::lack::MEMORY))?;
     loop {
         let before = bytes.len();
         let left = max.saturating_add(1) - before as u64;
-        (&mut file).take(left.min(PIECE)).read_to_end(&mut bytes).map_err(|error| failed(&error, path))?;
+        (&mut file).take(left.min(PIECE)).read_to_end(&mut bytes).map_err(|error| unread(&error, path))?;
         if bytes.len() as u64 > max {
-            return Err(Error::TooLarge(max));
+            return Err(Error::TooLarge(max).into());
         }
         if bytes.len() == before {
             return Ok(bytes);
         }
-        if timeout.is_some_and(|timeout| started.elapsed() > timeout) {
-            return Err(Error::Expired);
+        if timeout.is_some_and(|timeout| clock::now().saturating_duration_since(started) > timeout) {
+            return Err(Error::Expired.into());
         }
     }
 }
@@ -163,7 +216,7 @@ mod tests {
             assert_eq!(read(&dir, "five", max, None), Ok(b"12345".to_vec()));
         }
         for max in [0, 4] {
-            assert_eq!(read(&dir, "five", max, None), Err(Error::TooLarge(max)));
+            assert_eq!(read(&dir, "five", max, None), Err(Error::TooLarge(max).into()));
         }
     }
 }

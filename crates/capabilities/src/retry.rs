@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use parole_durable::Effect;
+use parole_durable::journal::Open;
 use parole_policy::Retry;
 
 use crate::net::Failure;
@@ -49,13 +50,21 @@ fn uniform(most: u64) -> u64 {
 }
 
 impl Execution {
-    /// Waits before another attempt; there is none when the execution is canceled or taken over by then.
-    pub(crate) async fn back_off(&mut self, retries: &mut Retries) -> Result<(), Stop> {
-        let canceled = self.canceled();
+    /// Waits before another attempt at a call; there is none when the execution is canceled or taken over by then, or
+    /// the runtime is to end.
+    pub(crate) async fn back_off(&mut self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
+        // Nothing is under way.
+        let left = self.left(Effect::Read);
         self.pause();
         tokio::select! {
             () = retries.wait() => {}
-            () = canceled => return Err(Stop::Fenced),
+            stop = left => {
+                return Err(match stop {
+                    // A call that is never repeated in silence is tried again only where nothing of it was sent.
+                    Stop::Stopped if open.effect == Effect::Once => self.withdraw(open, stop).await,
+                    stop => stop,
+                });
+            }
         }
         self.resume();
         self.still_held()
@@ -76,6 +85,7 @@ impl Failure {
     pub(crate) fn may_repeat(&self, effect: Effect) -> bool {
         match self {
             Failure::Denied(_) | Failure::Invalid(_) | Failure::TooLarge(_) | Failure::Closed => false,
+            Failure::Lack(_) => true,
             Failure::Expired { sent } | Failure::Failed { sent, .. } => effect != Effect::Once || !sent,
         }
     }
@@ -88,6 +98,7 @@ impl Failure {
             Failure::Invalid(reason) => Error::Invalid(reason),
             Failure::TooLarge(limit) => Error::TooLarge(limit),
             Failure::Closed => Error::Closed,
+            Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
             Failure::Expired { sent } if harmless || !sent => Error::Expired,
             Failure::Expired { .. } => {
                 Error::Failed("it was sent, and no answer came in time: it may have happened".into())

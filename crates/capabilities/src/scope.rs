@@ -7,6 +7,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use parole_policy::{DirGrant, SecurityPolicy};
 
+use crate::lack::lack;
 use crate::validator::Validator;
 
 /// A policy whose directories have been opened. From here on they are handles: a path that
@@ -54,19 +55,28 @@ impl Scope {
 
     /// The scope of another policy after this one: directories that are granted still are the very handles that
     /// they were, and of the new ones those are opened that `is_itself` holds for; a call that needs another fails.
-    #[must_use]
-    pub fn changed(&self, policy: SecurityPolicy, is_itself: impl Fn(&Path) -> bool) -> Self {
+    ///
+    /// # Errors
+    /// What the host is short of.
+    pub fn changed(&self, policy: SecurityPolicy, is_itself: impl Fn(&Path) -> bool) -> Result<Self, &'static str> {
+        let there = |opened: std::io::Result<Dir>| match opened {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) => lack(&error).map_or(Ok(None), Err),
+        };
         let mut dirs = BTreeMap::new();
         for (capability, grant) in &policy.grants {
             let old = self.policy.grants.get(capability).map_or(&[][..], |grant| &grant.dirs);
             let open = |dir: &DirGrant| match old.iter().position(|old| old == dir) {
-                Some(at) => self.dirs.get(capability)?.get(at)?.as_ref()?.try_clone().ok(),
-                None if is_itself(&dir.host) => Dir::open_ambient_dir(&dir.host, ambient_authority()).ok(),
-                None => None,
+                Some(at) => match self.dirs.get(capability).and_then(|dirs| dirs.get(at)?.as_ref()) {
+                    Some(dir) => there(dir.try_clone()),
+                    None => Ok(None),
+                },
+                None if is_itself(&dir.host) => there(Dir::open_ambient_dir(&dir.host, ambient_authority())),
+                None => Ok(None),
             };
-            dirs.insert(capability.clone(), grant.dirs.iter().map(open).collect());
+            dirs.insert(capability.clone(), grant.dirs.iter().map(open).collect::<Result<_, _>>()?);
         }
-        Self { policy, dirs, validators: self.validators.clone() }
+        Ok(Self { policy, dirs, validators: self.validators.clone() })
     }
 
     /// A policy with nothing opened, for a replay: it asks nothing.

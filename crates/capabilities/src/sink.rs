@@ -41,13 +41,42 @@ pub enum Event<'a> {
     Compiled,
 }
 
+/// An event could not be shown: the disk behind a log is full, whoever read a pipe has gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotShown;
+
 /// Takes the events of all executions of a runtime. Each event is durable before it gets here.
 ///
-/// It is called on the thread that drives the guest, in order for each execution: it may be
-/// called from a worker of an async runtime, so it must not block for long and must not panic.
+/// It is called in order for each execution, on workers of an async runtime: so it must not block for long and must
+/// not panic.
 pub trait Sink: Send + Sync {
     /// Shows one event.
-    fn event(&self, execution: ExecutionId, event: Event<'_>);
+    ///
+    /// # Errors
+    /// It could not be: output is not noted as shown then, nothing more of the execution is shown here, and a resume
+    /// shows all of it.
+    fn event(&self, execution: ExecutionId, event: Event<'_>) -> Result<(), NotShown>;
+}
+
+/// What a function that shows events may give back.
+pub trait Shown {
+    /// Whether the event was shown.
+    ///
+    /// # Errors
+    /// It was not.
+    fn shown(self) -> Result<(), NotShown>;
+}
+
+impl Shown for () {
+    fn shown(self) -> Result<(), NotShown> {
+        Ok(())
+    }
+}
+
+impl<E> Shown for Result<(), E> {
+    fn shown(self) -> Result<(), NotShown> {
+        self.map_err(|_| NotShown)
+    }
 }
 
 impl Event<'_> {
@@ -76,12 +105,14 @@ const SHOWN_AS_TEXT: [&str; 3] = ["text/plain", "text/markdown", "application/js
 pub struct Quiet;
 
 impl Sink for Quiet {
-    fn event(&self, _: ExecutionId, _: Event<'_>) {}
+    fn event(&self, _: ExecutionId, _: Event<'_>) -> Result<(), NotShown> {
+        Ok(())
+    }
 }
 
-impl<F: Fn(ExecutionId, Event<'_>) + Send + Sync> Sink for F {
-    fn event(&self, execution: ExecutionId, event: Event<'_>) {
-        self(execution, event);
+impl<R: Shown, F: Fn(ExecutionId, Event<'_>) -> R + Send + Sync> Sink for F {
+    fn event(&self, execution: ExecutionId, event: Event<'_>) -> Result<(), NotShown> {
+        self(execution, event).shown()
     }
 }
 

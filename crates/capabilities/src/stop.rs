@@ -46,6 +46,13 @@ pub enum Stop {
     /// The store failed: nothing after the last barrier has been shown or done.
     #[error("the store failed: {0}")]
     Store(StoreError),
+    /// The runtime is to end: the guest goes on from here when it is resumed.
+    #[error("the runtime is to end")]
+    Stopped,
+    /// The host is short of something that a call needs, and nothing of the call has happened: it is made again
+    /// when the execution is resumed.
+    #[error("the host is short of {0}")]
+    Lack(&'static str),
     /// The journal holds what this program cannot read.
     #[error("damaged: step {0} holds a result that cannot be read")]
     Unreadable(u64),

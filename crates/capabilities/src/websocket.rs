@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
 
+use crate::clock;
 use crate::execution::{Begin, Calling, Gate, Passage};
 use crate::fetch::dialled;
 use crate::net::{self, Failure};
@@ -186,11 +187,11 @@ async fn open_socket(
         let timeout = grant.and_then(|grant| grant.timeout.as_millis());
         execution.be_known().await?;
         let client = execution.outside().client.clone();
-        let canceled = execution.canceled();
+        let left = execution.left(Effect::Read);
         execution.pause();
         let dialled = tokio::select! {
             dialled = dial(&client, &url, deadline(timeout), most, &may) => dialled,
-            () = canceled => return Err(Stop::Fenced),
+            stop = left => return Err(stop),
         };
         execution.resume();
         match dialled {
@@ -202,6 +203,7 @@ async fn open_socket(
                 let refused = Refused::of_address(&ENTRY, &url, reason);
                 return Ok(Err(execution.refuse(passage.open, refused)?));
             }
+            Err(Failure::Lack(what)) => return Err(Stop::Lack(what)),
             Err(failure) => Err(failure.told(Effect::Read)),
         }
     };
@@ -221,7 +223,7 @@ async fn dial(
 }
 
 fn deadline(timeout_ms: Option<u64>) -> Instant {
-    Instant::now() + timeout_ms.map_or(LONGEST, Duration::from_millis).min(LONGEST)
+    clock::now() + timeout_ms.map_or(LONGEST, Duration::from_millis).min(LONGEST)
 }
 
 /// Takes a call on a connection up to where it may be performed: the policy is asked again, so that a grant
@@ -244,7 +246,7 @@ async fn admitted(
         Begin::Open(open) => open,
     };
     let Some(Open { url, text, socket }) = execution.links.sockets.open.remove(&number) else {
-        return Ok(Ok((open, None, Instant::now())));
+        return Ok(Ok((open, None, clock::now())));
     };
     let typed = Arguments::Connect { url: &url, text: &text };
     let calling = Calling { entry: &ENTRY, typed: &typed, arguments, shown: None };
@@ -277,11 +279,11 @@ async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmt
                 Message::Text(text) => net::websocket::Message::Text(text),
                 Message::Binary(bytes) => net::websocket::Message::Binary(bytes),
             };
-            let canceled = execution.canceled();
+            let left = execution.left(Effect::Once);
             execution.pause();
             let sent = tokio::select! {
                 sent = socket.send(message, until) => sent,
-                () = canceled => return Err(Stop::Fenced.into()),
+                stop = left => return Err(stop.into()),
             };
             execution.resume();
             match sent {
@@ -315,11 +317,11 @@ async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Res
                 // It may wait for long: what was put out before is shown.
                 execution.commit(Lease::Keep).await?;
             }
-            let canceled = execution.canceled();
+            let left = execution.left(Effect::Read);
             execution.pause();
             let received = tokio::select! {
                 received = socket.receive(until) => received,
-                () = canceled => return Err(Stop::Fenced.into()),
+                stop = left => return Err(stop.into()),
             };
             execution.resume();
             let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
@@ -345,7 +347,7 @@ fn gone(failure: Failure) -> Error {
         Failure::Expired { .. } => Error::Expired,
         Failure::TooLarge(limit) => Error::TooLarge(limit),
         Failure::Invalid(reason) => Error::Invalid(reason),
-        Failure::Denied(_) | Failure::Closed | Failure::Failed { .. } => Error::Closed,
+        Failure::Denied(_) | Failure::Lack(_) | Failure::Closed | Failure::Failed { .. } => Error::Closed,
     }
 }
 

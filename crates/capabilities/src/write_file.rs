@@ -1,8 +1,8 @@
 //! `write_file`: replaces a file of a granted directory atomically.
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
@@ -13,11 +13,13 @@ use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
+use crate::clock;
 use crate::execution::{Begin, Calling, Gate, Leave, Passage};
+use crate::lack::lack;
 use crate::read_file::{failed, not_plain, outside};
 use crate::scope::Scope;
 use crate::types::{base64, json};
-use crate::{Entry, Error, Execution, Payload, person, question};
+use crate::{Entry, Error, Execution, Payload, Stop, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -91,6 +93,9 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let grant = passage.grant(ENTRY.capability.name).cloned();
     let grant = grant.as_ref();
     let dir = granted(&passage.scope, passage.leave);
+    if let Some(what) = dir.as_ref().and_then(|dir| lack(dir.as_ref().err()?)) {
+        return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await.into());
+    }
     let below = passage.leave.below(path).to_owned();
     let Passage { open, admitted, .. } = passage;
     let result = match (execution.within_quota(grant, bytes), dir) {
@@ -102,7 +107,10 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
             let timeout = grant.and_then(|grant| grant.timeout.as_millis());
             let most = grant.and_then(|grant| grant.max_files);
             let may_make = most.is_none_or(|most| execution.written.files < most);
-            let mut result = replace_elsewhere(dir, below, contents, key, timeout, may_make).await;
+            let mut result = match replace_elsewhere(dir, below, contents, key, timeout, may_make).await {
+                Ok(result) => result,
+                Err(what) => return Err(execution.withdraw(&open, Stop::Lack(what)).await.into()),
+            };
             if let (Err(Error::Exhausted(_)), Some(most)) = (&result, most) {
                 result = Err(Error::Exhausted(format!("write_file: the quota is {most} new files")));
             }
@@ -164,7 +172,11 @@ const MADE: &[u8] = &[1];
 /// What has become of a write. It moves on once, by whoever comes first: the thread that is about to
 /// rename, or the call that gives up.
 #[derive(Default)]
-struct Progress(AtomicU8);
+struct Progress {
+    stage: AtomicU8,
+    /// What the host was short of before anything was written, if that is why nothing was.
+    lack: OnceLock<&'static str>,
+}
 
 const WRITING: u8 = 0;
 const RENAMING: u8 = 1;
@@ -172,7 +184,7 @@ const GIVEN_UP: u8 = 2;
 
 impl Progress {
     fn to(&self, next: u8) -> bool {
-        self.0.compare_exchange(WRITING, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.stage.compare_exchange(WRITING, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 
@@ -188,23 +200,26 @@ async fn replace_elsewhere(
     key: PromiseId,
     timeout: Option<u64>,
     may_make: bool,
-) -> Result<bool, Error> {
+) -> Result<Result<bool, Error>, &'static str> {
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
     let mut work = tokio::task::spawn_blocking(move || replace(&dir, &path, &contents, &key, &shared, may_make));
     let timeout = timeout.map_or(Duration::MAX, Duration::from_millis);
-    let mut done = tokio::time::timeout(timeout, &mut work).await;
+    let mut done = clock::timeout(timeout, &mut work).await;
     if done.is_err() {
         if progress.to(GIVEN_UP) {
-            return Err(too_long());
+            return Ok(Err(too_long()));
         }
-        done = tokio::time::timeout(REST, work).await;
+        done = clock::timeout(REST, work).await;
     }
-    match done {
+    if let Some(what) = progress.lack.get() {
+        return Err(what);
+    }
+    Ok(match done {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Error::Failed("the host could not do it".into())),
         Err(_) => Err(Error::Failed("it took too long; the file may have been replaced".into())),
-    }
+    })
 }
 
 fn too_long() -> Error {
@@ -232,7 +247,12 @@ fn replace(
     progress: &Progress,
     may_make: bool,
 ) -> Result<bool, Error> {
-    let failed = |error: std::io::Error| failed(&error, path);
+    let failed = |error: std::io::Error| {
+        if let Some(what) = lack(&error) {
+            let _ = progress.lack.set(what);
+        }
+        failed(&error, path)
+    };
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     if matches!(name, "" | "." | "..") {
         return Err(not_plain(path));
@@ -247,6 +267,8 @@ fn replace(
     if old.is_none() && !may_make {
         return Err(Error::Exhausted(String::new()));
     }
+    // Opened while there is nothing to take back: it is synced when the name is there.
+    let directory = parent.open(".").map_err(failed)?;
     let unfinished = unfinished(key);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(old.unwrap_or(0o666));
@@ -270,7 +292,7 @@ fn replace(
         let _ = parent.remove_file(&unfinished);
         return Err(error);
     }
-    let synced = parent.open(".").and_then(|dir| dir.sync_all());
+    let synced = directory.sync_all();
     // The new contents are there; whether they stay there after a power cut is what nobody knows.
     synced.map(|()| old.is_none()).map_err(|error| match failed_late(&error, path) {
         Error::Failed(text) => Error::Failed(format!("{text}; it may have happened")),
@@ -361,7 +383,7 @@ mod tests {
             let other = tokio::task::spawn_blocking(move || busy.recv());
             let answer =
                 replace_elsewhere(dir, "f".into(), b"new".to_vec(), "write_file:x:y".into(), Some(20), true).await;
-            assert_eq!(answer, Err(too_long()));
+            assert_eq!(answer, Ok(Err(too_long())));
             drop(free);
             assert!(other.await.unwrap().is_err());
             tokio::task::spawn_blocking(|| {}).await.unwrap();

@@ -105,6 +105,9 @@ impl From<Error> for Failure {
                 Self::usage(message).hint(format!("`{}` lists every promise", state::command("promises")))
             }
             Error::NotResumed(_) => Self::new(Kind::NotResumed, message),
+            Error::Stopped => Self::new(Kind::Interrupted, message),
+            Error::Lack(_) => Self::new(Kind::Internal, message)
+                .hint("that is no fault of the guest: what is recorded goes on when there is room again"),
             Error::Store(_) | Error::Internal(_) => Self::new(Kind::Internal, message),
         }
     }

@@ -295,6 +295,13 @@ impl Hub {
         Ok(removed)
     }
 
+    /// Ends the hub for all its clones. When this returns everything queued is durable, no write is taken any more,
+    /// the threads have ended, and what this process still held is free. It can still be read.
+    pub fn close(&self) {
+        self.0.close();
+        drop(lock(&self.0.shared.owner).take());
+    }
+
     /// Resolves when everything that is queued now has been decided. Whether it was taken is
     /// said by the receipts.
     pub fn flush(&self) -> Receipt {
@@ -490,8 +497,8 @@ fn spawn(
     Ok(())
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
+impl Handle {
+    fn close(&self) {
         self.shared.queue.close();
         self.shared.watch.stop();
         let threads = std::mem::take(&mut *lock(&self.threads));
@@ -506,5 +513,11 @@ impl Drop for Handle {
                 tracing::error!("a thread of the hub panicked");
             }
         }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -19,6 +19,7 @@ use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::blame::lack_in;
 use crate::compiler::Compiler;
 use crate::engine;
 use crate::error::Error;
@@ -79,15 +80,19 @@ impl Artefacts {
         compiling: impl FnOnce(),
     ) -> Result<Loaded, Error> {
         let path = self.dir.join(self.name(engine, digest));
-        if let Some(artefact) = self.read(&path)
-            && let Ok(component) = deserialize(engine, &artefact[MAC..])
-        {
-            return Ok(Loaded { component, compiled: false });
+        if let Some(artefact) = self.read(&path) {
+            match deserialize(engine, &artefact[MAC..]) {
+                Ok(component) => return Ok(Loaded { component, compiled: false }),
+                // To compile it again would help nobody.
+                Err(error) => lack_in(&error).map_or(Ok(()), |what| Err(Error::Lack(what)))?,
+            }
         }
         compiling();
         let code = compiler.compile(engine, guest)?;
-        let component = deserialize(engine, &code)
-            .map_err(|error| Error::Internal(format!("what was just compiled cannot be loaded: {error:#}")))?;
+        let component = deserialize(engine, &code).map_err(|error| match lack_in(&error) {
+            Some(what) => Error::Lack(what),
+            None => Error::Internal(format!("what was just compiled cannot be loaded: {error:#}")),
+        })?;
         if let Err(error) = self.write(&path, &code) {
             tracing::warn!(%error, "the compiled guest cannot be kept");
         }

@@ -5,17 +5,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parole_capabilities::{Execution, Meter, Stop};
+use parole_capabilities::{Execution, Meter, Stop, lack};
 use parole_durable::journal::Fault;
 use parole_durable::store::Lease;
 use parole_policy::{Limits, size_text};
 use wasmtime::component::{Instance, InstancePre, Val};
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 
+use crate::blame::{self, Blame};
 use crate::engine::Ticker;
 use crate::error::Error;
 use crate::invoke::{self, Given, Target};
-use crate::limiter::{HOST_OUT_OF_MEMORY, INSTANCES, Met};
+use crate::limiter::{HostOutOfMemory, INSTANCES, Met};
 use crate::report::{Denied, Ending, Outcome};
 
 /// A replay may take twice the processor time that the execution may, and this much more.
@@ -83,6 +84,7 @@ pub(crate) async fn attempt(
     let ended = match (ended, store.data().journal().end()) {
         (Ended::Over(_), Err(fault)) => broken(fault.into()),
         (Ended::Over(ending), Ok(())) if machine.record => record(store.data_mut(), ending).await,
+        (Ended::Broken(error), _) if machine.record => leave(store.data_mut(), error).await,
         (ended, _) => ended,
     };
     (ended, store)
@@ -125,6 +127,9 @@ async fn call_in(
 
 /// Called at each tick while the guest runs.
 fn look(mut store: StoreContextMut<'_, Execution>, meter: &Meter, limits: &Limits) -> wasmtime::Result<UpdateDeadline> {
+    if store.data().is_stopping() {
+        return Err(Stop::Stopped.into());
+    }
     let (cpu_us, wall_us) = meter.used_us();
     if !store.data().is_live() {
         // A replay does again what was counted when it was live: it is bounded, but not charged.
@@ -140,6 +145,22 @@ fn look(mut store: StoreContextMut<'_, Execution>, meter: &Meter, limits: &Limit
     }
     store.data_mut().pump()?;
     Ok(UpdateDeadline::Yield(1))
+}
+
+/// What has become durable is shown all the same; an execution that is left because the runtime is to end keeps
+/// everything that it has recorded.
+async fn leave(execution: &mut Execution, error: Error) -> Ended {
+    let left = match error {
+        Error::Stopped => execution.park().await,
+        _ => {
+            let _ = execution.all_landed().await;
+            Ok(())
+        }
+    };
+    Ended::Broken(left.err().map_or(error, |stop| match broken(stop) {
+        Ended::Broken(error) => error,
+        _ => Error::Stopped,
+    }))
 }
 
 async fn record(execution: &mut Execution, ending: Ending) -> Ended {
@@ -173,28 +194,24 @@ fn classify(failed: &Failed, met: &Met) -> Ended {
         };
     }
     let text = format!("{:#}", Plain(error));
-    // The engine has no types for these; the texts are held by tests.
-    if text.contains(HOST_OUT_OF_MEMORY) {
-        return Ended::Broken(Error::Internal(HOST_OUT_OF_MEMORY.into()));
-    }
-    for (part, name) in
-        [("fuel allocated for hostcalls has been exhausted", "arguments"), ("store handle limit exceeded", "handles")]
-    {
-        if text.contains(part) {
-            return Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}")));
+    let host = error.downcast_ref::<HostOutOfMemory>().is_some().then_some(Blame::Lack(lack::MEMORY));
+    match host.unwrap_or_else(|| blame::of(error)) {
+        Blame::Lack(what) => Ended::Broken(Error::Lack(what)),
+        Blame::Limit("instances") => {
+            let error =
+                format!("a guest may have {INSTANCES} core instances, memories and tables of each kind: {text}");
+            Ended::Over(Ending::limit("instances", error))
         }
-    }
-    if text.contains("resource limit exceeded") {
-        let error = format!("a guest may have {INSTANCES} core instances, memories and tables of each kind: {text}");
-        return Ended::Over(Ending::limit("instances", error));
-    }
-    // Growth that is refused later is the guest's to deal with.
-    match (met.name().filter(|_| !failed.instantiated), error.downcast_ref::<Trap>()) {
-        (Some(name), None) => Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}"))),
-        (_, Some(Trap::StackOverflow)) => {
+        Blame::Limit(name) => Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}"))),
+        Blame::Guest if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) => {
             Ended::Over(Ending { limit: Some("stack".into()), ..Ending::error(Outcome::Trapped, text) })
         }
-        _ => Ended::Over(Ending::error(Outcome::Trapped, text)),
+        Blame::Guest => Ended::Over(Ending::error(Outcome::Trapped, text)),
+        // Growth that is refused later is the guest's to deal with.
+        Blame::Unknown => match met.name().filter(|_| !failed.instantiated) {
+            Some(name) => Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}"))),
+            None => Ended::Broken(Error::Internal(format!("the engine failed: {text}"))),
+        },
     }
 }
 
@@ -219,6 +236,8 @@ impl std::fmt::Display for Plain<'_> {
 fn broken(stop: Stop) -> Ended {
     Ended::Broken(match stop {
         Stop::Store(error) => Error::Store(error),
+        Stop::Lack(what) => Error::Lack(what),
+        Stop::Stopped => Error::Stopped,
         stop => Error::NotResumed(stop.to_string()),
     })
 }

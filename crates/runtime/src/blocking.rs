@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 use parole_durable::ExecutionId;
 use parole_policy::SecurityPolicy;
@@ -35,6 +36,14 @@ impl Blocking<'_> {
     /// The same.
     pub fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
         block_on(self.0.resume(id, options))
+    }
+
+    /// See [`Runtime::shutdown`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn shutdown(&self, within: Duration) -> Result<bool, Error> {
+        block_on(self.0.shutdown(within))
     }
 
     /// See [`Runtime::replay`].

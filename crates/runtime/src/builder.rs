@@ -1,11 +1,12 @@
 //! How a runtime is put together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use parole_capabilities::outside::{Outside, Variables};
 use parole_capabilities::sink::Quiet;
+use parole_capabilities::stopping::Stopping;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};
 use parole_capabilities::{CATALOGUE, Sink, Validator};
 use parole_durable::Hub;
@@ -18,6 +19,7 @@ use crate::engine::{self, Ticker};
 use crate::error::Error;
 use crate::runtime::{Inner, OPENING_AT_ONCE, Runtime};
 use crate::schedules::Checked;
+use crate::stop::Handles;
 
 /// Settings of a [`Runtime`]. Made by [`Runtime::builder`].
 pub struct Builder {
@@ -134,10 +136,14 @@ impl Builder {
         let ticker = Ticker::start(&engine).map_err(|error| internal(&error))?;
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            // One at least shows output while a call of a guest blocks another.
+            .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))
             .thread_name("parole-worker")
             .build()
             .map_err(|error| internal(&error))?;
-        Ok(Runtime(Arc::new(Inner {
+        let stopping = Stopping::new();
+        let handles = Arc::new(Handles(Arc::clone(&stopping)));
+        let inner = Inner {
             engine,
             ticker,
             hub,
@@ -148,11 +154,14 @@ impl Builder {
             protected,
             room: WaitingRoom::new(self.waiting_at_once),
             outside: Arc::new(outside),
-            prepared: Mutex::new(HashMap::new()),
+            prepared: Mutex::default(),
             checked: Checked::default(),
             opening: Semaphore::new(OPENING_AT_ONCE),
-            tokio: Some(tokio),
-        })))
+            tokio: Mutex::new(Some(tokio)),
+            stopping,
+            under_way: Arc::default(),
+        };
+        Ok(Runtime(Arc::new(inner), Some(handles)))
     }
 }
 

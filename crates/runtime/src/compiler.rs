@@ -7,11 +7,14 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmparser::{Parser, Payload};
 use wasmtime::{Engine, Precompiled};
+
+use parole_capabilities::clock;
+use parole_capabilities::lack::{self, THREADS, lack};
 
 use crate::engine;
 use crate::error::Error;
@@ -104,11 +107,15 @@ fn nesting(guest: &[u8]) -> Result<(), String> {
 }
 
 fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
-    let internal = |error: std::io::Error| Error::Internal(format!("the compiler cannot be started: {error}"));
+    let internal = |error: std::io::Error| match lack(&error) {
+        Some(what) => Error::Lack(what),
+        None if error.kind() == std::io::ErrorKind::WouldBlock => Error::Lack(THREADS),
+        None => Error::Internal(format!("the compiler cannot be started: {error}")),
+    };
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(internal)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let started = Instant::now();
+    let started = clock::now();
     let (code, message, status) = std::thread::scope(|scope| {
         scope.spawn(move || {
             // A child that dies early closes its end: it then says why on stderr.
@@ -127,7 +134,9 @@ fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break Some(status),
-                Ok(None) if started.elapsed() < COMPILE_WALL => std::thread::sleep(Duration::from_millis(2)),
+                Ok(None) if clock::now().saturating_duration_since(started) < COMPILE_WALL => {
+                    std::thread::sleep(Duration::from_millis(2))
+                }
                 _ => {
                     let _ = child.kill();
                     let _ = child.wait();
@@ -143,8 +152,19 @@ fn compile_in(mut command: Command, guest: &[u8]) -> Result<Vec<u8>, Error> {
         Some(status) if status.code() == Some(i32::from(REFUSED)) => {
             Err(Error::NotAGuest(String::from_utf8_lossy(&message).trim_end().into()))
         }
+        Some(status) if status.code() == Some(i32::from(LACKS)) => Err(Error::Lack(lack::MEMORY)),
+        Some(status) if is_short(status) => Err(Error::Lack(lack::MEMORY)),
         Some(status) => Err(Error::NotAGuest(felled(status))),
     }
+}
+
+/// Whether a child was felled by what the machine has, and not by its own bounds: by the system, which kills what
+/// it has no memory for, or by a limit that this process was started under.
+fn is_short(status: ExitStatus) -> bool {
+    let Some(signal) = status.signal() else { return false };
+    let limit = getrlimit(Resource::As);
+    let narrow = limit.current.or(limit.maximum).is_some_and(|most| most < COMPILE_MEMORY);
+    signal == Signal::KILL.as_raw() || (narrow && signal != Signal::XCPU.as_raw())
 }
 
 /// Why a child ended that did not say so itself.
@@ -153,8 +173,6 @@ fn felled(status: ExitStatus) -> String {
     let is = |signal: Signal| status.signal() == Some(signal.as_raw());
     if is(Signal::XCPU) {
         format!("it takes more than {seconds} s of processor time to compile")
-    } else if is(Signal::KILL) {
-        format!("it takes more than {seconds} s of processor time, or more memory than there is, to compile")
     } else {
         format!("compiling it takes more than {mebibytes} MiB of memory, or breaks the compiler")
     }
@@ -162,7 +180,10 @@ fn felled(status: ExitStatus) -> String {
 
 /// Components and modules that may stand inside one another.
 const NESTING_MAX: usize = 100;
+/// The child refuses the guest, and says why.
 const REFUSED: u8 = 65;
+/// The child lacks something of the machine.
+const LACKS: u8 = 71;
 
 /// The compiling child: reads a guest from standard input, writes machine code to standard
 /// output. It bounds its own memory and processor time before it reads a byte.
@@ -178,17 +199,11 @@ pub fn serve() -> ExitCode {
         .and_then(|()| bound(Resource::Core, 0, 0))
         .and_then(|()| bound(Resource::Cpu, seconds, seconds + LAST_WORDS));
     let mut guest = Vec::new();
-    let result = match bounded {
-        Err(error) => Err(format!("the compiler cannot bound itself: {error}")),
-        Ok(()) => std::io::stdin()
-            .lock()
-            .take(GUEST_MAX + 1)
-            .read_to_end(&mut guest)
-            .map_err(|error| error.to_string())
-            .and_then(|_| engine::config().and_then(|config| Engine::new(&config)).map_err(|error| error.to_string()))
-            .and_then(|engine| compile(&engine, &guest)),
-    };
-    match result {
+    if bounded.is_err() || std::io::stdin().lock().take(GUEST_MAX + 1).read_to_end(&mut guest).is_err() {
+        return ExitCode::from(LACKS);
+    }
+    let Ok(engine) = engine::config().and_then(|config| Engine::new(&config)) else { return ExitCode::from(LACKS) };
+    match compile(&engine, &guest) {
         Ok(code) => match std::io::stdout().lock().write_all(&code) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -215,7 +230,8 @@ mod tests {
         let text = shell("ulimit -S -t 1; while :; do :; done");
         assert!(text.contains("s of processor time to compile"), "{text}");
         assert!(shell("kill -XCPU $$").contains("s of processor time to compile"));
-        assert!(shell("kill -KILL $$").contains("more memory than there is"));
+        assert!(shell("kill -KILL $$").contains("the host is short of memory"));
+        assert!(shell("exit 71").contains("the host is short of memory"));
         assert!(shell("kill -ABRT $$").contains("MiB of memory"));
         assert!(shell("echo why >&2; exit 65").ends_with("why"));
     }

@@ -17,9 +17,10 @@ use crate::error::Error;
 use crate::guest::{Guest, is_identity};
 use crate::invoke;
 use crate::limiter::Limiter;
+use crate::prepared::Prepared;
 use crate::promises::pending_of;
 use crate::report::{Denied, Ending, Outcome, Pending, Report};
-use crate::runtime::{Prepared, ResumeOptions, RunOptions, Runtime, Wait};
+use crate::runtime::{ResumeOptions, RunOptions, Runtime, Wait};
 use crate::setup::{DETERMINISM, Setup};
 
 /// Everything about an execution that stays the same from attempt to attempt.
@@ -194,10 +195,11 @@ async fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Er
     // What whoever had it before has shown is noted by now.
     let record = runtime.hub().execution(record.id)?.ok_or(Error::NoExecution(record.id))?;
     let mut upto = record.usage.shown;
+    let mut all = true;
     runtime.each_step(record.id, upto, |step| {
-        if step.function == OUTPUT {
-            execution::show(&*runtime.0.sink, record.id, &step.arguments);
-            upto = step.number + step.calls;
+        if all && step.function == OUTPUT {
+            all = execution::show(&*runtime.0.sink, record.id, &step.arguments).is_ok();
+            upto = if all { step.number + step.calls } else { upto };
         }
     })?;
     if upto != record.usage.shown {
@@ -363,10 +365,14 @@ impl Drive {
             // Boxed: it is gone while the execution is parked.
             let (ended, _, gathered) = Box::pin(self.attempt(birth.take(), used, true)).await?;
             match ended {
+                Ended::Over(_) if gathered.is_cut => return self.runtime.show_async(self.id).await,
                 Ended::Over(ending) => return Ok(report(self.id, ending, gathered)),
                 Ended::Parked(Stop::Parked { released: false, promise, deadline, .. }) => {
                     drop(gathered);
-                    self.settled(&promise, deadline).await?;
+                    tokio::select! {
+                        settled = self.settled(&promise, deadline) => settled?,
+                        () = self.runtime.0.stopping.begun() => return Err(Error::Stopped),
+                    }
                 }
                 Ended::Parked(_) => return self.suspended(gathered).await,
                 Ended::Broken(error) => return Err(error),
@@ -399,10 +405,13 @@ impl Drive {
             now: now(),
         };
         // Where the fence has gone up there is nothing to give back. For this process it is free without that.
-        if record.fence == self.fence {
+        if record.fence == self.fence && record.owner.is_some() {
             let _ = self.runtime.hub().write(Write::Commit(Box::new(release))).await;
         }
-        Err(error)
+        match error {
+            Error::Stopped => self.runtime.show_async(self.id).await,
+            error => Err(error),
+        }
     }
 
     /// Waits with nothing in memory but this.
@@ -421,6 +430,9 @@ impl Drive {
     }
 
     async fn suspended(&self, gathered: Gathered) -> Result<Report, Error> {
+        if gathered.is_cut {
+            return self.runtime.show_async(self.id).await;
+        }
         let filter = PromiseFilter { pending: true, execution: Some(self.id), capability: None };
         let pending = self.runtime.hub().promises_async(&filter).await?.iter().map(pending_of).collect();
         Ok(Report { pending, ..report(self.id, Ending::of(Outcome::Suspended), gathered) })
@@ -434,7 +446,10 @@ impl Drive {
     ) -> Result<(Ended, u64, Gathered), Error> {
         let inner = &self.runtime.0;
         // However many are started at once, no more are live than the machine has room for.
-        let _live = inner.room.live().await;
+        let _live = tokio::select! {
+            live = inner.room.live() => live,
+            () = inner.stopping.begun() => return Err(Error::Stopped),
+        };
         let limits: Limits = self.scope.policy.limits;
         let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
         let of_journal = JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
@@ -473,6 +488,7 @@ impl Drive {
                 leave_persons: self.wait == Wait::Work,
                 after: Duration::from_millis(limits.park_after_ms),
                 room: Arc::clone(&inner.room),
+                stopping: Arc::clone(&inner.stopping),
             },
             limiter: Box::new(limiter),
         });

@@ -1,10 +1,11 @@
 //! The one engine, and the thread that ticks it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use parole_capabilities::clock;
 use wasmtime::{Config, Engine, ModuleVersionStrategy, OptLevel};
 
 /// How often a running guest is looked at: its limits are checked and its output is sent on.
@@ -45,7 +46,10 @@ pub(crate) const VERSION: &str = concat!("parole-", env!("CARGO_PKG_VERSION"), "
 /// Ticks the engine's epoch while at least one guest runs, and sleeps while none does.
 pub(crate) struct Ticker {
     running: AtomicUsize,
+    stopped: AtomicBool,
     thread: Thread,
+    /// Until it is waited for.
+    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Ticker {
@@ -58,12 +62,15 @@ impl Ticker {
             loop {
                 match ticker.upgrade() {
                     None => return,
+                    Some(ticker) if ticker.stopped.load(Ordering::SeqCst) => return,
                     Some(ticker) if ticker.running.load(Ordering::SeqCst) == 0 => {
                         drop(ticker);
                         std::thread::park();
                     }
                     Some(_) => {
                         std::thread::sleep(TICK);
+                        // A guest that computes is measured: see there.
+                        let _ = clock::now();
                         match engine.upgrade() {
                             Some(engine) => engine.increment_epoch(),
                             None => return,
@@ -72,9 +79,19 @@ impl Ticker {
                 }
             }
         })?;
-        let ticker = Arc::new(Self { running: AtomicUsize::new(0), thread: thread.thread().clone() });
+        let (running, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (handle, thread) = (thread.thread().clone(), Mutex::new(Some(thread)));
+        let ticker = Arc::new(Self { running, stopped, thread: handle, handle: thread });
         let _ = hand.send(Arc::downgrade(&ticker));
         Ok(ticker)
+    }
+
+    /// Ends the thread, and waits for that. No guest may run any more.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = handle.map(JoinHandle::join);
     }
 
     /// A guest runs on this thread until the guard is dropped.

@@ -33,6 +33,13 @@ pub enum Error {
     /// The store failed: what was asked has not happened, or is not known to have.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The runtime is ending ([`crate::Runtime::shutdown`]): it takes nothing on, and of this nothing was recorded.
+    #[error("the runtime is stopped")]
+    Stopped,
+    /// The host is short of something: it can be done when there is room again, and an execution is as it was at
+    /// its last barrier.
+    #[error("the host is short of {0}")]
+    Lack(&'static str),
     /// A fault of the host.
     #[error("{0}")]
     Internal(String),

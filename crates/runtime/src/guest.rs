@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parole_capabilities::lack::lack;
 use parole_durable::Digest;
 
 use crate::compiler::GUEST_MAX;
@@ -40,7 +41,10 @@ impl Guest {
     /// # Errors
     /// The file cannot be read, is not a plain file, or is larger than [`GUEST_MAX`].
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let cannot = |error: std::io::Error| Error::Usage(format!("{}: {error}", path.display()));
+        let cannot = |error: std::io::Error| match lack(&error) {
+            Some(what) => Error::Lack(what),
+            None => Error::Usage(format!("{}: {error}", path.display())),
+        };
         let metadata = std::fs::metadata(path).map_err(cannot)?;
         if !metadata.is_file() {
             return Err(Error::Usage(format!("{} is not a file", path.display())));

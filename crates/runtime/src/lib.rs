@@ -14,6 +14,7 @@
 
 mod artefact;
 mod attempt;
+mod blame;
 pub mod blocking;
 pub mod builder;
 pub mod compiler;
@@ -26,6 +27,7 @@ pub mod guest;
 pub mod invoke;
 mod limiter;
 pub mod link;
+mod prepared;
 pub mod promises;
 pub mod report;
 pub mod runtime;
@@ -33,6 +35,7 @@ pub mod schedules;
 mod scope;
 mod setup;
 pub mod standing;
+pub mod stop;
 pub mod view;
 
 pub use blocking::Blocking;
@@ -41,6 +44,7 @@ pub use compiler::Compiler;
 pub use drive::Replayed;
 pub use error::Error;
 pub use guest::Guest;
+pub use parole_capabilities::sink::NotShown;
 pub use promises::{Listed, Promises, Settled};
 pub use report::{At, Denied, Outcome, Pending, Report};
 pub use runtime::{Inspection, ResumeOptions, RunOptions, Runtime, Wait};

@@ -11,7 +11,14 @@ use wasmtime::ResourceLimiter;
 pub const INSTANCES: usize = 1_000;
 
 /// The host could not give what the limits allow: the attempt ends, the execution does not.
-pub(crate) const HOST_OUT_OF_MEMORY: &str = "the host is out of memory";
+#[derive(Debug)]
+pub(crate) struct HostOutOfMemory;
+
+impl std::fmt::Display for HostOutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the host is out of memory")
+    }
+}
 
 /// Which limit the guest has met, for the report: growth that fails is not an error to the engine.
 #[derive(Debug, Default)]
@@ -63,7 +70,7 @@ fn grow_failed(error: wasmtime::Error) -> wasmtime::Result<()> {
     if text.contains("exceeds memory type's limits") || text.contains("maximum size exceeded") {
         return Ok(());
     }
-    Err(error.context(HOST_OUT_OF_MEMORY))
+    Err(error.context(HostOutOfMemory))
 }
 
 impl ResourceLimiter for Limiter {

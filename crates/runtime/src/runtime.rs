@@ -1,17 +1,18 @@
 //! The runtime: starts, resumes and cancels executions, from any context.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use parole_capabilities::outside::Outside;
-use parole_capabilities::{CATALOGUE, Event, Execution, Sink, Validator, waiting_room::WaitingRoom};
+use parole_capabilities::stopping::Stopping;
+use parole_capabilities::{CATALOGUE, Event, Sink, Validator, waiting_room::WaitingRoom};
 use parole_durable::store::PromiseFilter;
 use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
 use parole_policy::SecurityPolicy;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::Component;
 
 use crate::artefact::Artefacts;
 use crate::blocking::Blocking;
@@ -22,17 +23,22 @@ use crate::engine::Ticker;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::link::{self, Import};
+use crate::prepared::{Cache, Prepared};
 use crate::promises::Promises;
 use crate::report::{At, Denied, Ending, Outcome, Report};
 use crate::schedules::Checked;
+use crate::stop::{Handles, UnderWay};
 
-/// Runs guests. Cheap to clone; the last clone that goes stops its threads.
+/// Runs guests. Cheap to clone; the last clone that goes ends it: see [`Runtime::shutdown`], which waits for that.
 ///
 /// Its `async` methods need no particular executor: the work is done on the runtime's own
 /// threads, so they can be awaited anywhere, and [`Runtime::blocking`] mirrors them for
 /// callers without an async context.
 #[derive(Clone)]
-pub struct Runtime(pub(crate) Arc<Inner>);
+pub struct Runtime(
+    pub(crate) Arc<Inner>,
+    #[expect(dead_code, reason = "the last one that is dropped ends the work")] pub(crate) Option<Arc<Handles>>,
+);
 
 pub(crate) struct Inner {
     pub engine: Engine,
@@ -45,27 +51,21 @@ pub(crate) struct Inner {
     pub protected: Vec<(String, std::path::PathBuf)>,
     pub room: Arc<WaitingRoom>,
     pub outside: Arc<Outside>,
-    pub prepared: Mutex<HashMap<(Digest, u64), Arc<Prepared>>>,
+    pub prepared: Mutex<Cache>,
     pub checked: Checked,
     pub opening: Semaphore,
-    pub tokio: Option<tokio::runtime::Runtime>,
+    pub tokio: Mutex<Option<tokio::runtime::Runtime>>,
+    pub stopping: Arc<Stopping>,
+    pub under_way: Arc<UnderWay>,
 }
-
-/// Guests of which the machine code is kept in memory.
-const PREPARED_MAX: usize = 64;
 
 /// How many executions are opened at once to be resumed: a guest that has to be compiled takes a process for that.
 pub(crate) const OPENING_AT_ONCE: usize = 16;
 
-/// A guest that is compiled and linked.
-pub(crate) struct Prepared {
-    pub pre: InstancePre<Execution>,
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
         // Dropping it in the ordinary way waits for its threads, which panics inside an async context.
-        if let Some(tokio) = self.tokio.take() {
+        if let Some(tokio) = self.tokio.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             tokio.shutdown_background();
         }
     }
@@ -122,6 +122,11 @@ impl Runtime {
         Promises(self)
     }
 
+    /// The runtime for its own work, which does not keep it from ending.
+    pub(crate) fn inside(&self) -> Self {
+        Self(Arc::clone(&self.0), None)
+    }
+
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.hub
     }
@@ -132,13 +137,21 @@ impl Runtime {
         &self,
         work: Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>,
     ) -> Result<T, Error> {
-        let gone = || Error::Internal("the runtime has stopped".into());
-        let Some(tokio) = &self.0.tokio else { return Err(gone()) };
-        let (send, receive) = tokio::sync::oneshot::channel();
-        tokio.spawn(async move {
-            let _ = send.send(work.await);
-        });
-        receive.await.map_err(|_| gone())?
+        let receive = {
+            let tokio = self.0.tokio.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(tokio) = tokio.as_ref().filter(|_| !self.0.stopping.is_begun()) else {
+                return Err(Error::Stopped);
+            };
+            let (send, receive) = tokio::sync::oneshot::channel();
+            let under_way = self.0.under_way.enter();
+            tokio.spawn(async move {
+                let done = work.await;
+                drop(under_way);
+                let _ = send.send(done);
+            });
+            receive
+        };
+        receive.await.map_err(|_| Error::Internal("the runtime was stopped in the middle of it".into()))?
     }
 
     /// Runs a guest under a policy, until it ends, or waits for what it does not wait for by itself.
@@ -154,7 +167,7 @@ impl Runtime {
         policy: SecurityPolicy,
         options: RunOptions,
     ) -> impl Future<Output = Result<Report, Error>> + Send {
-        self.on_workers(Box::pin(drive::start(self.clone(), guest, policy, options)))
+        self.on_workers(Box::pin(drive::start(self.inside(), guest, policy, options)))
     }
 
     /// Goes on with a suspended execution. One that has ended repeats its outcome.
@@ -162,7 +175,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NotResumed`] with the reason, [`Error::NoExecution`], [`Error::Store`].
     pub async fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
-        let this = self.clone();
+        let this = self.inside();
         self.on_workers(Box::pin(drive::resume(this, id, options))).await.map_err(Error::of_resume)
     }
 
@@ -172,7 +185,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NotResumed`] for a mismatch, with the step; else as [`Runtime::resume`].
     pub async fn replay(&self, id: ExecutionId) -> Result<drive::Replayed, Error> {
-        let this = self.clone();
+        let this = self.inside();
         self.on_workers(Box::pin(drive::replay(this, id))).await.map_err(Error::of_resume)
     }
 
@@ -236,7 +249,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NotAGuest`].
     pub async fn inspect(&self, guest: Guest, policy: SecurityPolicy) -> Result<Inspection, Error> {
-        let this = self.clone();
+        let this = self.inside();
         self.on_workers(Box::pin(async move {
             let id = ExecutionId::generate();
             let component = this.component(&guest, id).await?;
@@ -258,16 +271,18 @@ impl Runtime {
         if let Some(component) = small {
             return Ok(component);
         }
-        let this = self.clone();
+        let this = self.inside();
         let guest = guest.clone();
         let work = move || {
-            let compiling = || this.0.sink.event(id, Event::Compiling { bytes: guest.bytes.len() });
+            let compiling = || {
+                let _ = this.0.sink.event(id, Event::Compiling { bytes: guest.bytes.len() });
+            };
             match &this.0.artefacts {
                 Some(artefacts) => {
                     let loaded =
                         artefacts.load(&this.0.engine, &this.0.compiler, &guest.bytes, &guest.digest, compiling)?;
                     if loaded.compiled {
-                        this.0.sink.event(id, Event::Compiled);
+                        let _ = this.0.sink.event(id, Event::Compiled);
                     }
                     Ok(loaded.component)
                 }
@@ -275,7 +290,7 @@ impl Runtime {
                     compiling();
                     let code = this.0.compiler.compile(&this.0.engine, &guest.bytes)?;
                     let component = crate::artefact::load_own(&this.0.engine, &code)?;
-                    this.0.sink.event(id, Event::Compiled);
+                    let _ = this.0.sink.event(id, Event::Compiled);
                     Ok(component)
                 }
             }
@@ -291,10 +306,9 @@ impl Runtime {
         id: ExecutionId,
     ) -> Result<Result<Arc<Prepared>, Vec<Denied>>, Error> {
         // All guests that import the same capabilities under any policy share one linked form.
-        let known =
-            self.lock_prepared().iter().find(|((digest, _), _)| *digest == guest.digest).map(|(_, p)| Arc::clone(p));
+        let known = self.lock_prepared().component(&guest.digest);
         let component = match known {
-            Some(prepared) => prepared.pre.component().clone(),
+            Some(component) => component,
             None => self.component(guest, id).await?,
         };
         let imports = link::imports(&self.0.engine, &component, policy);
@@ -304,23 +318,19 @@ impl Runtime {
         }
         self.announce(&imports, policy, id);
         let wanted = link::wanted(&imports);
-        if let Some(prepared) = self.lock_prepared().get(&(guest.digest, wanted)) {
-            return Ok(Ok(Arc::clone(prepared)));
+        if let Some(prepared) = self.lock_prepared().get(&guest.digest, wanted) {
+            return Ok(Ok(prepared));
         }
         let pre = match link::link(&self.0.engine, &component, wanted) {
             Ok(pre) => pre,
             Err(error) => return Ok(Err(vec![mistyped(&imports, &error)])),
         };
         let prepared = Arc::new(Prepared { pre });
-        let mut all = self.lock_prepared();
-        if all.len() >= PREPARED_MAX {
-            all.clear();
-        }
-        all.insert((guest.digest, wanted), Arc::clone(&prepared));
+        self.lock_prepared().insert(guest.digest, wanted, Arc::clone(&prepared));
         Ok(Ok(prepared))
     }
 
-    fn lock_prepared(&self) -> std::sync::MutexGuard<'_, HashMap<(Digest, u64), Arc<Prepared>>> {
+    fn lock_prepared(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -331,7 +341,7 @@ impl Runtime {
                 |import| matches!(&import.link, parole_policy::Link::Granted(capability) if capability.name == name),
             );
             if imported {
-                self.0.sink.event(id, Event::EmptyScope { capability: name });
+                let _ = self.0.sink.event(id, Event::EmptyScope { capability: name });
             }
         }
     }

@@ -134,7 +134,7 @@ impl Runtime {
         invoke: Option<String>,
         spec: Spec,
     ) -> Result<Planned, Error> {
-        let this = self.clone();
+        let this = self.inside();
         self.on_workers(Box::pin(plan(this, guest, policy, invoke, spec))).await
     }
 

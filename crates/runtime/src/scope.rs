@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parole_capabilities::execution::Rescope;
+use parole_capabilities::lack::lack;
+use parole_capabilities::scope::Unopened;
 use parole_capabilities::{CATALOGUE, Scope, Stop, Validator};
 use parole_durable::store::ExecutionRecord;
 use parole_durable::{Digest, ExecutionId, StoreError};
@@ -17,7 +19,7 @@ impl Runtime {
     /// Pins and opens the policy of a new execution.
     pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
         self.pin(&mut policy, None)?;
-        Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
+        Scope::open(policy, validators).map_err(unopened)
     }
 
     /// Opens the pinned policy of an execution that goes on: its paths must be the very ones that they were.
@@ -43,7 +45,7 @@ impl Runtime {
             }
         }
         self.no_overlap(&policy)?;
-        Scope::open(policy, validators).map_err(|error| Error::Usage(error.to_string()))
+        Scope::open(policy, validators).map_err(unopened)
     }
 
     /// Makes the paths of a policy absolute and real. Those that `known` has already stay as they are.
@@ -113,12 +115,14 @@ impl Runtime {
         let runtime = Arc::downgrade(&self.0);
         Arc::new(move |generation, open| {
             let Some(inner) = runtime.upgrade() else { return Err(Stop::Fenced) };
-            let runtime = Runtime(inner);
+            let runtime = Runtime(inner, None);
             let policy = runtime.policy_at(id, generation, &first).map_err(|error| match error {
                 Error::Store(error) => Stop::Store(error),
+                Error::Lack(what) => Stop::Lack(what),
                 error => Stop::Store(StoreError::Damaged(error.to_string().into())),
             })?;
-            Ok(Arc::new(open.changed(policy, |host| host.canonicalize().is_ok_and(|real| real == host))))
+            let changed = open.changed(policy, |host| host.canonicalize().is_ok_and(|real| real == host));
+            changed.map(Arc::new).map_err(Stop::Lack)
         })
     }
 
@@ -129,7 +133,15 @@ impl Runtime {
 }
 
 fn real(path: &Path, capability: &str) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(|error| {
-        Error::Usage(format!("the directory {} granted to `{capability}` cannot be opened: {error}", path.display()))
+    path.canonicalize().map_err(|error| match lack(&error) {
+        Some(what) => Error::Lack(what),
+        None => Error::Usage(format!(
+            "the directory {} granted to `{capability}` cannot be opened: {error}",
+            path.display()
+        )),
     })
+}
+
+fn unopened(unopened: Unopened) -> Error {
+    lack(&unopened.source).map_or_else(|| Error::Usage(unopened.to_string()), Error::Lack)
 }

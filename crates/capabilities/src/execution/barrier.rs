@@ -1,31 +1,27 @@
 //! Barriers: what has been recorded is made durable, and only then shown or acted on.
 
-use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use parole_durable::hub::{Receipt, now};
+use parole_durable::hub::now;
 use parole_durable::journal::OUTPUT;
 use parole_durable::store::{Lease, Usage};
-use parole_durable::{Commit, Write};
+use parole_durable::{Commit, StoreError, Write};
 
-use super::{Execution, show};
+use super::Execution;
 use crate::Stop;
 
 /// Output is made durable and shown at the latest this long after it was sent, while the guest runs.
-const OUTPUT_DELAY: Duration = Duration::from_millis(25);
+pub(crate) const OUTPUT_DELAY: Duration = Duration::from_millis(25);
 /// A guest that has run this long is told when its execution is canceled.
 pub(super) const CANCEL_DELAY: Duration = Duration::from_millis(100);
 /// Steps of a guest that runs without a wait are made durable in lots of this many.
 const STEPS_A_COMMIT: usize = 1024;
 
-/// A commit under way, and the output to show when it is durable.
-pub(super) struct Flight {
-    receipt: Receipt,
-    output: Vec<Vec<u8>>,
-    upto: u64,
-}
+/// A commit under way. When it is durable its output is shown, and it resolves.
+pub(super) type Flight = Pin<Box<dyn Future<Output = Result<(), Stop>> + Send + Sync>>;
 
 impl Execution {
     /// Makes everything so far durable, then shows the output in it.
@@ -40,12 +36,40 @@ impl Execution {
         self.all_landed().await
     }
 
-    async fn all_landed(&mut self) -> Result<(), Stop> {
-        while let Some(mut flight) = self.flights.pop_front() {
-            (&mut flight.receipt).await?;
-            self.land(&flight);
+    /// Waits for the commits that are under way, and shows what is in them.
+    ///
+    /// # Errors
+    /// As [`Execution::commit`].
+    pub async fn all_landed(&mut self) -> Result<(), Stop> {
+        while let Some(flight) = self.flights.pop_front() {
+            flight.await?;
         }
         Ok(())
+    }
+
+    /// Sends on what has been put out, and has it shown while the guest does something else. Nobody waits for that,
+    /// but for a commit before it.
+    pub(crate) async fn show_meanwhile(&mut self) -> Result<(), Stop> {
+        if self.live && self.parts.journal.has_output() {
+            self.all_landed().await?;
+            self.submit(Lease::Keep);
+        }
+        self.land_aside();
+        Ok(())
+    }
+
+    /// Whether something that was put out is not shown yet.
+    pub(crate) fn has_unshown(&self) -> bool {
+        self.live && (self.parts.journal.has_output() || !self.flights.is_empty())
+    }
+
+    /// Has the commits under way landed by a task: the guest's own thread may be in a call that blocks it.
+    fn land_aside(&mut self) {
+        let Ok(tokio) = tokio::runtime::Handle::try_current() else { return };
+        for flight in &mut self.flights {
+            let task = tokio.spawn(std::mem::replace(flight, Box::pin(std::future::pending())));
+            *flight = Box::pin(async move { task.await.unwrap_or(Err(Stop::Store(StoreError::Closed))) });
+        }
     }
 
     /// Makes everything so far durable and gives the lease back. Output is shown before that: who
@@ -57,6 +81,15 @@ impl Execution {
         self.commit(Lease::Release).await
     }
 
+    /// Gives the execution up for now, in order. One that nobody has heard of and that has done nothing is not
+    /// recorded at all.
+    ///
+    /// # Errors
+    /// As [`Execution::commit`].
+    pub async fn park(&mut self) -> Result<(), Stop> {
+        if self.parts.birth.is_some() && self.parts.journal.calls() == 0 { Ok(()) } else { self.leave().await }
+    }
+
     /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
     ///
     /// # Errors
@@ -64,13 +97,11 @@ impl Execution {
     pub fn pump(&mut self) -> Result<(), Stop> {
         let mut context = Context::from_waker(Waker::noop());
         while let Some(flight) = self.flights.front_mut() {
-            match Pin::new(&mut flight.receipt).poll(&mut context) {
+            match flight.as_mut().poll(&mut context) {
                 Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Err(error.into()),
-                Poll::Ready(Ok(_)) => {
-                    if let Some(flight) = self.flights.pop_front() {
-                        self.land(&flight);
-                    }
+                Poll::Ready(landed) => {
+                    self.flights.pop_front();
+                    landed?;
                 }
             }
         }
@@ -85,6 +116,7 @@ impl Execution {
         let due = old_output || unknown || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT;
         if due && self.live && self.flights.is_empty() {
             self.submit(Lease::Keep);
+            self.land_aside();
         }
         Ok(())
     }
@@ -117,18 +149,6 @@ impl Execution {
         }
     }
 
-    fn land(&mut self, flight: &Flight) {
-        if flight.output.is_empty() {
-            return;
-        }
-        for output in &flight.output {
-            show(&*self.parts.sink, self.parts.journal.execution(), output);
-        }
-        self.shown = self.shown.max(flight.upto);
-        // Nobody waits for the note: without it the output is shown again.
-        drop(self.parts.hub.write(Write::Shown { execution: self.id(), upto: self.shown }));
-    }
-
     fn submit(&mut self, lease: Lease) {
         let unsaved = self.parts.journal.take_unsaved();
         self.output_since = None;
@@ -159,7 +179,12 @@ impl Execution {
             now: now(),
         };
         let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
-        self.flights.push_back(Flight { receipt, output, upto });
+        let view = Arc::clone(&self.view);
+        self.flights.push_back(Box::pin(async move {
+            receipt.await?;
+            view.show(&output, upto);
+            Ok(())
+        }));
     }
 
     /// What the execution has used so far.
@@ -172,7 +197,7 @@ impl Execution {
             wall_us,
             output: self.parts.journal.output(),
             journal: self.parts.journal.size(),
-            shown: self.shown,
+            shown: self.view.shown(),
         }
     }
 }

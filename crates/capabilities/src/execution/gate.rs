@@ -508,6 +508,23 @@ impl Execution {
         self.parts.journal.record(open, Stage::Admitted, None, None, now())?;
         self.commit(Lease::Keep).await
     }
+
+    /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
+    /// that nobody is asked what came of it.
+    pub(crate) async fn withdraw(&mut self, open: &Open, why: Stop) -> Stop {
+        if open.effect != Effect::Read {
+            // A person who allowed this very call is heard again, not asked again.
+            let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == Verdict::Ask);
+            let approval = asked.and_then(|note| note.promise).map(|id| PromiseId::from(id.as_str()));
+            if let Err(fault) = self.parts.journal.record(open, Stage::Asked, None, approval, now()) {
+                return fault.into();
+            }
+            if let Err(stop) = self.commit(Lease::Keep).await {
+                return stop;
+            }
+        }
+        why
+    }
 }
 
 fn who(record: &PromiseRecord) -> Option<String> {

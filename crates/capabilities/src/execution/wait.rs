@@ -161,11 +161,13 @@ impl Execution {
     }
 
     fn parts_at_once(&self, timer: bool) -> bool {
-        self.parts.parking.detach || (self.parts.parking.leave_persons && !timer)
+        let parking = &self.parts.parking;
+        parking.detach || (parking.leave_persons && !timer) || parking.stopping.is_begun()
     }
 
     async fn wait_for(&mut self, record: Box<PromiseRecord>, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
-        self.parts.sink.event(self.id(), Event::Waiting(&record));
+        // That is not output: nobody misses it later.
+        let _ = self.parts.sink.event(self.id(), Event::Waiting(&record));
         // Of the record no more is kept while the guest waits, nor of what is idle by then.
         self.links.http.clear();
         let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
@@ -213,6 +215,7 @@ impl Execution {
                 () = waiter => {}
                 () = &mut park, if !stays => return Ok(None),
                 () = seat.evicted(), if !stays => return Ok(None),
+                () = self.parts.parking.stopping.begun() => return Ok(None),
             }
         }
     }

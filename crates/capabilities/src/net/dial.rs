@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use url::{Host, Url};
 
 use super::{Client, Failure};
+use crate::lack::lack;
 
 /// How long one address is tried before the next one is tried beside it.
 const CONNECT_STAGGER: Duration = Duration::from_millis(250);
@@ -115,6 +116,9 @@ fn server_name(url: &Url) -> Result<ServerName<'static>, Failure> {
 }
 
 fn connect_failure(error: &io::Error) -> Failure {
+    if let Some(what) = lack(error) {
+        return Failure::Lack(what);
+    }
     Failure::before(match error.kind() {
         io::ErrorKind::ConnectionRefused => "the connection was refused by the server",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the server cannot be reached",

@@ -12,12 +12,12 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::ext::on_informational;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, StatusCode};
-use tokio::time::timeout_at;
 
 use super::body::Gather;
 use super::pool::{Connections, Wire};
 use super::request::Prepared;
 use super::{Client, Failure, Request};
+use crate::clock::{self, timeout_at};
 
 /// The most headers of an answer, whatever the caller allows: the library panics far above it.
 const HEADERS_MAX: usize = 1024;
@@ -90,7 +90,7 @@ pub async fn exchange(
         }
         sent_before = wire.traffic.sent();
     }
-    let opened = timeout_at(limits.deadline.into(), Wire::open(client, request.url, request.addresses, &limits));
+    let opened = timeout_at(limits.deadline, Wire::open(client, request.url, request.addresses, &limits));
     let mut wire = match opened.await {
         Err(_) => return Err(Failure::Expired { sent: sent_before }),
         Ok(Err(Failure::Failed { text, .. })) => return Err(Failure::Failed { text, sent: sent_before }),
@@ -128,7 +128,7 @@ async fn attempt(wire: &mut Wire, prepared: &Prepared, limits: &Limits) -> Resul
     });
 
     let work = receive(&mut wire.sender, request, prepared, limits);
-    let result = timeout_at(limits.deadline.into(), wire.driver.drive(work)).await;
+    let result = timeout_at(limits.deadline, wire.driver.drive(work)).await;
     let sent = wire.traffic.sent();
     match result {
         Err(_) => Err(Failure::Expired { sent }),
@@ -167,7 +167,7 @@ async fn receive(
             gather.push(data)?;
         }
         // A server that always has something to say must not keep the timer from being looked at.
-        if Instant::now() >= limits.deadline {
+        if clock::now() >= limits.deadline {
             return Err(Failure::Expired { sent: true });
         }
     }

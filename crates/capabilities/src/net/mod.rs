@@ -57,6 +57,9 @@ pub enum Failure {
         /// `false` only when it is certain that no byte of the request left.
         sent: bool,
     },
+    /// The host is short of this, and no byte of the request left.
+    #[error("the host is short of {0}")]
+    Lack(&'static str),
     /// The connection is gone: only of a websocket that had been open.
     #[error("the connection is closed")]
     Closed,
@@ -74,7 +77,7 @@ impl Failure {
     /// Whether it is certain that nothing of the request was sent.
     pub fn unsent(&self) -> bool {
         match self {
-            Self::Denied(_) | Self::Invalid(_) => true,
+            Self::Denied(_) | Self::Invalid(_) | Self::Lack(_) => true,
             Self::TooLarge(_) | Self::Closed => false,
             Self::Expired { sent } | Self::Failed { sent, .. } => !sent,
         }

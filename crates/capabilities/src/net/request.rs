@@ -10,6 +10,7 @@ use hyper::{Method, Uri};
 use url::{Position, Url};
 
 use super::Failure;
+use crate::clock;
 
 /// The most headers that a guest may give.
 pub const REQUEST_HEADERS_MAX: usize = 100;
@@ -108,7 +109,7 @@ impl Request<'_> {
         if gzip {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if Instant::now() >= deadline {
+        if clock::now() >= deadline {
             return Err(Failure::Expired { sent: false });
         }
         Ok(Prepared { method, target, headers, body, gzip })

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
 
 use super::{Client, Failure};
+use crate::clock::timeout_at;
+use crate::lack::lack;
 
 /// The most addresses that are kept of one name. All answers are looked at.
 pub const ADDRESSES_MAX: usize = 16;
@@ -66,7 +67,12 @@ const HOSTS_MAX: u64 = 1 << 20;
 async fn look_up(host: String) -> io::Result<Vec<IpAddr>> {
     let name = host.trim_end_matches('.').to_owned();
     let absolute = format!("{name}.");
-    let listed = tokio::task::spawn_blocking(move || listed(&hosts().unwrap_or_default(), &name)).await?;
+    let listed = tokio::task::spawn_blocking(move || match hosts() {
+        // Without the table the name would be that of another host.
+        Err(error) if lack(&error).is_some() => Err(error),
+        hosts => Ok(listed(&hosts.unwrap_or_default(), &name)),
+    });
+    let listed = listed.await??;
     if !listed.is_empty() {
         return Ok(listed);
     }
@@ -110,10 +116,13 @@ impl Client {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let answers = match bare.parse::<IpAddr>() {
             Ok(literal) => vec![literal],
-            Err(_) => timeout_at(deadline.into(), self.resolver.lookup(host))
+            Err(_) => timeout_at(deadline, self.resolver.lookup(host))
                 .await
                 .map_err(|_| Failure::Expired { sent: false })?
-                .map_err(|_| Failure::before("the name of the host could not be resolved"))?,
+                .map_err(|error| {
+                    let unresolved = || Failure::before("the name of the host could not be resolved");
+                    lack(&error).map_or_else(unresolved, Failure::Lack)
+                })?,
         };
         let mut allowed: Vec<SocketAddr> = Vec::with_capacity(answers.len().min(ADDRESSES_MAX));
         let mut refusal = None;

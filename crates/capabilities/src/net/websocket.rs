@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -17,6 +17,7 @@ use url::Url;
 use super::dial::{Stream, Traffic, dial};
 use super::request::{authority, target};
 use super::{Client, Failure};
+use crate::clock::{self, timeout_at};
 
 /// What the library reads at once. Small, because it looks at all of the frames that it finds in a turn's
 /// worth of reads before others get theirs, and empty ones are many.
@@ -66,10 +67,10 @@ pub async fn connect(
     deadline: Instant,
 ) -> Result<Socket, Failure> {
     let request = request(url)?;
-    if Instant::now() >= deadline {
+    if clock::now() >= deadline {
         return Err(Failure::Expired { sent: false });
     }
-    let dialled = timeout_at(deadline.into(), dial(client, url, url.scheme() == "wss", addresses)).await;
+    let dialled = timeout_at(deadline, dial(client, url, url.scheme() == "wss", addresses)).await;
     let (stream, _) = dialled.map_err(|_| Failure::Expired { sent: false })??;
     let traffic = stream.traffic();
     let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
@@ -78,7 +79,7 @@ pub async fn connect(
         .write_buffer_size(0)
         .max_message_size(Some(max_bytes))
         .max_frame_size(Some(max_bytes.max(CONTROL_MAX)));
-    let handshake = timeout_at(deadline.into(), client_async_with_config(request, stream, Some(config))).await;
+    let handshake = timeout_at(deadline, client_async_with_config(request, stream, Some(config))).await;
     let sent = traffic.sent();
     let (socket, response) = handshake.map_err(|_| Failure::Expired { sent })?.map_err(|error| {
         let text = match error {
@@ -133,7 +134,7 @@ impl Socket {
             Message::Text(text) => Frame::text(text),
             Message::Binary(bytes) => Frame::binary(bytes),
         };
-        match timeout_at(deadline.into(), socket.send(frame)).await {
+        match timeout_at(deadline, socket.send(frame)).await {
             Ok(Ok(())) => {
                 self.state = State::Open(socket);
                 Ok(())
@@ -153,10 +154,10 @@ impl Socket {
                 State::Ended => return Ok(None),
                 State::Gone => return Err(Failure::Closed),
             };
-            if Instant::now() >= deadline {
+            if clock::now() >= deadline {
                 return Err(Failure::Expired { sent: false });
             }
-            let next = timeout_at(deadline.into(), socket.next()).await;
+            let next = timeout_at(deadline, socket.next()).await;
             match next.map_err(|_| Failure::Expired { sent: false })? {
                 Some(Ok(Frame::Text(text))) => return Ok(Some(Message::Text(text.as_str().to_owned()))),
                 Some(Ok(Frame::Binary(bytes))) => return Ok(Some(Message::Binary(bytes.into()))),

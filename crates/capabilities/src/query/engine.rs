@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
+
 /// The longest statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 128 << 10;
 /// The most parameters of one statement.
@@ -101,6 +103,8 @@ pub enum Failure {
         /// Whether a change may have been committed none the less.
         unknown: bool,
     },
+    /// The host is short of this, and nothing has changed.
+    Lack(&'static str),
     /// It was tried and did not work.
     Failed {
         /// What the database said.
@@ -137,7 +141,7 @@ pub(crate) fn check(job: &Job) -> Result<(), Failure> {
     if job.parameters.iter().map(Value::length).sum::<usize>() > PARAMETER_BYTES_MAX {
         return Err(Failure::TooLarge(PARAMETER_BYTES_MAX as u64));
     }
-    if job.limits.deadline <= Instant::now() {
+    if job.limits.deadline <= clock::now() {
         return Err(Failure::EXPIRED);
     }
     Ok(())

@@ -25,7 +25,6 @@ mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::IsNull;
@@ -39,6 +38,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use self::target::Target;
 use self::wire::Wire;
 use super::engine::{self, Budget, COMMIT_GRACE, Failure, Job, Rows, Value};
+use crate::clock;
 
 /// The object identifiers of the types that have a form of their own here; they never change.
 mod oid {
@@ -89,10 +89,10 @@ pub async fn run(url: &str, job: Job, tls: &Arc<ClientConfig>) -> Result<Rows, F
     let committing = AtomicBool::new(false);
     let work = perform(&target, &job, tls, &committing);
     tokio::pin!(work);
-    match tokio::time::timeout_at(job.limits.deadline.into(), &mut work).await {
+    match clock::timeout_at(job.limits.deadline, &mut work).await {
         Ok(result) => result,
         Err(_) if committing.load(Ordering::Relaxed) => {
-            tokio::time::timeout(COMMIT_GRACE, work).await.unwrap_or(Err(Failure::Expired { unknown: true }))
+            clock::timeout(COMMIT_GRACE, work).await.unwrap_or(Err(Failure::Expired { unknown: true }))
         }
         Err(_) => Err(Failure::EXPIRED),
     }
@@ -105,7 +105,7 @@ async fn perform(
     committing: &AtomicBool,
 ) -> Result<Rows, Failure> {
     let mut wire = Wire::connect(Arc::clone(target), tls).await?;
-    let left = job.limits.deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
+    let left = job.limits.deadline.saturating_duration_since(clock::now()).as_millis().max(1);
     let mode = if job.write { "WRITE" } else { "ONLY" };
     // The server's clock too, for the case that this process cannot tell it to stop any more.
     let begin = format!(

@@ -29,6 +29,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::walls::Walls;
 use super::engine::{self, Budget, COMMIT_GRACE, Failure, Job, Rows, Value};
+use crate::clock;
+use crate::lack::{self, lack};
 
 /// The most statements that run at once in this process, those included that nobody waits for any more.
 const STATEMENTS_MAX: usize = 16;
@@ -48,7 +50,7 @@ pub async fn run(path: PathBuf, job: Job) -> Result<Rows, Failure> {
     let turn = Arc::new(Turn::new(deadline));
     let guard = Guard(Arc::clone(&turn));
     let permit = Arc::clone(&STATEMENTS).acquire_owned();
-    let permit = match tokio::time::timeout_at(deadline.into(), permit).await {
+    let permit = match clock::timeout_at(deadline, permit).await {
         Ok(Ok(permit)) => permit,
         Ok(Err(_)) | Err(_) => return Err(Failure::EXPIRED),
     };
@@ -59,14 +61,14 @@ pub async fn run(path: PathBuf, job: Job) -> Result<Rows, Failure> {
         drop(permit);
         drop(answer.send(result));
     });
-    thread.map_err(|_| Failure::failed("no thread can be started"))?;
-    let result = match tokio::time::timeout_at(deadline.into(), &mut work).await {
+    thread.map_err(|_| Failure::Lack(lack::THREADS))?;
+    let result = match clock::timeout_at(deadline, &mut work).await {
         Ok(result) => result,
         Err(_) if guard.0.stop() => return Err(Failure::EXPIRED),
         // It commits at this moment.
         Err(_) => {
             let late = Failure::Expired { unknown: true };
-            tokio::time::timeout(COMMIT_GRACE, work).await.map_err(|_| late)?
+            clock::timeout(COMMIT_GRACE, work).await.map_err(|_| late)?
         }
     };
     let unknown = guard.0.commits();
@@ -113,7 +115,7 @@ impl Turn {
     }
 
     fn go_on(&self) -> Result<(), Failure> {
-        let runs = self.state.load(Ordering::Relaxed) == Self::RUNS && Instant::now() < self.deadline;
+        let runs = self.state.load(Ordering::Relaxed) == Self::RUNS && clock::now() < self.deadline;
         if runs { Ok(()) } else { Err(Failure::EXPIRED) }
     }
 }
@@ -189,7 +191,7 @@ fn open(path: &Path, job: &Job, turn: &Arc<Turn>) -> Result<Connection, Failure>
     let stopped = move || !clock.commits() && clock.go_on().is_err();
     let clock = Arc::clone(turn);
     let wait = move |count: i32| {
-        let waits = (clock.commits() || clock.go_on().is_ok()) && Instant::now() < clock.deadline;
+        let waits = (clock.commits() || clock.go_on().is_ok()) && crate::clock::now() < clock.deadline;
         if waits {
             std::thread::sleep(Duration::from_millis(u64::from(count.unsigned_abs()).clamp(1, 20)));
         }
@@ -306,12 +308,16 @@ fn explain(error: &rusqlite::Error) -> Failure {
         ErrorCode::DatabaseLocked => said("the database is locked"),
         ErrorCode::NotADatabase => said("the file is not an SQLite database"),
         ErrorCode::DatabaseCorrupt => said("the database is damaged"),
-        ErrorCode::CannotOpen => said("the database, or a file beside it, cannot be opened"),
+        // The engine keeps the reason to itself, so it is looked for where nothing else can be the reason.
+        ErrorCode::CannotOpen => match std::fs::File::open("/").err().as_ref().and_then(lack) {
+            Some(what) => Failure::Lack(what),
+            None => said("the database, or a file beside it, cannot be opened"),
+        },
         ErrorCode::PermissionDenied => said("the operating system denies the database"),
         ErrorCode::ReadOnly => said("the database cannot be written"),
         ErrorCode::DiskFull => said("no space left on the device"),
         ErrorCode::SystemIoFailure => said("the database could not be read or written"),
-        ErrorCode::OutOfMemory => said("the database engine is out of memory"),
+        ErrorCode::OutOfMemory => Failure::Lack(lack::MEMORY),
         ErrorCode::ParameterOutOfRange => Failure::Invalid("a parameter that the statement doesn't have".into()),
         _ => said(text.unwrap_or("the statement failed")),
     }
@@ -324,6 +330,7 @@ fn uncommitted(error: &rusqlite::Error) -> Failure {
     match explain(error) {
         Failure::Failed { text, .. } => Failure::Failed { text, unknown: !known },
         Failure::Expired { .. } => Failure::Expired { unknown: !known },
+        Failure::Lack(what) => Failure::Failed { text: format!("the host is short of {what}"), unknown: true },
         other => other,
     }
 }

@@ -3,6 +3,7 @@
 
 mod long;
 mod outside;
+mod stop;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -22,6 +22,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::target::Target;
+use crate::lack::lack;
 use crate::query::engine::Failure;
 
 /// The largest message of our own statements, in bytes: a recorded result.
@@ -272,13 +273,18 @@ fn first(body: &DataRowBody) -> Result<String, Failure> {
 
 async fn dial(target: &Target, tls: &Arc<ClientConfig>) -> Result<Box<dyn Stream>, Failure> {
     let unreachable = || Failure::failed("the database server cannot be reached");
+    let failure = |error: std::io::Error| lack(&error).map_or_else(unreachable, Failure::Lack);
     if target.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
-        return Ok(Box::new(UnixStream::connect(path).await.map_err(|_| unreachable())?));
+        return Ok(Box::new(UnixStream::connect(path).await.map_err(failure)?));
     }
-    let addresses = tokio::net::lookup_host((&*target.host, target.port)).await.map_err(|_| unreachable())?;
+    let addresses = tokio::net::lookup_host((&*target.host, target.port)).await.map_err(failure)?;
     for address in addresses {
-        let Ok(stream) = TcpStream::connect(address).await else { continue };
+        let stream = match TcpStream::connect(address).await {
+            Ok(stream) => stream,
+            Err(error) if lack(&error).is_some() => return Err(failure(error)),
+            Err(_) => continue,
+        };
         let _ = stream.set_nodelay(true);
         let secure = target.secure(address.ip().is_loopback());
         return if secure { Ok(Box::new(secured(stream, target, tls).await?)) } else { Ok(Box::new(stream)) };

@@ -1,0 +1,101 @@
+//! Guests that are compiled and linked, kept in memory while they are used.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parole_capabilities::Execution;
+use parole_durable::Digest;
+use wasmtime::component::{Component, InstancePre};
+
+/// Guests of which the machine code is kept in memory.
+pub const PREPARED_MAX: usize = 64;
+/// What their machine code may weigh together, in bytes; one alone may weigh more.
+pub const PREPARED_BYTES: usize = 512 << 20;
+
+/// A guest that is compiled and linked.
+pub(crate) struct Prepared {
+    pub pre: InstancePre<Execution>,
+}
+
+impl Prepared {
+    fn weight(&self) -> usize {
+        let image = self.pre.component().image_range();
+        (image.end as usize).saturating_sub(image.start as usize)
+    }
+}
+
+/// By the digest of the component and the capabilities that are linked. What was used longest ago makes room.
+#[derive(Default)]
+pub(crate) struct Cache {
+    clock: u64,
+    entries: HashMap<(Digest, u64), Entry>,
+}
+
+struct Entry {
+    used: u64,
+    weight: usize,
+    prepared: Arc<Prepared>,
+}
+
+impl Cache {
+    pub(crate) fn get(&mut self, digest: &Digest, wanted: u64) -> Option<Arc<Prepared>> {
+        self.clock += 1;
+        let entry = self.entries.get_mut(&(*digest, wanted))?;
+        entry.used = self.clock;
+        Some(Arc::clone(&entry.prepared))
+    }
+
+    /// The component of a guest, whatever is linked to it.
+    pub(crate) fn component(&self, digest: &Digest) -> Option<Component> {
+        let found = self.entries.iter().find(|((known, _), _)| known == digest);
+        found.map(|(_, entry)| entry.prepared.pre.component().clone())
+    }
+
+    pub(crate) fn insert(&mut self, digest: Digest, wanted: u64, prepared: Arc<Prepared>) {
+        self.insert_within(digest, wanted, prepared, PREPARED_MAX, PREPARED_BYTES);
+    }
+
+    fn insert_within(&mut self, digest: Digest, wanted: u64, prepared: Arc<Prepared>, most: usize, bytes: usize) {
+        self.clock += 1;
+        let entry = Entry { used: self.clock, weight: prepared.weight(), prepared };
+        self.entries.insert((digest, wanted), entry);
+        let weight = |entries: &HashMap<_, Entry>| entries.values().map(|entry| entry.weight).sum::<usize>();
+        while self.entries.len() > 1 && (self.entries.len() > most || weight(&self.entries) > bytes) {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+            let Some(oldest) = oldest else { return };
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_longest_ago_makes_room() {
+        let engine = wasmtime::Engine::new(&crate::engine::config().unwrap()).unwrap();
+        let component = Component::new(&engine, "(component)").unwrap();
+        let pre = wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap();
+        let prepared = Arc::new(Prepared { pre });
+        let weight = prepared.weight();
+        assert!(weight > 0);
+        let digest = |n: u8| Digest::of(&[n]);
+        let mut cache = Cache::default();
+        let insert = |cache: &mut Cache, n: u8| {
+            cache.insert_within(digest(n), 0, Arc::clone(&prepared), 3, 1 << 30);
+        };
+        for n in 0..3 {
+            insert(&mut cache, n);
+        }
+        assert!(cache.get(&digest(0), 0).is_some() && cache.get(&digest(0), 1).is_none());
+        insert(&mut cache, 3);
+        let kept = |cache: &mut Cache| (0..4).filter(|n| cache.component(&digest(*n)).is_some()).collect::<Vec<u8>>();
+        assert_eq!(kept(&mut cache), [0, 2, 3]);
+        // By weight as well; the last one stays, whatever it weighs.
+        cache.insert_within(digest(1), 0, Arc::clone(&prepared), 3, weight * 2);
+        assert_eq!(kept(&mut cache), [1, 3]);
+        cache.insert_within(digest(2), 0, Arc::clone(&prepared), 3, weight - 1);
+        assert_eq!(kept(&mut cache), [2]);
+    }
+}
