@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parole_capabilities::Event;
 use parole_durable::hub::now;
 use parole_durable::{ExecutionId, PromiseRecord};
-use parole_runtime::Sink;
+use parole_runtime::{NotShown, Sink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{output, times};
@@ -96,7 +96,7 @@ impl Console {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    fn event(&self, execution: ExecutionId, event: &Event<'_>) {
+    fn event(&self, execution: ExecutionId, event: &Event<'_>) -> Result<(), NotShown> {
         while self.stopped.load(Ordering::SeqCst) {
             std::thread::park();
         }
@@ -112,7 +112,9 @@ impl Console {
                 if !self.show.json {
                     let mut text = String::new();
                     event.append_to(&mut text);
-                    output::guest(&text);
+                    if !output::guest(&text) {
+                        return Err(NotShown);
+                    }
                 }
             }
             Event::Log { level, message } => self.notice(&format!("[guest {level}] {}", output::cell(message))),
@@ -136,6 +138,7 @@ impl Console {
             }
             Event::Compiled => self.compiled(),
         }
+        Ok(())
     }
 
     fn compiling(&self) -> MutexGuard<'_, Option<Compiling>> {

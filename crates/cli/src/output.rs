@@ -51,23 +51,25 @@ pub fn lost() -> Option<&'static str> {
 
 /// A line (or more) of a listing.
 pub fn out(text: &str) {
-    write_out(&format!("{}\n", inert(text, Lines::Keep)));
+    let _ = write_out(&format!("{}\n", inert(text, Lines::Keep)));
 }
 
-/// What a guest put out: as it is, but on a terminal.
-pub fn guest(text: &str) {
+/// What a guest put out: as it is, but on a terminal. Says whether it was written.
+pub fn guest(text: &str) -> bool {
     if stdout_is_terminal() {
         covers();
-        write_out(&inert(text, Lines::Keep));
+        write_out(&inert(text, Lines::Keep))
     } else {
-        write_out(text);
+        write_out(text)
     }
 }
 
 /// One object, on one line. Characters that a terminal would act on are written as `\u` escapes.
 pub fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {
-        Ok(text) => write_out(&format!("{}\n", inert_json(&text))),
+        Ok(text) => {
+            let _ = write_out(&format!("{}\n", inert_json(&text)));
+        }
         Err(error) => {
             let _ = LOST.set(error.to_string());
         }
@@ -151,9 +153,10 @@ pub fn progress(text: &str) {
     write_err(&format!("\r{}\u{1b}[K", inert(text, Lines::Escape)));
 }
 
-fn write_out(text: &str) {
+/// Says whether it was written.
+fn write_out(text: &str) -> bool {
     if READER_GONE.load(Ordering::Relaxed) {
-        return;
+        return false;
     }
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -161,7 +164,9 @@ fn write_out(text: &str) {
             let _ = LOST.set(error.to_string());
         }
         READER_GONE.store(true, Ordering::Relaxed);
+        return false;
     }
+    true
 }
 
 /// Guest text as one cell, one line.

@@ -12,7 +12,7 @@ const DENIED_SHOWN: usize = 20;
 /// Says how a run ended: its result on stdout, everything else on stderr.
 pub fn say(report: &Report, console: &Console, json: bool) {
     if let (Some(result), false) = (&report.result, json) {
-        output::guest(&format!("{result}\n"));
+        let _ = output::guest(&format!("{result}\n"));
     }
     let fatal = matches!(report.outcome, Outcome::Denied);
     let tell = |text: &str| if fatal { output::err(text) } else { console.notice(text) };

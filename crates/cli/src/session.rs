@@ -2,7 +2,7 @@
 //! lines of a file, and for settlements by other processes.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +49,10 @@ pub enum Went {
     Report(Box<Report>),
     /// There are no more answers: Ctrl-D, or the end of the lines.
     NoMore(Option<ExecutionId>),
-    /// Ctrl-C or SIGTERM. The guest may be computing still: whoever gets this ends the process.
+    /// It was left because of a signal, in order: what it has come to.
+    Stopped(Box<Report>),
+    /// A signal came while it could not be left in order. The guest may be computing still: whoever gets this ends
+    /// the process.
     Interrupted(Option<ExecutionId>),
 }
 
@@ -65,24 +68,40 @@ pub struct Session {
     pub asker: Option<Asker>,
 }
 
-/// Ctrl-C and SIGTERM.
+/// How long a call that is under way and may not be repeated is waited for after the first signal. Whoever stops
+/// services often kills them after ten seconds.
+pub const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Ctrl-C, SIGTERM, and SIGHUP: the terminal is gone.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Not of a program that was started to outlive its terminal (`nohup`).
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
     pub fn new() -> Result<Self> {
         let listen = |kind| signal(kind).map_err(Failure::internal);
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let hang_up = if ignores_hang_up() { None } else { Some(listen(SignalKind::hangup())?) };
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hang_up })
     }
 
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(_) = async { self.hang_up.as_mut()?.recv().await } => {}
         }
     }
+}
+
+/// Whether SIGHUP was ignored when this program was started. The system says so in a mask, signal 1 in its lowest bit.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// A runtime of our own for signals and timers; the guests run on the library's threads.
@@ -117,6 +136,7 @@ impl Session {
         let mut work = pin!(work);
         let mut tick = tokio::time::interval(TICK);
         let mut watched = Watched { execution: Some(id), ..Watched::default() };
+        let mut stopping: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
         let went = loop {
             let ticks = watched.asking.is_some() || watched.wants_line.is_some() || self.console.is_compiling();
             tokio::select! {
@@ -126,12 +146,24 @@ impl Session {
                         let why = "interrupted while the guest was being compiled: nothing has started";
                         break Err(Failure::new(Kind::Interrupted, why));
                     }
-                    // Whatever the guest does until this process ends is neither shown nor noted as shown.
-                    self.console.stop();
+                    if stopping.is_some() || self.console.is_compiling() {
+                        // Whatever the guest does until this process ends is neither shown nor noted as shown.
+                        self.console.stop();
+                        break Ok(Went::Interrupted(watched.execution));
+                    }
                     self.console.notice("parole: interrupted: the guest does not run on");
-                    break Ok(Went::Interrupted(watched.execution));
+                    let runtime = self.runtime.clone();
+                    stopping = Some(Box::pin(async move { drop(runtime.shutdown(STOP_WITHIN).await) }));
                 }
-                report = &mut work => break report.map(|report| Went::Report(Box::new(report))).map_err(Failure::from),
+                ended = &mut work => match (ended, &stopping) {
+                    (Ok(report), None) => break Ok(Went::Report(Box::new(report))),
+                    (Err(error), None) => break Err(Failure::from(error)),
+                    (Ok(report), Some(_)) => break Ok(Went::Stopped(Box::new(report))),
+                    // Nothing of it was recorded, or it did not come to its end in time.
+                    (Err(_), Some(_)) => break Ok(Went::Interrupted(watched.execution)),
+                },
+                // The work says what came of it.
+                () = stopped(&mut stopping) => stopping = Some(Box::pin(std::future::pending())),
                 Some(note) = self.notes.recv() => match note {
                     Note::Seen(execution) => watched.execution = Some(execution),
                     Note::Compiling => {}
@@ -304,6 +336,13 @@ pub fn asker_of(runtime: &Runtime, record: &PromiseRecord) -> Asker {
         || Asker { guest: "a guest".into(), component: String::new() },
         |summary| Asker { guest: summary.guest, component: summary.component },
     )
+}
+
+async fn stopped(stopping: &mut Option<Pin<Box<dyn Future<Output = ()>>>>) {
+    match stopping {
+        Some(stopping) => stopping.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Takes a question back, and waits until the terminal is free: an editor may be open.

@@ -13,7 +13,7 @@ use parole_runtime::{Error, ExecutionId, Report, ResumeOptions, Runtime, Wait};
 use tokio::task::JoinSet;
 
 use crate::fail::{Failure, Result};
-use crate::session::Session;
+use crate::session::{STOP_WITHIN, Session};
 use crate::supervisor::Line;
 use crate::{output, times};
 
@@ -240,6 +240,24 @@ impl Watcher {
         }
     }
 
+    /// Leaves everything in order: what is under way comes to its end within a bound, or until it is told again.
+    async fn leave(&mut self, session: &mut Session, line: &mut Line) {
+        let runtime = session.runtime.clone();
+        let mut shutdown = std::pin::pin!(runtime.shutdown(STOP_WITHIN));
+        loop {
+            tokio::select! {
+                biased;
+                () = line.stop(&mut session.signals) => return session.console.stop(),
+                Some(ended) = self.running.join_next() => {
+                    if let Ok((_, Ok(report))) = ended {
+                        told(&report, session, self.json);
+                    }
+                }
+                _ = &mut shutdown => return,
+            }
+        }
+    }
+
     /// Until it is told to end, or has to make room for a new process.
     pub async fn run(mut self, session: &mut Session, line: &mut Line) -> Result<u8> {
         let mut look = tokio::time::interval(WATCH);
@@ -248,7 +266,7 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = line.stop(&mut session.signals) => {
-                    session.console.stop();
+                    self.leave(session, line).await;
                     return Ok(0);
                 }
                 Some(_) = session.notes.recv() => {}
@@ -265,7 +283,7 @@ impl Watcher {
                         self.trouble.met(error, session)?;
                     }
                     if self.trials.wants_room() {
-                        session.console.stop();
+                        self.leave(session, line).await;
                         line.again().await?;
                         return Ok(0);
                     }

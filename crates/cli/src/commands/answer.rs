@@ -106,7 +106,7 @@ async fn walk(session: &mut Session, args: &Args) -> Result<u8> {
                 continue;
             }
         };
-        let interrupted = matches!(went, Went::Interrupted(_));
+        let interrupted = matches!(went, Went::Interrupted(_) | Went::Stopped(_));
         let ended = finish(session, went, false).await?;
         code = if code == 0 { ended } else { code };
         if interrupted {

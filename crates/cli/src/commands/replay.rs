@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<u8> {
             "output": replayed.output,
         }));
     } else {
-        output::guest(&replayed.output);
+        let _ = output::guest(&replayed.output);
         console.notice(&format!("parole: replayed {} calls as recorded: {outcome}", replayed.calls));
     }
     Ok(0)

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Result};
 use crate::lines::Lines;
-use crate::session::{Answers, Session, Signals, TICK, Went, block_on};
+use crate::session::{Answers, STOP_WITHIN, Session, Signals, TICK, Went, block_on};
 use crate::state::{self, StateArgs, execution};
 use crate::supervisor::{Line, Service};
 use crate::watch::Changes;
@@ -205,23 +205,36 @@ async fn side_by_side(session: &mut Session, ids: &[ExecutionId], pinned: bool, 
         running.spawn(async move { (id, runtime.resume(id, ResumeOptions { wait: Wait::Work, pinned }).await) });
     }
     let mut tick = tokio::time::interval(TICK);
+    let runtime = session.runtime.clone();
+    let mut shutdown = std::pin::pin!(runtime.shutdown(STOP_WITHIN));
+    let (mut stopping, mut stopped) = (false, false);
     loop {
         tokio::select! {
             biased;
-            () = session.signals.next() => break,
+            () = session.signals.next() => {
+                if stopping {
+                    break;
+                }
+                session.console.notice("parole: interrupted: the guests do not run on");
+                stopping = true;
+            }
             Some(_) = session.notes.recv() => {}
             ended = running.join_next() => {
-                let Some(ended) = ended else { return Ok(false) };
+                let Some(ended) = ended else { return Ok(stopping) };
                 let (id, resumed) = ended.map_err(Failure::internal)?;
                 left.remove(&id);
-                results.take(id, resumed.map_err(Failure::from), session, true)?;
+                let resumed = match resumed {
+                    Err(_) if stopping => session.left(Some(id)).await,
+                    resumed => resumed.map_err(Failure::from),
+                };
+                results.take(id, resumed, session, true)?;
             }
+            _ = &mut shutdown, if stopping && !stopped => stopped = true,
             _ = tick.tick() => session.console.tick(),
         }
     }
     // Whatever they do until this process ends is neither shown nor noted as shown.
     session.console.stop();
-    session.console.notice("parole: interrupted: the guests do not run on");
     for id in ids.iter().filter(|id| left.contains(id)) {
         let resumed = session.left(Some(*id)).await;
         results.take(*id, resumed, session, true)?;
@@ -237,6 +250,7 @@ async fn one(session: &mut Session, id: ExecutionId, pinned: bool) -> (Result<Re
         Ok(Went::Report(report)) => (Ok(*report), false),
         Ok(Went::NoMore(id)) => (session.left(id).await, false),
         Ok(Went::Interrupted(id)) => (session.left(id).await, true),
+        Ok(Went::Stopped(report)) => (Ok(*report), true),
         Err(failure) => (Err(failure), false),
     }
 }

@@ -130,7 +130,7 @@ pub fn guest(path: &Path) -> Result<Guest> {
 /// Says what a run came to, and gives its exit code.
 pub async fn finish(session: &mut Session, went: Went, json: bool) -> Result<u8> {
     let report = match went {
-        Went::Report(report) => *report,
+        Went::Report(report) | Went::Stopped(report) => *report,
         Went::NoMore(id) | Went::Interrupted(id) => session.left(id).await?,
     };
     if json {
