@@ -56,6 +56,8 @@ pub enum GrantKey {
     MaxRows,
     /// How often and when a failed attempt is made again.
     Retry,
+    /// Files of certificate authorities that are trusted beside the public ones.
+    Ca,
 }
 
 impl GrantKey {
@@ -74,6 +76,7 @@ impl GrantKey {
             GrantKey::Databases => "databases",
             GrantKey::MaxRows => "max_rows",
             GrantKey::Retry => "retry",
+            GrantKey::Ca => "ca",
         }
     }
 }

@@ -85,6 +85,7 @@ impl SecurityPolicy {
             if taken.is_none() {
                 return Err(missing(DATABASE, name, QUERY, &databases(policy.grants.get(QUERY))));
             }
+            policy.grants.get_mut(QUERY).map(|grant| grant.database_ca.remove(name));
             policy.source.lines.remove(&format!("grant.{QUERY}.databases:{name}"));
         }
         for name in names(capabilities) {
@@ -152,6 +153,9 @@ fn fixed(flags: &Flags) -> Result<(), FlagError> {
     let stays = |flag, asked: &str, what: &str| {
         Err(FlagError::new(flag, asked, format!("{what} of an execution cannot be changed"), Some(help.to_owned())))
     };
+    if let Some(asked) = flags.ca.first() {
+        return stays("--ca", asked, "the authorities");
+    }
     match (flags.level, flags.block.first(), flags.timeouts.first()) {
         (Some(level), ..) => stays("--level", level.as_str(), "the level"),
         (_, Some(name), _) => stays("--block", name, "the block list"),

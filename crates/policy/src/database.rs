@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::nearest::{help, quoted};
-use crate::paths;
+use crate::{database_options, paths};
 
 /// The most databases of one grant.
 pub const MAX_DATABASES: usize = 64;
@@ -116,11 +116,15 @@ pub(crate) fn variable(text: &str) -> Result<Source, (String, Option<String>)> {
     Err((format!("{} is not the name of an environment variable", quoted(text)), None))
 }
 
-/// What may stand after the `?` of a database URL.
-const PARAMETERS: [&str; 3] = ["application_name", "connect_timeout", "sslmode"];
-
 /// The URL of a PostgreSQL server. Faults never repeat it: it may hold a password.
 pub(crate) fn postgres(text: &str) -> Result<Source, (String, Option<String>)> {
+    let url = postgres_url(text)?;
+    database_options(&url)?;
+    Ok(Source::Postgres(text.to_owned()))
+}
+
+/// The same without a look at its options: what a record holds was looked at when it was made.
+pub(crate) fn postgres_url(text: &str) -> Result<Url, (String, Option<String>)> {
     let shape = "write postgres://USER@HOST:PORT/NAME";
     if text.len() > crate::MAX_URL || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         let message = "the URL holds characters that no URL has, or is too long";
@@ -140,12 +144,7 @@ pub(crate) fn postgres(text: &str) -> Result<Source, (String, Option<String>)> {
     if url.path().trim_start_matches('/').is_empty() || url.path().trim_start_matches('/').contains('/') {
         return Err(("the URL names no database".to_owned(), Some(shape.to_owned())));
     }
-    for (key, _) in url.query_pairs() {
-        if !PARAMETERS.contains(&key.as_ref()) {
-            return Err((format!("the URL has an unknown parameter {}", quoted(&key)), Some(help(&key, &PARAMETERS))));
-        }
-    }
-    Ok(Source::Postgres(text.to_owned()))
+    Ok(url)
 }
 
 /// `NAME=sqlite:PATH[?mode=rw]`, `NAME=postgres://…[?mode=rw]`, `NAME=env:VAR[?mode=rw]`.

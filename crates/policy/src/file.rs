@@ -12,7 +12,7 @@ use crate::file_grants::{self as grants, Setting};
 use crate::file_rules::rules;
 use crate::nearest::quoted;
 use crate::reader::{Reader, Value};
-use crate::{Catalogue, Level, LimitKey, Limits, SecurityPolicy};
+use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, SecurityPolicy};
 
 /// The longest policy file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -55,7 +55,24 @@ impl SecurityPolicy {
     /// Reads a policy file. `base` is the absolute directory of the file: host paths are relative to it.
     ///
     /// On failure there is at least one error; they stand in the order of the file, [`MAX_ERRORS`] at most.
+    ///
+    /// Files of certificate authorities stay unread: see [`SecurityPolicy::parse_with`].
     pub fn parse(toml: &str, base: &Path, catalogue: &Catalogue) -> Result<Self, Vec<PolicyError>> {
+        Self::read(toml, &Setting { base, catalogue, authorities: None })
+    }
+
+    /// The same, with the files of certificate authorities read, so that what is wrong with one is an error with its
+    /// place.
+    pub fn parse_with(
+        toml: &str,
+        base: &Path,
+        catalogue: &Catalogue,
+        authorities: &ReadAuthority,
+    ) -> Result<Self, Vec<PolicyError>> {
+        Self::read(toml, &Setting { base, catalogue, authorities: Some(authorities) })
+    }
+
+    fn read(toml: &str, setting: &Setting<'_>) -> Result<Self, Vec<PolicyError>> {
         if toml.len() > MAX_FILE {
             let message = format!("the file is over {MAX_FILE} bytes");
             return Err(vec![PolicyError { message, span: 0..0, line: 1, column: 1, help: None }]);
@@ -63,7 +80,7 @@ impl SecurityPolicy {
         let mut reader = Reader::new(toml);
         let mut policy = SecurityPolicy::new(Level::default());
         if let Some(root) = document(&mut reader, toml) {
-            walk(&mut reader, &Setting { base, catalogue }, &mut policy, &root);
+            walk(&mut reader, setting, &mut policy, &root);
         }
         policy.source.lines = std::mem::take(&mut reader.lines);
         let errors = reader.into_errors(toml, MAX_ERRORS);

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use crate::authority;
 use crate::file_net as net;
 use crate::nearest::{help, quoted};
 use crate::reader::{Key, Reader, Value};
 use crate::{
-    Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, MAX_ROWS, SecurityPolicy, Unit, paths,
+    Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, MAX_ROWS, ReadAuthority, SecurityPolicy,
+    Unit, paths,
 };
 
 /// Keys of later versions, so that a file for one of them gets a clear answer.
@@ -16,6 +18,8 @@ const LATER: [&str; 1] = ["via"];
 pub(crate) struct Setting<'s> {
     pub(crate) base: &'s Path,
     pub(crate) catalogue: &'s Catalogue,
+    /// Reads the files of authorities, if somebody does.
+    pub(crate) authorities: Option<&'s ReadAuthority>,
 }
 
 /// The capability of that name, or a fault that says which there are.
@@ -92,6 +96,7 @@ fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Capability, va
             GrantKey::Effect => net::effect(reader, &mut grant, &here, value),
             GrantKey::Databases => net::databases(reader, setting, &mut grant, &here, value),
             GrantKey::Retry => net::retry(reader, &mut grant, &here, value),
+            GrantKey::Ca => grant.ca = authority::list(reader, setting, &here, value),
         }
     }
     Some(grant)

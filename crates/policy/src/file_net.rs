@@ -1,12 +1,14 @@
 //! The keys of `[grant.NAME]` that are about the network and databases.
 
+use crate::authority;
 use crate::database;
 use crate::file_grants::Setting;
 use crate::nearest::{help, quoted};
 use crate::reader::{Key, Reader, Value};
+use crate::validate::NO_SERVER;
 use crate::{
-    Database, Grant, GrantEffect, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_METHODS, MAX_PRIVATE, Mode, Origin,
-    Retry, Unit, dial, grant,
+    Authority, Database, Grant, GrantEffect, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_METHODS, MAX_PRIVATE,
+    Mode, Origin, Retry, Source, Unit, dial, grant,
 };
 
 /// `origins = ["https://api.example.com"]`.
@@ -141,30 +143,38 @@ pub(crate) fn databases(reader: &mut Reader, setting: &Setting<'_>, grant: &mut 
             continue;
         }
         let here = format!("{place}.{name}");
-        let Some(found) = database(reader, setting, &here, key, value) else {
+        let Some((found, ca)) = database(reader, setting, &here, key, value) else {
             continue;
         };
         if grant.databases.len() >= MAX_DATABASES {
             reader.fault(key.span(), format!("{place}: a grant may have {MAX_DATABASES} databases at most"), None);
         } else {
             grant.databases.insert(name.to_string(), found);
+            if !ca.is_empty() {
+                grant.database_ca.insert(name.to_string(), ca);
+            }
             reader.mark(format!("{place}:{name}"), &key.span());
         }
     }
 }
 
-const DATABASE: [&str; 4] = ["sqlite", "postgres", "url_env", "mode"];
+const DATABASE: [&str; 5] = ["sqlite", "postgres", "url_env", "mode", "ca"];
 
-/// `{ sqlite = "./inventory.db", mode = "ro" }`.
+/// `{ sqlite = "./inventory.db", mode = "ro" }`, with the authorities that are trusted for it.
 fn database(
     reader: &mut Reader,
     setting: &Setting<'_>,
     place: &str,
     name: &Key<'_>,
     value: &Value<'_>,
-) -> Option<Database> {
+) -> Option<(Database, Vec<Authority>)> {
     let (mut source, mut mode, mut sources, faults) = (None, Mode::default(), 0, reader.faults());
-    for (key, value) in reader.table(place, value)?.iter() {
+    let table = reader.table(place, value)?;
+    let mut ca = Vec::new();
+    if let Some(value) = table.get("ca") {
+        ca = authority::list(reader, setting, &format!("{place}.ca"), value);
+    }
+    for (key, value) in table.iter().filter(|(key, _)| key.get_ref() != "ca") {
         let word = key.get_ref().as_ref();
         let here = format!("{place}.{word}");
         if !DATABASE.contains(&word) {
@@ -197,5 +207,8 @@ fn database(
         reader.fault(name.span(), format!("{} has {sources} places", quoted(place)), Some(help.to_owned()));
         return None;
     }
-    source.map(|source| Database { source, mode })
+    if let (Some(Source::Sqlite(_)), Some(value)) = (&source, table.get("ca")) {
+        reader.fault(value.span(), format!("{place}: {NO_SERVER}"), None);
+    }
+    source.map(|source| (Database { source, mode }, ca))
 }

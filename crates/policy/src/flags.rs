@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::flags_net::CA;
 use crate::nearest::{help, quoted};
 use crate::{
     Capability, Catalogue, DirGrant, Grant, GrantKey, Level, LimitKey, Limits, READ_FILE, SecurityPolicy, Timeout,
@@ -25,6 +26,8 @@ pub struct Flags {
     pub databases: Vec<String>,
     /// `--timeout CAP=DURATION|never`
     pub timeouts: Vec<String>,
+    /// `--ca FILE`
+    pub ca: Vec<String>,
 }
 
 /// A flag that cannot be followed.
@@ -72,6 +75,7 @@ impl SecurityPolicy {
         }
         policy.set_origins(&flags.allow_net, catalogue)?;
         policy.set_databases(&flags.databases, cwd, catalogue)?;
+        policy.add_authorities(&flags.ca, cwd)?;
         for asked in &flags.timeouts {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
             policy = policy.timeout(capability.name, timeout);
@@ -87,6 +91,10 @@ impl SecurityPolicy {
     /// [`SecurityPolicy::stays_within`].
     pub fn narrow(self, flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
         let mut policy = self.clone();
+        if let Some(asked) = flags.ca.first() {
+            // Trust in one more authority reaches servers that the file does not.
+            return Err(FlagError::widens(CA, asked, "the authorities that it trusts"));
+        }
         if let Some(level) = flags.level {
             if level > policy.level {
                 return Err(FlagError::widens("--level", level.as_str(), &format!("level `{}`", policy.level)));

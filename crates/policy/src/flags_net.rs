@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use crate::authority;
 use crate::flags::known;
 use crate::{
-    Capability, Catalogue, Database, FETCH, FlagError, Grant, Origin, QUERY, SecurityPolicy, WEBSOCKET, database,
+    Authority, Capability, Catalogue, Database, FETCH, FlagError, Grant, Origin, QUERY, SecurityPolicy, Source,
+    WEBSOCKET, database,
 };
 
 pub(crate) const NET: &str = "--allow-net";
 pub(crate) const DATABASE: &str = "--database";
+pub(crate) const CA: &str = "--ca";
 
 /// The origins of `--allow-net`, with what each was asked as.
 pub(crate) fn origins(asked: &[String]) -> Result<Vec<(&str, Origin)>, FlagError> {
@@ -80,6 +83,35 @@ impl SecurityPolicy {
         for asked in asked {
             let (name, database) = database(asked, cwd)?;
             self.add_database(capability, name, database)?;
+        }
+        Ok(())
+    }
+
+    /// Trusts the authorities of these files for every origin and every database of a server that is granted.
+    pub(crate) fn add_authorities(&mut self, asked: &[String], cwd: &Path) -> Result<(), FlagError> {
+        for text in asked {
+            let wrong = |message| FlagError::new(CA, text, message, None);
+            let authority = Authority::of(cwd, text).map_err(wrong)?;
+            let mut used = false;
+            for name in [FETCH, WEBSOCKET] {
+                if let Some(grant) = self.grants.get_mut(name).filter(|grant| !grant.origins.is_empty()) {
+                    authority::add(&mut grant.ca, authority.clone()).map_err(wrong)?;
+                    used = true;
+                }
+            }
+            if let Some(grant) = self.grants.get_mut(QUERY) {
+                let servers = grant.databases.iter().filter(|(_, of)| !matches!(of.source, Source::Sqlite(_)));
+                for (name, _) in servers {
+                    let list = grant.database_ca.entry(name.clone()).or_default();
+                    authority::add(list, authority.clone()).map_err(wrong)?;
+                    used = true;
+                }
+            }
+            if !used {
+                let message = "there is no server that it could be for";
+                let help = "say which with --allow-net or --database";
+                return Err(FlagError::new(CA, text, message, Some(help.to_owned())));
+            }
         }
         Ok(())
     }

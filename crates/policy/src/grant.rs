@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{Database, FETCH, MAX_ORIGINS, Origin, QUERY, READ_FILE, Timeout, WEBSOCKET, WRITE_FILE, paths};
+use crate::{Authority, Database, FETCH, MAX_ORIGINS, Origin, QUERY, READ_FILE, Timeout, WEBSOCKET, WRITE_FILE, paths};
 
 /// Bytes that one `read_file` may give the guest if the grant names none.
 pub const DEFAULT_MAX_BYTES: u64 = 8 << 20;
@@ -134,6 +134,12 @@ pub struct Grant {
     /// How often and when a failed attempt is made again; not at all if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Certificate authorities that are trusted beside the public ones, for origins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ca: Vec<Authority>,
+    /// The same for the servers of databases, by the name of the database.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub database_ca: BTreeMap<String, Vec<Authority>>,
 }
 
 impl Grant {
@@ -154,6 +160,8 @@ impl Grant {
             databases: BTreeMap::new(),
             max_rows: (capability == QUERY).then_some(DEFAULT_MAX_ROWS),
             retry: None,
+            ca: Vec::new(),
+            database_ca: BTreeMap::new(),
         }
     }
 
@@ -187,6 +195,11 @@ impl Grant {
         }
         self.origins.push(origin);
         Ok(())
+    }
+
+    /// Every authority of the grant and its databases, to be read before the policy is pinned.
+    pub fn authorities_mut(&mut self) -> impl Iterator<Item = &mut Authority> {
+        self.ca.iter_mut().chain(self.database_ca.values_mut().flatten())
     }
 
     /// Whether the method is granted. Methods are compared exactly.

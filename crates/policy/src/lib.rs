@@ -8,7 +8,7 @@
 //! made ([`decide`])?
 //!
 //! **How to read it.** `level` and `capability` are the words, `limits` and `timeout` the numbers, `grant` (with
-//! `origin` and `database`) what one capability may reach, `rule` (with `condition` and `argtype`) what is looked at
+//! `origin`, `database`, `database_url` and `authority`) what one capability may reach, `rule` (with `condition` and `argtype`) what is looked at
 //! call by call, `policy` the whole. `file` (with `reader`, `file_grants`, `file_net` and `file_rules`) and `flags`
 //! (with `flags_net`) are the two ways in; `change` grants and revokes, `within` and `validate` compare and check.
 //! `link` (with `name`) and `decide` (with `paths`, `target` and `denial`) are the two questions; `dial` is the same
@@ -22,11 +22,13 @@
 
 mod argtype;
 mod arguments;
+mod authority;
 mod capability;
 mod cel;
 mod change;
 mod condition;
 mod database;
+mod database_url;
 mod decide;
 mod denial;
 mod dial;
@@ -59,11 +61,13 @@ pub use argtype::{
     WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS, arguments_of,
 };
 pub use arguments::{Arguments, FetchArguments, Field, QueryValue};
+pub use authority::{Authority, Certificates, MAX_AUTHORITIES, MAX_AUTHORITY, ReadAuthority};
 pub use capability::{
     Capability, Catalogue, FETCH, GrantKey, Kind, QUERY, READ_FILE, TYPES_INTERFACE, WEBSOCKET, WRITE_FILE,
 };
 pub use condition::{BadCondition, Condition, MAX_COST, MAX_DEPTH, MAX_EXPRESSION, MAX_HELD, MAX_NESTING};
 pub use database::{Database, MAX_DATABASE_NAME, MAX_DATABASES, Mode, Source};
+pub use database_url::{DatabaseOptions, Security, database_options};
 pub use decide::{Asked, Permit, Verdict, decide};
 pub use denial::{Denial, DenialKind};
 pub use dial::{MAX_PRIVATE, is_global, may_dial};

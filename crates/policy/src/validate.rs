@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::nearest::quoted;
 use crate::{
-    Catalogue, Grant, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS, MAX_METHODS, MAX_ORIGINS, MAX_PRIVATE,
-    MAX_RULES, SecurityPolicy, Source, Then, WEBSOCKET, database, dial, grant, paths, rule,
+    Authority, Catalogue, Grant, MAX_ATTEMPTS, MAX_AUTHORITIES, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS, MAX_METHODS,
+    MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, SecurityPolicy, Source, Then, WEBSOCKET, database, dial, grant, paths, rule,
 };
 
 impl SecurityPolicy {
@@ -54,6 +54,14 @@ impl SecurityPolicy {
     }
 }
 
+/// Why a file has no authorities.
+pub(crate) const NO_SERVER: &str = "`ca` is about a server, and this is a file";
+
+fn authorities(all: &[Authority]) -> Option<String> {
+    let over = || (all.len() > MAX_AUTHORITIES).then(|| format!("{MAX_AUTHORITIES} files of authorities at most"));
+    all.iter().find_map(Authority::fault).or_else(over)
+}
+
 fn of_grant(name: &str, grant: &Grant) -> Vec<String> {
     let mut faults = Vec::new();
     for dir in &grant.dirs {
@@ -89,11 +97,15 @@ fn of_grant(name: &str, grant: &Grant) -> Vec<String> {
         let fault = match &of.source {
             Source::Sqlite(path) if path.is_absolute() && paths::plain(path) == *path => None,
             Source::Sqlite(_) => Some("its path is not in its normal form".to_owned()),
-            Source::Postgres(url) => database::postgres(url).err().map(|(fault, _)| fault),
+            Source::Postgres(url) => database::postgres_url(url).err().map(|(fault, _)| fault),
             Source::UrlEnv(variable) => database::variable(variable).err().map(|(fault, _)| fault),
         };
+        let ca = grant.database_ca.get(name).filter(|ca| !ca.is_empty());
+        let own = ca.filter(|_| matches!(of.source, Source::Sqlite(_))).map(|_| NO_SERVER.to_owned());
+        let fault = fault.or(own).or_else(|| ca.and_then(|ca| authorities(ca)));
         faults.extend(fault.map(|fault| format!("database {}: {fault}", quoted(name))));
     }
+    faults.extend(authorities(&grant.ca));
     if let Some(retry) = grant.retry
         && (!(1..=MAX_ATTEMPTS).contains(&retry.attempts)
             || retry.backoff_ms.max(retry.max_backoff_ms) > MAX_BACKOFF_MS)

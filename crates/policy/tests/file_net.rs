@@ -137,7 +137,7 @@ fn origins_of_websockets() {
     );
     check(
         "level = \"trusted\"\n[grant.websocket]\nmethods = [\"GET\"]",
-        &["3:1 unknown key `grant.websocket.methods` | valid: origins, private, max_bytes, timeout_ms"],
+        &["3:1 unknown key `grant.websocket.methods` | valid: origins, private, max_bytes, timeout_ms, ca"],
     );
 }
 
@@ -245,7 +245,7 @@ fn effect_retry_and_sizes() {
     check(
         &fetch("allowed_hosts = []"),
         &[
-            "2:1 unknown key `grant.fetch.allowed_hosts` | valid: origins, methods, private, max_bytes, timeout_ms, effect, retry",
+            "2:1 unknown key `grant.fetch.allowed_hosts` | valid: origins, methods, private, max_bytes, timeout_ms, effect, retry, ca",
         ],
     );
     let file =
@@ -286,6 +286,9 @@ fn databases() {
     }
     let places = "one of sqlite = \"FILE\", postgres = \"URL\", url_env = \"VARIABLE\"";
     let shape = "write postgres://USER@HOST:PORT/NAME";
+    let options = "valid: application_name, channel_binding, client_encoding, connect_timeout, fallback_application_name, \
+                   gssencmode, keepalives, keepalives_count, keepalives_idle, keepalives_interval, load_balance_hosts, \
+                   sslmode, sslnegotiation, sslrootcert, target_session_attrs, tcp_user_timeout";
     for (inside, expect) in [
         ("\"a.db\"", "3:6 `….db` must be a table, found text".to_owned()),
         ("{}", format!("3:1 `….db` has 0 places | {places}")),
@@ -312,12 +315,18 @@ fn databases() {
         ),
         (
             "{ postgres = \"postgres://u@h/db?password=s3cret\" }",
-            "3:19 ….db.postgres: the URL has an unknown parameter `password` | valid: application_name, connect_timeout, sslmode".to_owned(),
+            format!("3:19 ….db.postgres: the URL has an unknown parameter `password` | {options}"),
         ),
         (
             "{ postgres = \"postgres://u@h/db?sslmod=x\" }",
             "3:19 ….db.postgres: the URL has an unknown parameter `sslmod` | did you mean `sslmode`?".to_owned(),
         ),
+        (
+            "{ postgres = \"postgres://u@h/db?sslmode=never\" }",
+            "3:19 ….db.postgres: the URL's `sslmode` has a value that is not taken | valid: disable, prefer, require, verify-full"
+                .to_owned(),
+        ),
+        ("{ sqlite = \"a\", ca = [\"b\"] }", "3:27 ….db: `ca` is about a server, and this is a file".to_owned()),
         ("{ postgres = \"mysql://h/db\" }", format!("3:19 ….db.postgres: the URL of a database starts with `postgres://` | {shape}")),
         ("{ postgres = \"h/db\" }", format!("3:19 ….db.postgres: this is not a URL | {shape}")),
         ("{ postgres = \"postgres:///db\" }", format!("3:19 ….db.postgres: the URL of a database has a host and no fragment | {shape}")),
@@ -378,4 +387,62 @@ fn queries_by_name() {
     };
     assert_eq!(explain("orders"), "allow query: env:ORDERS (rw) is granted as `orders` (line 3)");
     assert_eq!(explain("x"), "deny query: `query` has no database `x` (line 2)");
+}
+
+/// The files are read by whoever has hands for that, and what is wrong with one has its place.
+#[test]
+fn authorities() {
+    use std::path::Path;
+
+    use parole_policy::{Certificates, MAX_AUTHORITIES};
+
+    let read = |path: &Path| match path.to_str() {
+        Some("/srv/policies/ca.pem" | "/etc/other.pem") => {
+            Ok(Certificates { digest: "sha256:00".into(), pem: path.display().to_string() })
+        }
+        _ => Err("it holds no certificate".to_owned()),
+    };
+    let parse = |toml: &str| {
+        let parsed =
+            parole_policy::SecurityPolicy::parse_with(toml, Path::new("/srv/policies"), &common::CATALOGUE, &read);
+        parsed.map_err(|errors| {
+            let text =
+                |error: &parole_policy::PolicyError| format!("{}:{} {}", error.line, error.column, error.message);
+            errors.iter().map(text).collect::<Vec<_>>()
+        })
+    };
+    let good = "level = \"trusted\"\n[grant.fetch]\norigins = [\"https://a.test\"]\nca = [\"ca.pem\", \"/etc/other.pem\"]\n\
+                [grant.websocket]\nca = [\"./ca.pem\"]\n[grant.query.databases]\n\
+                main = { url_env = \"MAIN\", ca = [\"ca.pem\"] }\nplain = { url_env = \"PLAIN\", ca = [] }\n";
+    let policy = parse(good).unwrap();
+    let files = |name: &str| {
+        let grant = &policy.grants[name];
+        let all = grant.ca.iter().chain(grant.database_ca.values().flatten());
+        all.map(|one| (one.file.display().to_string(), one.read.clone().unwrap().pem)).collect::<Vec<_>>()
+    };
+    let own = ("/srv/policies/ca.pem".to_owned(), "/srv/policies/ca.pem".to_owned());
+    assert_eq!(files("fetch"), [own.clone(), ("/etc/other.pem".to_owned(), "/etc/other.pem".to_owned())]);
+    assert_eq!((files("websocket"), files("query")), (vec![own.clone()], vec![own]));
+    assert_eq!(policy.grants["query"].database_ca.len(), 1);
+    // What is pinned is what was read, and a policy without says nothing of it.
+    let pinned = policy.to_json().unwrap();
+    assert_eq!(parole_policy::SecurityPolicy::from_json(&pinned).unwrap(), policy);
+    let without = parse("[grant.fetch]\norigins = [\"https://a.test\"]").unwrap().to_json().unwrap();
+    assert!(pinned.contains("sha256:00") && !without.contains("ca\"") && !without.contains("database_ca"), "{without}");
+
+    let fetch = |list: &str| parse(&format!("[grant.fetch]\nca = {list}")).unwrap_err();
+    assert_eq!(fetch("[\"ca.pem\", \"none.pem\"]"), ["2:17 grant.fetch.ca: it holds no certificate"]);
+    assert_eq!(fetch("\"ca.pem\""), ["2:6 `grant.fetch.ca` must be a list, found text"]);
+    assert_eq!(fetch("[\"\"]"), ["2:7 grant.fetch.ca: the host path is empty"]);
+    assert_eq!(
+        fetch("[\"ca.pem\", \"./ca.pem\"]"),
+        ["2:17 grant.fetch.ca: the file `/srv/policies/ca.pem` stands twice"]
+    );
+    let many = |count: usize| {
+        let all: Vec<String> = (0..count).map(|n| format!("\"{n}.pem\"")).collect();
+        faults(&format!("[grant.fetch]\nca = [{}]", all.join(", ")))
+    };
+    assert_eq!(many(MAX_AUTHORITIES), Vec::<String>::new());
+    assert!(many(MAX_AUTHORITIES + 1)[0].contains("there may be 16 files of authorities at most"));
+    assert!(faults("[grant.read_file]\nca = []")[0].contains("unknown key `grant.read_file.ca`"));
 }

@@ -219,3 +219,49 @@ fn canonical_paths_are_compared_again() {
     narrowed.grants.get_mut("read_file").unwrap().dirs[0].host = "/etc".into();
     assert_eq!(narrowed.stays_within(&file).unwrap_err().asked, "/etc");
 }
+
+/// Trust in one's own authority is for all servers that the flags reach, and no flag adds it to a file.
+#[test]
+fn an_authority_of_ones_own() {
+    let cwd = Path::new("/home/me");
+    let of = |net: &[&str], databases: &[&str], ca: &[&str]| {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let level = Some(Level::Trusted);
+        let flags =
+            Flags { level, allow_net: words(net), databases: words(databases), ca: words(ca), ..Flags::default() };
+        SecurityPolicy::from_flags(&flags, cwd, &CATALOGUE)
+    };
+    let all = ["https://a.test", "wss://a.test"];
+    let policy = of(&all, &["pg=env:PG", "lite=sqlite:a.db"], &["ca.pem", "/etc/b.pem"]).unwrap();
+    let files =
+        |list: &[parole_policy::Authority]| list.iter().map(|one| one.file.display().to_string()).collect::<Vec<_>>();
+    let both = ["/home/me/ca.pem", "/etc/b.pem"];
+    assert_eq!(
+        (files(&policy.grants["fetch"].ca), files(&policy.grants["websocket"].ca)),
+        (both.map(str::to_owned).to_vec(), both.map(str::to_owned).to_vec())
+    );
+    let query = &policy.grants["query"];
+    assert_eq!(files(&query.database_ca["pg"]), both);
+    assert_eq!((query.ca.len(), query.database_ca.len()), (0, 1));
+    assert!(policy.grants["fetch"].ca[0].read.is_none());
+    assert_eq!(policy.validate(&CATALOGUE), Ok(()));
+
+    for (result, expect) in [
+        (of(&[], &["lite=sqlite:a.db"], &["ca.pem"]), "--ca ca.pem: there is no server that it could be for"),
+        (of(&["https://a.test"], &[], &["a", "./a"]), "--ca ./a: the file `/home/me/a` stands twice"),
+        (of(&["https://a.test"], &[], &[""]), "--ca : the host path is empty"),
+    ] {
+        assert_eq!(result.unwrap_err().to_string(), expect);
+    }
+    let flags = Flags { ca: vec!["ca.pem".to_owned()], ..Flags::default() };
+    let error = policy.clone().narrow(&flags, cwd, &CATALOGUE).unwrap_err().to_string();
+    assert_eq!(error, "--ca ca.pem: the policy file has the authorities that it trusts");
+    assert!(policy.granted(&flags, &[], cwd, &CATALOGUE).unwrap_err().to_string().contains("cannot be changed"));
+    // What a flag leaves of a file keeps the trust of the file.
+    let flags = Flags { databases: vec!["pg=env:PG".to_owned()], ..Flags::default() };
+    let narrowed = policy.clone().narrow(&flags, cwd, &CATALOGUE).unwrap();
+    assert_eq!(narrowed.grants["query"].database_ca, query.database_ca);
+    let flags = Flags { databases: vec!["pg".to_owned()], ..Flags::default() };
+    let revoked = policy.revoked_by(&flags, &[], cwd, &CATALOGUE).unwrap();
+    assert_eq!(revoked.grants["query"].database_ca.len(), 0);
+}

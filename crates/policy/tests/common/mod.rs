@@ -115,8 +115,10 @@ const FETCH_KEYS: &[GrantKey] = &[
     GrantKey::TimeoutMs,
     GrantKey::Effect,
     GrantKey::Retry,
+    GrantKey::Ca,
 ];
-const SOCKET_KEYS: &[GrantKey] = &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs];
+const SOCKET_KEYS: &[GrantKey] =
+    &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs, GrantKey::Ca];
 const QUERY_KEYS: &[GrantKey] = &[
     GrantKey::Databases,
     GrantKey::MaxRows,
