@@ -42,6 +42,7 @@ pub(crate) const ENTRY: Entry = Entry {
             GrantKey::Effect,
             GrantKey::Retry,
             GrantKey::TimeoutMs,
+            GrantKey::Ca,
         ],
         default_timeout: Timeout::After(10_000),
         summary: "sends an HTTP request to a granted origin",
@@ -302,7 +303,7 @@ impl Hops<'_> {
             Some(origin) => may_dial(self.grant, origin, address).map_err(|denial| denial.reason),
             None => Err("no origin is granted".to_owned()),
         };
-        let client = execution.outside().client.clone();
+        let client = execution.outside().client_for(&self.grant.ca)?;
         let addresses = dialled(&client, url, deadline, &may).await?;
         let request = net::Request {
             method: self.request.method,

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use parole_policy::Authority;
 use tokio_rustls::rustls::ClientConfig;
 
-use crate::net::{Client, Connections};
-use crate::query::postgres;
+use crate::net::{Client, Connections, Failure};
+use crate::query::{engine, postgres};
+use crate::trust;
 use crate::websocket::Sockets;
 
 /// Looks up a variable that a policy names with `url_env`.
@@ -20,6 +22,8 @@ pub struct Outside {
     pub databases: Arc<ClientConfig>,
     /// The library never looks at the environment: its user does.
     pub variables: Arc<Variables>,
+    /// The roots of trust of the runtime beside the public ones, PEM.
+    roots: Vec<Vec<u8>>,
 }
 
 impl Outside {
@@ -28,10 +32,33 @@ impl Outside {
     /// # Errors
     /// A text is not one of certificates.
     pub fn new(roots: &[Vec<u8>], variables: Arc<Variables>) -> Result<Self, String> {
-        let roots: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
-        let client = Client::new(&roots).map_err(|failure| failure.to_string())?;
-        let databases = postgres::trust(&roots).map_err(|_| "a root certificate cannot be used".to_owned())?;
-        Ok(Self { client, databases, variables })
+        let all: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+        let client = Client::new(&all).map_err(|failure| failure.to_string())?;
+        let databases = postgres::trust(&all).map_err(|_| "a root certificate cannot be used".to_owned())?;
+        Ok(Self { client, databases, variables, roots: roots.to_vec() })
+    }
+
+    /// The client for a grant that trusts these authorities too.
+    pub(crate) fn client_for(&self, authorities: &[Authority]) -> Result<Client, Failure> {
+        if authorities.is_empty() {
+            return Ok(self.client.clone());
+        }
+        Ok(self.client.trusting(Client::new(&self.with(authorities))?))
+    }
+
+    /// What certificates are trusted of the server of a database with these authorities.
+    pub(crate) fn databases_for(
+        &self,
+        authorities: Option<&Vec<Authority>>,
+    ) -> Result<Arc<ClientConfig>, engine::Failure> {
+        match authorities {
+            None => Ok(Arc::clone(&self.databases)),
+            Some(authorities) => postgres::trust(&self.with(authorities)),
+        }
+    }
+
+    fn with<'r>(&'r self, authorities: &'r [Authority]) -> Vec<&'r [u8]> {
+        self.roots.iter().map(Vec::as_slice).chain(trust::pems(authorities)).collect()
     }
 }
 

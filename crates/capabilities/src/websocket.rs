@@ -42,7 +42,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/websocket@0.1.0",
         level: Level::Trusted,
         kind: Kind::Host,
-        grant_keys: &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs],
+        grant_keys: &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs, GrantKey::Ca],
         default_timeout: Timeout::After(10_000),
         summary: "opens a WebSocket to a granted origin",
         arguments: WEBSOCKET_ARGUMENTS,
@@ -186,11 +186,11 @@ async fn open_socket(
         let most = grant.and_then(|grant| grant.max_bytes);
         let timeout = grant.and_then(|grant| grant.timeout.as_millis());
         execution.be_known().await?;
-        let client = execution.outside().client.clone();
+        let client = execution.outside().client_for(grant.map_or(&[][..], |grant| &grant.ca));
         let left = execution.left(Effect::Read);
         execution.pause();
         let dialled = tokio::select! {
-            dialled = dial(&client, &url, deadline(timeout), most, &may) => dialled,
+            dialled = async { dial(&client?, &url, deadline(timeout), most, &may).await } => dialled,
             stop = left => return Err(stop),
         };
         execution.resume();

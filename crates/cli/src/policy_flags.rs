@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use parole_policy::{FlagError, Flags, Level, MAX_FILE, SecurityPolicy, Source};
-use parole_runtime::{CATALOGUE, question};
+use parole_policy::{FlagError, Flags, Grant, Level, MAX_FILE, SecurityPolicy, Source};
+use parole_runtime::{CATALOGUE, question, read_authority};
 
 use crate::fail::{Failure, Result};
 use crate::state::quoted;
@@ -33,6 +33,14 @@ pub struct PolicyFlags {
     /// When the promises of a capability expire: `input=5m`, `approve=never`
     #[arg(long, help_heading = "Policy", value_name = "CAP=DURATION|never")]
     timeout: Vec<String>,
+
+    /// A file of certificate authorities (PEM) to trust beside the public ones
+    ///
+    /// For every server of --allow-net and --database. It is read now, and what it holds now is trusted for as long as
+    /// the execution lasts. With --policy the file says whom to trust: `ca = ["FILE"]` in a grant. The
+    /// environment (SSL_CERT_FILE) is never looked at.
+    #[arg(long, help_heading = "Policy", value_name = "FILE")]
+    ca: Vec<String>,
 }
 
 // What single capabilities may reach: of a run, and of an execution that is granted more or less.
@@ -135,7 +143,12 @@ impl PolicyFlags {
         let cwd = cwd()?;
         let flags = self.flags()?;
         let Some(path) = &self.policy else {
-            return SecurityPolicy::from_flags(&flags, &cwd, &CATALOGUE).map_err(|error| flag(&error));
+            let mut policy = SecurityPolicy::from_flags(&flags, &cwd, &CATALOGUE).map_err(|error| flag(&error))?;
+            for authority in policy.grants.values_mut().flat_map(Grant::authorities_mut) {
+                let read = read_authority(&authority.file);
+                authority.read = Some(read.map_err(|why| Failure::usage(format!("--ca: {why}")))?);
+            }
+            return Ok(policy);
         };
         let file = read(path)?;
         let narrowed = file.clone().narrow(&flags, &cwd, &CATALOGUE).map_err(|error| flag(&error))?;
@@ -151,6 +164,7 @@ impl PolicyFlags {
                 .map_err(|error: parole_policy::UnknownLevel| Failure::usage(error.to_string()).hint(error.help()))?,
             block: self.block.clone(),
             timeouts: self.timeout.clone(),
+            ca: self.ca.clone(),
             ..self.scopes.flags()?
         })
     }
@@ -171,7 +185,8 @@ pub fn read(path: &Path) -> Result<SecurityPolicy> {
     let text = texts::read(&path, &format!("the policy file {name}"), MAX_FILE)
         .map_err(|error| Failure::usage(format!("{error}: expected TOML")))?;
     let base = path.parent().unwrap_or(Path::new("/"));
-    SecurityPolicy::parse(&text, base, &CATALOGUE).map_err(|errors| diagnostics::policy(&name, &text, &errors))
+    SecurityPolicy::parse_with(&text, base, &CATALOGUE, &read_authority)
+        .map_err(|errors| diagnostics::policy(&name, &text, &errors))
 }
 
 /// A flag that cannot be followed, with what to write instead.

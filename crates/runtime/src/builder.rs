@@ -90,8 +90,8 @@ impl Builder {
         self
     }
 
-    /// Looks up the variables that policies name with `url_env`; without it there are none. It is called when a
-    /// database is opened, and what it gives is kept nowhere.
+    /// Looks up the variables that policies name with `url_env`; without it there are none. It is called when an
+    /// execution is started and when a database is opened, and what it gives is kept nowhere.
     #[must_use]
     pub fn variables(mut self, look_up: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         self.variables = Arc::new(look_up);

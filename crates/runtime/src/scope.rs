@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use parole_capabilities::execution::Rescope;
 use parole_capabilities::lack::lack;
+use parole_capabilities::query::postgres::check_url;
 use parole_capabilities::scope::Unopened;
+use parole_capabilities::trust::read_authority;
 use parole_capabilities::{CATALOGUE, Scope, Stop, Validator};
 use parole_durable::store::ExecutionRecord;
 use parole_durable::{Digest, ExecutionId, StoreError};
@@ -58,7 +60,16 @@ impl Runtime {
                     dir.host = real(&dir.host, name)?;
                 }
             }
+            for authority in grant.authorities_mut().filter(|authority| authority.read.is_none()) {
+                let read = read_authority(&authority.file);
+                authority.read = Some(read.map_err(|why| Error::Usage(format!("an authority of `{name}`: {why}")))?);
+            }
             for (database, entry) in &mut grant.databases {
+                let known =
+                    old.and_then(|old| old.databases.get(database)).is_some_and(|old| old.source == entry.source);
+                if !known {
+                    self.check_url(database, &entry.source)?;
+                }
                 if let Source::Sqlite(path) = &mut entry.source
                     && !old.is_some_and(|old| matches!(old.databases.get(database), Some(old) if old.source == Source::Sqlite(path.clone())))
                 {
@@ -69,6 +80,20 @@ impl Runtime {
             }
         }
         self.no_overlap(policy)
+    }
+
+    /// Whether the URL of a database is one that can be followed. What its operator got wrong is told to the operator,
+    /// before the guest meets it. A variable that is not set is not missed before it is needed.
+    fn check_url(&self, database: &str, source: &Source) -> Result<(), Error> {
+        let (url, from) = match source {
+            Source::Sqlite(_) => return Ok(()),
+            Source::Postgres(url) => (Some(url.clone()), String::new()),
+            Source::UrlEnv(variable) => {
+                ((self.0.outside.variables)(variable), format!(", from the variable {variable}"))
+            }
+        };
+        let fault = url.and_then(|url| check_url(&url).err());
+        fault.map_or(Ok(()), |fault| Err(Error::Usage(format!("the database `{database}`{from}: {fault}"))))
     }
 
     fn no_overlap(&self, policy: &SecurityPolicy) -> Result<(), Error> {
@@ -102,7 +127,7 @@ impl Runtime {
         policy.ok_or_else(|| Error::NotResumed(format!("damaged: generation {generation} of {id} is gone")))
     }
 
-    fn stored_policy(&self, digest: &Digest) -> Result<SecurityPolicy, Error> {
+    pub(crate) fn stored_policy(&self, digest: &Digest) -> Result<SecurityPolicy, Error> {
         let bytes = self.hub().payload(digest)?;
         let bytes = bytes.ok_or_else(|| Error::NotResumed(format!("damaged: the policy {digest} is gone")))?;
         let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();

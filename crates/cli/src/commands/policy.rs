@@ -85,8 +85,14 @@ fn check(file: &std::path::Path, json: bool) -> Result<u8> {
         for origin in &grant.origins {
             output::out(&format!("  {name} {origin}"));
         }
+        for authority in &grant.ca {
+            output::out(&format!("  {name} trusts {}", authority.file.display()));
+        }
         for (database, to) in &grant.databases {
             output::out(&format!("  {name} {database} = {to}"));
+            for authority in grant.database_ca.get(database).into_iter().flatten() {
+                output::out(&format!("  {name} {database} trusts {}", authority.file.display()));
+            }
         }
     }
     for rule in &policy.rules {

@@ -153,3 +153,70 @@ fn a_call_is_explained_with_the_line_that_decides() {
         scratch.parole(&words).code(2).prints("").says(says);
     }
 }
+
+/// The certificate of an authority whose key is gone.
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBmDCCAT+gAwIBAgIUStTiCRBjxH7SyFzv3nLC4IaU12cwCgYIKoZIzj0EAwIw\n\
+ITEfMB0GA1UEAwwWQW4gYXV0aG9yaXR5IG9mIGEgdGVzdDAgFw0yNjExMjUwMzE3\n\
+MjVaGA8yMTI2MTEwMTAzMTcyNVowITEfMB0GA1UEAwwWQW4gYXV0aG9yaXR5IG9m\n\
+IGEgdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJP0aPbs9TUPU1celwCH\n\
+FfD5A1AcfXNU76QU5RCoOS2PGssF0MGsY4PnuC2AlFOtAqnsctIzsLvKvYVbj+1Q\n\
+aHSjUzBRMB0GA1UdDgQWBBR72U8rsVyXdejoJjUxq0BG9h5/zDAfBgNVHSMEGDAW\n\
+gBR72U8rsVyXdejoJjUxq0BG9h5/zDAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49\n\
+BAMCA0cAMEQCIFs7OR9geSf4KqM28ECuGeGhaOSvK23bdWjQ2rzg2CM5AiBHGDSo\n\
+IYp4vDh32GxRPQTGCYLJirWR/406Q2RChmXnsg==\n\
+-----END CERTIFICATE-----\n\
+";
+
+#[test]
+fn a_certificate_authority_is_looked_at_when_the_policy_is() {
+    let scratch = Scratch::new();
+    scratch.file("ca.pem", AUTHORITY);
+    scratch.file("empty.pem", "");
+    let text = |name: &str| {
+        format!(
+            "level = \"trusted\"\n[grant.fetch]\norigins = [\"https://a.test\"]\nca = [\"{name}\"]\n\
+                 [grant.query.databases]\nmain = {{ url_env = \"MAIN\", ca = [\"ca.pem\"] }}\n"
+        )
+    };
+    let good = scratch.file("good.toml", text("ca.pem"));
+    let checked = scratch.parole(&["policy", "check", &good]).code(0);
+    let file = scratch.path("ca.pem").display().to_string();
+    assert!(checked.out.contains(&format!("fetch trusts {file}")), "{}", checked.out);
+    assert!(checked.out.contains(&format!("query main trusts {file}")), "{}", checked.out);
+    let bad = scratch.file("bad.toml", text("empty.pem"));
+    let bad = scratch.parole(&["policy", "check", &bad]).code(2).says("bad.toml:4:7");
+    assert!(bad.err.contains("holds no certificate") && bad.err.contains("empty.pem"), "{}", bad.err);
+
+    let hello = guest("hello.wat");
+    let run = |words: &[&str]| {
+        let words: Vec<&str> = ["run", &hello].iter().chain(words).copied().collect();
+        scratch.parole(&words)
+    };
+    let net = ["--allow-net", "https://a.test"];
+    run(&[&net[..], &["--ca", "ca.pem"]].concat()).code(0);
+    let bad = run(&[&net[..], &["--ca", "empty.pem"]].concat()).code(2).says("--ca: ");
+    assert!(bad.err.contains("holds no certificate") && bad.err.contains("empty.pem"), "{}", bad.err);
+    run(&[&net[..], &["--ca", "none.pem"]].concat()).code(2).says("none.pem cannot be read");
+    run(&["--ca", "ca.pem"]).code(2).says("there is no server that it could be for");
+    run(&["--policy", &good, "--ca", "ca.pem"]).code(2).says("flags only narrow a policy file");
+    run(&["--policy", &good]).code(0);
+}
+
+/// What the operator got wrong in a variable is told to the operator, before the guest runs.
+#[test]
+fn an_option_of_a_database_that_is_not_taken_is_said_at_once() {
+    let scratch = Scratch::new();
+    let hello = guest("hello.wat");
+    let run = |url: &str| {
+        let words = ["run", &hello, "--level", "trusted", "--database", "main=env:MAIN"];
+        let mut command = scratch.command(words);
+        command.env("MAIN", url);
+        crate::scratch::ran(command)
+    };
+    run("postgres://u:s3cret@h/db?sslmode=require&channel_binding=require").code(0).prints("Hello from WAT\n");
+    let bad =
+        run("postgres://u:s3cret@h/db?sslkey=hidden").code(2).says("`main`").says("`sslkey`").says("MAIN").prints("");
+    assert!(!bad.err.contains("s3cret") && !bad.err.contains("hidden"), "{}", bad.err);
+}
