@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use url::{Host, Url};
 
+use super::heads::Heads;
 use super::{Client, Failure};
 use crate::lack::lack;
 
@@ -28,12 +29,20 @@ const CONNECT_STAGGER: Duration = Duration::from_millis(250);
 pub(super) struct Traffic {
     written: AtomicU64,
     read: AtomicU64,
+    /// The other side takes no more; sticks.
+    deaf: AtomicBool,
+    /// A new answer is waited for.
+    fresh: AtomicBool,
+    /// The head of the answer is written in an odd way.
+    odd: AtomicBool,
 }
 
 impl Traffic {
     pub(super) fn reset(&self) {
         self.written.store(0, Ordering::Relaxed);
         self.read.store(0, Ordering::Relaxed);
+        self.odd.store(false, Ordering::Relaxed);
+        self.fresh.store(true, Ordering::Relaxed);
     }
 
     /// Whether any byte was taken for sending. `false` is certain.
@@ -45,11 +54,23 @@ impl Traffic {
     pub(super) fn answered(&self) -> bool {
         self.read.load(Ordering::Relaxed) > 0
     }
+
+    /// Whether the other side closed its ear before all was said.
+    pub(super) fn deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Whether the head of the answer is one that another reader might end elsewhere.
+    pub(super) fn odd(&self) -> bool {
+        self.odd.load(Ordering::Relaxed)
+    }
 }
 
 pub(super) struct Stream {
     inner: Inner,
     traffic: Arc<Traffic>,
+    /// Of HTTP: what becomes of the answer. None: something else is spoken.
+    heads: Option<Heads>,
 }
 
 enum Inner {
@@ -60,6 +81,29 @@ enum Inner {
 impl Stream {
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
+    }
+
+    /// The same stream for HTTP, where the answer counts however the sending went: a server may answer before it has
+    /// read everything (413, 401), and close. What it does not take any more is thrown away here, so that the answer,
+    /// which may be there already, is read. And the end of a TLS stream that nobody announced is its end: whether an
+    /// answer is complete is for its framing to say, as in browsers.
+    pub(super) fn for_http(self) -> Self {
+        Self { heads: Some(Heads::new()), ..self }
+    }
+
+    /// What writing comes to: on a stream for HTTP that cannot be written any more, as if all of it were.
+    fn or_deaf(&self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
+        match written {
+            Err(error) if self.heads.is_some() && error.kind() != io::ErrorKind::Interrupted => {
+                self.traffic.deaf.store(true, Ordering::Relaxed);
+                Ok(length)
+            }
+            written => written,
+        }
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.heads.is_some() && self.traffic.deaf()
     }
 }
 
@@ -78,7 +122,7 @@ pub(super) async fn dial(
     } else {
         Inner::Plain(stream)
     };
-    Ok((Stream { inner, traffic: Arc::default() }, address))
+    Ok((Stream { inner, traffic: Arc::default(), heads: None }, address))
 }
 
 async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Failure> {
@@ -167,30 +211,52 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let this = &mut *self;
-        ready!(each!(&mut this.inner, stream => stream.poll_read(cx, buffer)))?;
-        let read = buffer.filled().len().saturating_sub(before);
-        this.traffic.read.fetch_add(read as u64, Ordering::Relaxed);
+        let read = ready!(each!(&mut this.inner, stream => stream.poll_read(cx, buffer)));
+        let Some(heads) = &mut this.heads else {
+            read?;
+            let read = buffer.filled().len().saturating_sub(before);
+            this.traffic.read.fetch_add(read as u64, Ordering::Relaxed);
+            return Poll::Ready(Ok(()));
+        };
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            // The same that writing met.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && this.traffic.deaf() => {}
+            read => read?,
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        this.traffic.read.fetch_add(read.len() as u64, Ordering::Relaxed);
+        if this.traffic.fresh.swap(false, Ordering::Relaxed) {
+            *heads = Heads::new();
+        }
+        if heads.look(read) {
+            this.traffic.odd.store(true, Ordering::Relaxed);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl Stream {
-    fn count(&self, written: io::Result<usize>, empty: bool) -> Poll<io::Result<usize>> {
-        Poll::Ready(match written {
-            Ok(0) if !empty => Err(io::ErrorKind::WriteZero.into()),
+    fn count(&self, written: io::Result<usize>, length: usize) -> Poll<io::Result<usize>> {
+        let written = match written {
+            Ok(0) if length > 0 => Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 self.traffic.written.fetch_add(written as u64, Ordering::Relaxed);
                 Ok(written)
             }
             error => error,
-        })
+        };
+        Poll::Ready(self.or_deaf(written, length))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_deaf() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = ready!(each!(&mut self.inner, stream => stream.poll_write(cx, bytes)));
-        self.count(written, bytes.is_empty())
+        self.count(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -198,8 +264,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.is_deaf() {
+            return Poll::Ready(Ok(length));
+        }
         let written = ready!(each!(&mut self.inner, stream => stream.poll_write_vectored(cx, slices)));
-        self.count(written, slices.iter().all(|slice| slice.is_empty()))
+        self.count(written, length)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -210,10 +280,17 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(&mut self.inner, stream => stream.poll_flush(cx))
+        if self.is_deaf() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(each!(&mut self.inner, stream => stream.poll_flush(cx)));
+        Poll::Ready(self.or_deaf(flushed.map(|()| 0), 0).map(drop))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_deaf() {
+            return Poll::Ready(Ok(()));
+        }
         each!(&mut self.inner, stream => stream.poll_shutdown(cx))
     }
 }

@@ -1,6 +1,7 @@
 //! One request and its answer.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use hyper::ext::on_informational;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, StatusCode};
 
-use super::body::Gather;
+use super::body::{Coding, Gather};
 use super::pool::{Connections, Wire};
 use super::request::Prepared;
 use super::{Client, Failure, Request};
@@ -56,7 +57,7 @@ pub struct Response {
     /// The headers, names in lower case; several of one name stay several. Headers of the
     /// connection (`Connection`, `Keep-Alive`, `Transfer-Encoding`, `Trailer`, `Upgrade`,
     /// `Proxy-Connection`) are left out, and `Content-Encoding` and `Content-Length` when the
-    /// body was unzipped here. A value that is not UTF-8 is read as Latin-1.
+    /// body was unzipped here. A folded value has spaces where it was folded, and what is no header is left out. A value that is not UTF-8 is read as Latin-1.
     pub headers: Vec<(String, String)>,
     /// The body. Trailers are ignored.
     pub body: Vec<u8>,
@@ -84,7 +85,9 @@ pub async fn exchange(
         && let Some(mut wire) = connections.take(request.url, request.addresses, &limits)
     {
         let result = attempt(&mut wire, &prepared, &limits).await;
-        let died = matches!(result, Err(Failure::Failed { .. })) && !wire.traffic.answered();
+        // An answer to a request that the server did not take is not one to it: it may have been under way as the last
+        // word on an idle connection.
+        let died = matches!(result, Err(Failure::Failed { .. })) && !wire.traffic.answered() || wire.traffic.deaf();
         if !died {
             return settle(connections, wire, result);
         }
@@ -134,6 +137,7 @@ async fn attempt(wire: &mut Wire, prepared: &Prepared, limits: &Limits) -> Resul
         Err(_) => Err(Failure::Expired { sent }),
         Ok(Err(Failure::Failed { text, .. })) => Err(Failure::Failed { text, sent }),
         Ok(Err(Failure::Expired { .. })) => Err(Failure::Expired { sent }),
+        Ok(Ok((response, clean))) => Ok((response, clean && !wire.traffic.odd() && !wire.traffic.deaf())),
         Ok(result) => result,
     }
 }
@@ -152,17 +156,25 @@ async fn receive(
     let bodiless =
         prepared.method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let coded = head.headers.get(TRANSFER_ENCODING).is_some();
-    if coded && !bodiless && !is(&head.headers, TRANSFER_ENCODING.as_str(), &["chunked"]) {
+    if coded && !bodiless && !is(&head.headers, TRANSFER_ENCODING.as_str(), &["chunked", "identity"]) {
         return Err(Failure::after("the answer comes in a transfer coding that nobody asked for"));
     }
     // Two lengths: the chunks are believed, the connection is not.
     let clean = !(coded && head.headers.contains_key(CONTENT_LENGTH));
 
-    let gzip = prepared.gzip && !bodiless && is(&head.headers, CONTENT_ENCODING.as_str(), &["gzip", "x-gzip"]);
+    // Deflate was not asked for, but some servers send it: the guest has asked for neither.
+    let coding = Coding::ALL.into_iter().find(|coding| is(&head.headers, CONTENT_ENCODING.as_str(), coding.names()));
+    let coding = coding.filter(|_| prepared.gzip && !bodiless);
     let declared = if bodiless { None } else { body.size_hint().exact() };
-    let mut gather = Gather::new(gzip, limits.max_bytes, declared)?;
+    // Some servers close with a reset when they have not read all of a request: of what is wrong with it they have
+    // said what they wanted to, and only the close says that it is all.
+    let may_be_cut = !prepared.body.is_empty() && declared.is_none() && !coded && is_refusal(head.status);
+    let mut gather = Gather::new(coding, limits.max_bytes, declared)?;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| failure(&error, limits))?;
+        let frame = match frame {
+            Err(error) if may_be_cut && io_kind(&error) == Some(ErrorKind::ConnectionReset) => break,
+            frame => frame.map_err(|error| failure(&error, limits))?,
+        };
         if let Some(data) = frame.data_ref() {
             gather.push(data)?;
         }
@@ -173,7 +185,7 @@ async fn receive(
     }
     drop::<Incoming>(body);
     let body = gather.finish()?;
-    if gzip {
+    if coding.is_some() {
         head.headers.remove(CONTENT_ENCODING);
         head.headers.remove(CONTENT_LENGTH);
     }
@@ -201,10 +213,14 @@ fn text(value: &HeaderValue) -> String {
     }
 }
 
-/// Whether the stream ended in the middle of a body.
-fn at_the_end(error: &hyper::Error) -> bool {
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// What kind of failure of the stream is behind an error of the library.
+fn io_kind(error: &hyper::Error) -> Option<ErrorKind> {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|source| source.kind() == std::io::ErrorKind::UnexpectedEof)
+    source.map(std::io::Error::kind)
 }
 
 /// What the library says, without what it quotes. Whether anything was sent is filled in later.
@@ -214,7 +230,11 @@ fn failure(error: &hyper::Error, limits: &Limits) -> Failure {
         return Failure::after(format!("the answer has more than {headers} headers or {header_bytes} bytes of them"));
     } else if error.is_parse() {
         "the answer is not HTTP, or contradicts itself"
-    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() || at_the_end(error) {
+    } else if error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled()
+        || io_kind(error) == Some(ErrorKind::UnexpectedEof)
+    {
         "the connection ended before the answer did"
     } else {
         "the connection failed before the answer was complete"

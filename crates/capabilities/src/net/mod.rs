@@ -15,6 +15,7 @@
 
 mod body;
 mod dial;
+mod heads;
 mod http;
 mod pool;
 mod redirect;
@@ -25,16 +26,16 @@ pub mod websocket;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::trust;
 
 pub use http::{Limits, Response, exchange};
 pub use pool::Connections;
 pub use redirect::{Redirect, redirect, same_origin, strip_credentials};
-pub use request::{REQUEST_BODY_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADERS_MAX, Request};
+pub use request::{REQUEST_BODY_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADERS_MAX, Request, USUAL};
 pub use resolve::{ADDRESSES_MAX, Answers, LOOKUPS_MAX, Resolver, SystemResolver};
 
 /// Why a call to the outside did not give an answer.
@@ -105,19 +106,7 @@ impl Client {
     /// A client that trusts the public roots and `extra_roots`, each a PEM text of one or more
     /// certificates, and asks the system's resolver.
     pub fn new(extra_roots: &[&[u8]]) -> Result<Self, Failure> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for pem in extra_roots {
-            let before = roots.len();
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|_| Failure::Invalid("a root certificate is not PEM".into()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|_| Failure::Invalid("a root certificate cannot be used as one".into()))?;
-            }
-            if roots.len() == before {
-                return Err(Failure::Invalid("a PEM text of root certificates holds none".into()));
-            }
-        }
+        let roots = trust::roots(extra_roots.iter().copied()).map_err(|why| Failure::Invalid(why.into()))?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|_| Failure::Invalid("TLS cannot be set up".into()))?
@@ -127,6 +116,11 @@ impl Client {
         // A ticket would tell a server that two executions are of one process.
         config.resumption = Resumption::disabled();
         Ok(Self { tls: TlsConnector::from(Arc::new(config)), resolver: Arc::new(SystemResolver::default()) })
+    }
+
+    /// A client with the trust of `other` and the resolver of this one.
+    pub(crate) fn trusting(&self, other: Self) -> Self {
+        Self { resolver: Arc::clone(&self.resolver), ..other }
     }
 
     /// The same client with another resolver.

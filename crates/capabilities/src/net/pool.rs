@@ -100,7 +100,11 @@ impl Wire {
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
             .max_buf_size(limits.header_bytes.max(BUFFER_MIN))
-            .handshake(TokioIo::new(stream))
+            // What browsers and curl read. A connection on which it came is not used again; see `heads.rs`.
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .handshake(TokioIo::new(stream.for_http()))
             .await
             .map_err(|_| Failure::before("the connection could not be used"))?;
         Ok(Self {

@@ -18,6 +18,8 @@ pub const REQUEST_HEADERS_MAX: usize = 100;
 pub const REQUEST_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of a request's body.
 pub const REQUEST_BODY_MAX: usize = 64 * 1024 * 1024;
+/// What goes out where the guest says nothing else: many servers refuse a request without them.
+pub const USUAL: [(&str, &str); 2] = [("accept", "*/*"), ("user-agent", concat!("parole/", env!("CARGO_PKG_VERSION")))];
 /// The longest method.
 const METHOD_MAX: usize = 32;
 /// How much of a guest's text an error repeats.
@@ -103,6 +105,9 @@ impl Request<'_> {
             }
             let text = value(name, text)?;
             headers.try_append(field, text).map_err(|_| Failure::Invalid("too many headers".into()))?;
+        }
+        for (name, text) in USUAL {
+            headers.entry(name).or_insert(HeaderValue::from_static(text));
         }
         // A part of an encoded body cannot be decoded, and no body need not be.
         let gzip = method != Method::HEAD && !headers.contains_key(ACCEPT_ENCODING) && !headers.contains_key(RANGE);

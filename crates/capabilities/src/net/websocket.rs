@@ -15,7 +15,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
 
 use super::dial::{Stream, Traffic, dial};
-use super::request::{authority, target};
+use super::request::{USUAL, authority, target};
 use super::{Client, Failure};
 use crate::clock::{self, timeout_at};
 
@@ -103,9 +103,9 @@ fn request(url: &Url) -> Result<Request, Failure> {
     let wrong = || Failure::Invalid("the URL cannot be sent".into());
     parts.scheme = Some(url.scheme().parse().map_err(|_| wrong())?);
     parts.authority = Some(host.parse().map_err(|_| wrong())?);
-    Request::builder()
-        .uri(Uri::from_parts(parts).map_err(|_| wrong())?)
-        .header("Host", host)
+    let usual = Request::builder().uri(Uri::from_parts(parts).map_err(|_| wrong())?).header("Host", host);
+    let usual = USUAL.into_iter().fold(usual, |request, (name, value)| request.header(name, value));
+    usual
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")

@@ -18,6 +18,9 @@ async fn a_get() {
     assert!(request.starts_with("GET /a%20b?q=%C3%BC HTTP/1.1\r\n"), "{request}");
     assert_eq!(header(&request, "x-mine").as_deref(), Some("1"));
     assert_eq!(header(&request, "accept-encoding").as_deref(), Some("gzip"));
+    assert_eq!(header(&request, "accept").as_deref(), Some("*/*"));
+    let agent = format!("parole/{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(header(&request, "user-agent"), Some(agent));
     assert_eq!(header(&request, "content-length"), None);
     assert_eq!(header(&request, "cookie").or(header(&request, "authorization")), None);
 }
@@ -70,6 +73,28 @@ async fn headers_of_the_host() {
     let request = server.seen.only();
     assert_eq!(header(&request, "authorization").as_deref(), Some("a"));
     assert_eq!(header(&request, "cookie").as_deref(), Some("c"));
+}
+
+/// A guest's own `User-Agent` and `Accept` go out as it gave them, and alone.
+#[tokio::test]
+async fn a_guest_that_says_who_it_is() {
+    let server = Server::answers(ok("")).await;
+    let own = [("User-Agent", "mine/1"), ("ACCEPT", "text/html"), ("user-agent", ""), ("accept", "a"), ("accept", "b")];
+    for (name, value) in own {
+        Ask::get(&server, "/").with(name, value).go().await.unwrap();
+    }
+    Ask::get(&server, "/").with("accept", "a").with("accept", "b").go().await.unwrap();
+    let requests = server.seen.requests();
+    let all = |request: &str, name: &str| {
+        let lines = request.lines().filter_map(|line| line.split_once(':'));
+        let of = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned());
+        of.collect::<Vec<_>>()
+    };
+    for ((name, value), request) in own.iter().zip(&requests) {
+        assert_eq!(all(request, name), [*value], "{request}");
+    }
+    assert_eq!(all(&requests[5], "accept"), ["a", "b"]);
+    assert_eq!(all(&requests[5], "user-agent").len(), 1);
 }
 
 /// N12.

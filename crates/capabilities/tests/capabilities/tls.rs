@@ -141,3 +141,39 @@ fn roots_that_are_none() {
         assert!(matches!(Client::new(&[pem.as_bytes()]), Err(Failure::Invalid(_))), "{pem}");
     }
 }
+
+/// Some servers close a TLS connection without saying so. Where the framing of the answer tells its end that is no
+/// matter; where only the close does, it is the end, as in browsers; what is known to be missing is missing.
+#[tokio::test]
+async fn an_end_that_was_not_announced() {
+    for (answer, whole) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", true),
+        ("HTTP/1.1 200 OK\r\n\r\nhello", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello", false),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
+        ("HTTP/1.1 200 OK\r\ncontent-le", false),
+    ] {
+        let (acceptor, root) = acceptor(&["api.example"], false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut peer = Peer::new(acceptor.accept(stream).await.unwrap(), Seen::default());
+            peer.request().await;
+            peer.send(answer).await;
+            // The stream beneath, so that there is no goodbye.
+            let (mut plain, _) = peer.stream.into_inner();
+            tokio::io::AsyncWriteExt::shutdown(&mut plain).await.unwrap();
+            tokio::io::copy(&mut plain, &mut tokio::io::sink()).await.unwrap();
+        });
+        let trusting = Client::new(&[root.as_bytes()]).unwrap();
+        let server = Server { address, seen: Seen::default() };
+        let mut ask = Ask::get(&server, "/");
+        ask.url = format!("https://api.example:{}/", address.port()).parse().unwrap();
+        let result = ask.on(&trusting, &mut Connections::default()).await;
+        match result {
+            Ok(response) => assert!(whole && text(&response) == "hello", "{answer:?}"),
+            Err(failure) => assert!(!whole && failure.to_string().contains("ended before the answer"), "{failure:?}"),
+        }
+    }
+}

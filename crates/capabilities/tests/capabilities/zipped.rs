@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use parole_capabilities::net::Failure;
 
 use crate::peer::{Ask, Server, failed, limits, text};
@@ -90,7 +90,7 @@ async fn damaged() {
         body[..12].to_vec(),
         body[..body.len() / 2].to_vec(),
         body[..body.len() - 1].to_vec(),
-        [body.as_slice(), b"garbage behind it"].concat(),
+        [body.as_slice(), &body[..body.len() - 1]].concat(),
         flipped,
         middle,
     ];
@@ -100,4 +100,65 @@ async fn damaged() {
     }
     let server = serve(&body, "gzip").await;
     assert_eq!(Ask::get(&server, "/").go().await.unwrap().body.len(), 80_000);
+}
+
+/// What stands behind the end is no part of the body, for browsers and curl neither.
+#[tokio::test]
+async fn something_behind_the_end() {
+    let zipped = zip(b"hello");
+    for behind in [&b"\0"[..], &[0; 3_000], b"\r\n", b"junk", b"\x1f", b"\x1fjunk"] {
+        let server = serve(&[&zipped, behind].concat(), "gzip").await;
+        assert_eq!(text(&Ask::get(&server, "/").go().await.unwrap()), "hello", "{behind:?}");
+    }
+    // It counts all the same.
+    let server = serve(&[&zipped[..], &vec![0; 70_000]].concat(), "gzip").await;
+    assert_eq!(Ask::get(&server, "/").limits(limits(1_000)).go().await, Err(Failure::TooLarge(1_000)));
+    // Three members, sent a byte at a time, and something behind them.
+    let many = [zip(b"one "), zip(b""), zip(b"three"), b"\0\0".to_vec()].concat();
+    let server = Server::start(move |mut peer| {
+        let many = many.clone();
+        async move {
+            peer.request().await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", many.len());
+            peer.send(head).await;
+            for byte in many {
+                peer.send([byte]).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(text(&Ask::get(&server, "/").go().await.unwrap()), "one three");
+}
+
+/// Nobody asked for it, and some servers send it none the less: with its frame, or without.
+#[tokio::test]
+async fn deflate() {
+    let long: Vec<u8> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
+    for plain in [&b""[..], b"h", b"hello", &long] {
+        let mut framed = ZlibEncoder::new(Vec::new(), Compression::best());
+        framed.write_all(plain).unwrap();
+        let mut bare = DeflateEncoder::new(Vec::new(), Compression::best());
+        bare.write_all(plain).unwrap();
+        for body in [framed.finish().unwrap(), bare.finish().unwrap()] {
+            let server = serve(&[body.as_slice(), b"behind"].concat(), "deflate").await;
+            let response = Ask::get(&server, "/").go().await.unwrap();
+            assert_eq!((response.body.as_slice(), response.headers.len()), (plain, 0));
+            let server = serve(&body[..body.len() - 1], "deflate").await;
+            assert!(failed(Ask::get(&server, "/").go().await).contains("zipped body"));
+            if plain.len() > 1_000 {
+                let server = serve(&body, "deflate").await;
+                let result = Ask::get(&server, "/").limits(limits(79_999)).go().await;
+                assert_eq!(result, Err(Failure::TooLarge(79_999)));
+            }
+            // A guest that asks for a coding gets what the server sends.
+            let server = serve(&body, "deflate").await;
+            let response = Ask::get(&server, "/").with("Accept-Encoding", "deflate").go().await.unwrap();
+            assert_eq!((response.body, response.headers.len()), (body, 2));
+        }
+    }
+    for no_deflate in [&b"this is none"[..], b"x", &[0x78, 0x9c, 0xff, 0xff]] {
+        let server = serve(no_deflate, "deflate").await;
+        assert!(failed(Ask::get(&server, "/").go().await).contains("zipped body"));
+    }
 }
