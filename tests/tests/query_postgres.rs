@@ -1,6 +1,9 @@
 //! `query` on a real PostgreSQL server.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "query_postgres/url.rs"]
+mod url;
+
 use std::time::{Duration, Instant};
 
 use parole_capabilities::query::engine::{Failure, Job, Limits, Rows, Value};
@@ -117,6 +120,46 @@ async fn values_come_and_go_as_they_are() {
     let sql = "MERGE INTO item USING (VALUES ('nut')) AS v (n) ON name = n WHEN MATCHED THEN UPDATE SET count = 4";
     assert_eq!(write(&database, sql).await, Ok(Rows::default()));
     assert_eq!(database.admin("SELECT count FROM item WHERE name = 'nut'"), "4");
+}
+
+/// Guests in a language that has only one kind of number mean 1 by 1.0. Where the server keeps how a number was written
+/// it is not touched, and what is no whole number is none.
+#[tokio::test]
+async fn whole_numbers_are_whole_numbers() {
+    let database = fresh();
+    database
+        .own("CREATE DOMAIN positive AS integer CHECK (VALUE > 0); CREATE TABLE owns (is_so boolean, count positive)");
+    for (sql, real, value) in [
+        ("SELECT $1::int2", 7.0, Value::Integer(7)),
+        ("SELECT $1::int4", -0.0, Value::Integer(0)),
+        ("SELECT $1::int8", -9_007_199_254_740_992.0, Value::Integer(-9_007_199_254_740_992)),
+        ("SELECT $1::oid", 7.0, Value::Integer(7)),
+        ("SELECT $1::bool", 1.0, Value::Integer(1)),
+        ("SELECT $1::positive", 2.0, Value::Integer(2)),
+        ("SELECT id FROM item WHERE id = $1", 1.0, Value::Integer(1)),
+        ("SELECT id FROM item ORDER BY id LIMIT $1", 1.0, Value::Integer(1)),
+        ("SELECT id FROM item ORDER BY id OFFSET $1", 1.0, Value::Integer(2)),
+        ("SELECT $1::float8", 2.0, Value::Real(2.0)),
+        ("SELECT $1::float8", 1e300, Value::Real(1e300)),
+        ("SELECT $1::float4", -2.0, Value::Real(-2.0)),
+        ("SELECT $1::numeric", 1.5, text("1.5")),
+        ("SELECT $1::numeric", 2.0, text("2.0")),
+        ("SELECT $1::text", 2.0, text("2.0")),
+        ("SELECT $1::jsonb", 2.0, text("2.0")),
+    ] {
+        assert_eq!(with(&database, sql, vec![Value::Real(real)]).await.unwrap().rows, [[value]], "{sql} {real}");
+    }
+    let insert = Job {
+        write: true,
+        parameters: vec![Value::Real(0.0), Value::Real(3.0)],
+        ..job("INSERT INTO owns VALUES ($1, $2)")
+    };
+    assert_eq!(run(&database.url(), insert).await, Ok(Rows::default()));
+    assert_eq!(database.admin("SELECT * FROM owns"), "f|3");
+    for real in [1.5, 1e300, f64::NAN, f64::INFINITY, 9_007_199_254_740_994.0] {
+        let result = with(&database, "SELECT $1::int8", vec![Value::Real(real)]).await;
+        assert!(failed(&result, "invalid input syntax"), "{real}: {result:?}");
+    }
 }
 
 #[tokio::test]

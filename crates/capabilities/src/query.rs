@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use parole_durable::Effect;
 use parole_policy::{
-    Arguments, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, GrantEffect, GrantKey, Kind, Level, Mode,
-    QUERY_ARGUMENTS, QueryValue, Source, Timeout,
+    Arguments, Authority, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, GrantEffect, GrantKey, Kind,
+    Level, Mode, QUERY_ARGUMENTS, QueryValue, Source, Timeout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,7 @@ async fn perform(
         let left = execution.left(effect);
         execution.pause();
         let ran = tokio::select! {
-            ran = run(execution, &database, job) => ran,
+            ran = run(execution, (name, &database), grant.database_ca.get(name), job) => ran,
             stop = left => return Err(stop),
         };
         execution.resume();
@@ -183,7 +183,7 @@ async fn perform(
                 execution.back_off(&mut retries, &passage.open).await?;
             }
             Err(Failure::Denied(reason)) => {
-                let remedy = remedy(database.mode, name);
+                let remedy = Failure::remedy(&reason, name, database.mode);
                 let (capability, argument) = (ENTRY.capability.name.into(), Some(name.to_owned()));
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
                 return Ok(Err(execution.refuse(passage.open, refused)?));
@@ -206,22 +206,26 @@ fn effect_of(mode: Mode, granted: GrantEffect, keyed: bool) -> Effect {
     }
 }
 
-/// What would allow a statement that the engine refuses.
-fn remedy(mode: Mode, name: &str) -> String {
-    match mode {
-        Mode::Ro => format!("for what only changes rows: {name} = {{ …, mode = \"rw\" }} in [grant.query.databases]"),
-        Mode::Rw => "none: no policy lets a guest do that".to_owned(),
-    }
-}
-
-async fn run(execution: &Execution, database: &Database, job: Job) -> Result<engine::Rows, Failure> {
+async fn run(
+    execution: &Execution,
+    (name, database): (&str, &Database),
+    authorities: Option<&Vec<Authority>>,
+    job: Job,
+) -> Result<engine::Rows, Failure> {
+    let outside = execution.outside();
     match &database.source {
         Source::Sqlite(path) => sqlite::run(path.clone(), job).await,
-        Source::Postgres(url) => postgres::run(url, job, &execution.outside().databases).await,
-        Source::UrlEnv(name) => match (execution.outside().variables)(name) {
-            Some(url) => postgres::run(&url, job, &execution.outside().databases).await,
+        Source::Postgres(url) => postgres::run(url, job, &outside.databases_for(authorities)?).await,
+        Source::UrlEnv(variable) => match (outside.variables)(variable) {
+            Some(url) => {
+                if let Err(fault) = postgres::check_url(&url) {
+                    // It was in order when the execution was started.
+                    tracing::warn!(database = name, variable, "{fault}");
+                }
+                postgres::run(&url, job, &outside.databases_for(authorities)?).await
+            }
             None => {
-                tracing::warn!(variable = name, "the variable that names a database is not set");
+                tracing::warn!(database = name, variable, "the variable that names a database is not set");
                 Err(Failure::Failed { text: "the database is not configured".into(), unknown: false })
             }
         },

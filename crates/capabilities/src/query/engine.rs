@@ -2,9 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use parole_policy::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+
+/// Why a statement that writes is refused where reading is granted.
+const READING_ONLY: &str = "the database is granted for reading only";
+/// PostgreSQL's codes for a change in a transaction that only reads, and for a right that the role lacks. They stand
+/// in brackets at the end of what is told of a refusal.
+pub(crate) const PG_READ_ONLY: &str = "25006";
+pub(crate) const PG_NO_RIGHT: &str = "42501";
 
 /// The longest statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 128 << 10;
@@ -118,6 +126,23 @@ impl Failure {
     /// It did not work, and nothing has changed.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
         Self::Failed { text: text.into(), unknown: false }
+    }
+
+    /// What a call that writes needs, and a grant for reading does not give.
+    pub(crate) fn reading_only() -> Self {
+        Self::Denied(READING_ONLY.into())
+    }
+
+    /// What would have let it, for a refusal: the words for a policy that grants `name` in this mode.
+    pub(crate) fn remedy(reason: &str, name: &str, mode: Mode) -> String {
+        let reads = reason == READING_ONLY || reason.ends_with(&format!(" ({PG_READ_ONLY})"));
+        if mode == Mode::Ro && reads {
+            return format!("for what only changes rows: {name} = {{ …, mode = \"rw\" }} in [grant.query.databases]");
+        }
+        if reason.ends_with(&format!(" ({PG_NO_RIGHT})")) {
+            return "none in a policy: the role of the database lacks the right".to_owned();
+        }
+        "none: no policy lets a guest do that".to_owned()
     }
 
     /// It was too late, and nothing has changed.

@@ -18,6 +18,7 @@
 //! undone. A role can end its own other sessions (`pg_terminate_backend`): give each policy a role of its own. Memory,
 //! temporary files and connections are bounded by the server's settings for the role, and here only by time.
 
+mod binding;
 mod gate;
 mod once;
 mod target;
@@ -30,13 +31,13 @@ use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBody};
 use postgres_protocol::message::frontend;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use self::target::Target;
 use self::wire::Wire;
+use crate::trust;
+
 use super::engine::{self, Budget, COMMIT_GRACE, Failure, Job, Rows, Value};
 use crate::clock;
 
@@ -46,6 +47,8 @@ mod oid {
     pub(super) const BYTEA: u32 = 17;
     pub(super) const INTEGERS: [u32; 4] = [20, 21, 23, 26];
     pub(super) const FLOATS: [u32; 2] = [700, 701];
+    /// Types whose values show how a number was written: numeric, the texts, JSON, and what is not known.
+    pub(super) const AS_WRITTEN: [u32; 10] = [19, 25, 114, 700, 701, 705, 1042, 1043, 1700, 3802];
 }
 
 /// Why the role may not be used, in words that don't name it. Functions that leave the database are the superuser's
@@ -67,10 +70,7 @@ const ROLE: &str = "
 /// Trust in the public roots and in `extra_roots`, each a PEM text of certificates.
 pub fn trust(extra_roots: &[&[u8]]) -> Result<Arc<ClientConfig>, Failure> {
     let wrong = || Failure::failed("a root certificate cannot be used");
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in extra_roots.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
-        roots.add(certificate.map_err(|_| wrong())?).map_err(|_| wrong())?;
-    }
+    let roots = trust::roots(extra_roots.iter().copied()).map_err(|_| wrong())?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|_| wrong())?
@@ -78,6 +78,18 @@ pub fn trust(extra_roots: &[&[u8]]) -> Result<Arc<ClientConfig>, Failure> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What is wrong with the URL of a database, in words for the operator that never repeat it.
+///
+/// # Errors
+/// It cannot be read, or has an option that is not taken.
+pub fn check_url(url: &str) -> Result<(), String> {
+    match Target::parse(url) {
+        Ok(_) => Ok(()),
+        Err(Failure::Failed { text, .. }) => Err(text),
+        Err(_) => Err("the URL of the database cannot be read".into()),
+    }
 }
 
 /// Runs the job on the database at `url`. A server on another machine is spoken to through TLS, with the roots of
@@ -203,24 +215,34 @@ async fn bind(wire: &mut Wire, job: &Job, types: &[u32], columns: &[(String, u32
     let results = columns.iter().map(|(_, oid)| i16::from(*oid == oid::BYTEA));
     // A portal gives up after so many rows; zero would be all of them.
     let most = i32::try_from(job.limits.max_rows.saturating_add(1)).unwrap_or(i32::MAX);
+    let values: Vec<(&Value, u32)> = job.parameters.iter().zip(types.iter().copied()).collect();
     wire.send(|out| {
-        let write = |value: &Value, out: &mut bytes::BytesMut| {
+        let write = |(value, oid): (&Value, u32), out: &mut bytes::BytesMut| {
             match value {
                 Value::Null => return Ok(IsNull::Yes),
                 Value::Integer(integer) => out.extend_from_slice(integer.to_string().as_bytes()),
-                Value::Real(real) => out.extend_from_slice(format!("{real:?}").as_bytes()),
+                Value::Real(real) => out.extend_from_slice(number(*real, oid).as_bytes()),
                 Value::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Value::Blob(bytes) => out.extend_from_slice(bytes),
             }
             Ok(IsNull::No)
         };
-        frontend::bind("", "", formats, &job.parameters, write, results, out)
-            .map_err(|_| std::io::Error::other("bind"))?;
+        frontend::bind("", "", formats, values, write, results, out).map_err(|_| std::io::Error::other("bind"))?;
         frontend::execute("", most, out)?;
         frontend::sync(out);
         Ok(())
     })
     .await
+}
+
+/// The text of a real number for a parameter of this type. Guests in a language that has only one kind of number give
+/// 1.0 where they mean 1, and the server reads `1.0` as no integer: a whole number is written as one, but where the
+/// server keeps what was written.
+fn number(real: f64, oid: u32) -> String {
+    // The whole numbers that a double holds exactly.
+    const WHOLE: f64 = 9_007_199_254_740_992.0;
+    let kept = oid::AS_WRITTEN.contains(&oid);
+    if !kept && real.fract() == 0.0 && real.abs() <= WHOLE { format!("{:.0}", real + 0.0) } else { format!("{real:?}") }
 }
 
 fn row(body: &DataRowBody, columns: &[(String, u32)], budget: &mut Budget) -> Result<Vec<Value>, Failure> {

@@ -218,7 +218,7 @@ fn guest(connection: &mut Connection, job: &Job) -> Result<Rows, Failure> {
 fn statement(connection: &Connection, job: &Job, walls: &mut Walls) -> Result<Rows, Failure> {
     let mut statement = connection.prepare(&job.sql).map_err(|error| {
         let wrong = code(&error) == Some(ErrorCode::Unknown);
-        match walls.explain(code(&error)).unwrap_or_else(|| explain(&error)) {
+        match walls.explain(&error).unwrap_or_else(|| explain(&error)) {
             Failure::Failed { text, .. } if wrong => Failure::Invalid(text),
             other => other,
         }
@@ -227,9 +227,9 @@ fn statement(connection: &Connection, job: &Job, walls: &mut Walls) -> Result<Ro
         return Err(Failure::Invalid("there is no statement".into()));
     }
     walls.fit(connection, &statement).map_err(|error| explain(&error))?;
-    let failed = |error: rusqlite::Error| walls.explain(code(&error)).unwrap_or_else(|| explain(&error));
+    let failed = |error: rusqlite::Error| walls.explain(&error).unwrap_or_else(|| explain(&error));
     if !job.write && !statement.readonly() {
-        return Err(Failure::Denied("the database is granted for reading only".into()));
+        return Err(Failure::reading_only());
     }
     engine::counted(statement.parameter_count(), job.parameters.len())?;
     for (index, value) in job.parameters.iter().enumerate() {
@@ -292,6 +292,31 @@ fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
     }
 }
 
+/// Why the file cannot be used as it lies there, though nobody asked for a change: what SQLite has to write so that it
+/// can read. None: it is something else.
+fn situation(error: &rusqlite::Error) -> Option<&'static str> {
+    use rusqlite::ffi::{
+        SQLITE_READONLY_CANTINIT, SQLITE_READONLY_CANTLOCK, SQLITE_READONLY_DBMOVED, SQLITE_READONLY_DIRECTORY,
+        SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK,
+    };
+    let extended = match error {
+        rusqlite::Error::SqlInputError { error, .. } | rusqlite::Error::SqliteFailure(error, _) => error.extended_code,
+        _ => return None,
+    };
+    match extended {
+        SQLITE_READONLY_CANTINIT | SQLITE_READONLY_CANTLOCK | SQLITE_READONLY_DIRECTORY => Some(
+            "a log or journal has to be made beside the file of the database for this, and this program may not make any \
+             in its directory",
+        ),
+        SQLITE_READONLY_RECOVERY | SQLITE_READONLY_ROLLBACK => Some(
+            "a writer died in the middle of a change to the database, which has to be undone before it can be read, and \
+             this program may not write the file or its directory",
+        ),
+        SQLITE_READONLY_DBMOVED => Some("the file of the database was moved or removed"),
+        _ => None,
+    }
+}
+
 /// What a guest is told of an error of SQLite: its text where it speaks of the statement, ours where it could have the
 /// path of the file.
 fn explain(error: &rusqlite::Error) -> Failure {
@@ -303,6 +328,9 @@ fn explain(error: &rusqlite::Error) -> Failure {
     };
     let Some(code) = code(error) else { return Failure::failed("the database engine failed") };
     let said = |text: &str| Failure::failed(text);
+    if let Some(text) = situation(error) {
+        return said(text);
+    }
     match code {
         ErrorCode::OperationInterrupted | ErrorCode::DatabaseBusy => Failure::EXPIRED,
         ErrorCode::DatabaseLocked => said("the database is locked"),

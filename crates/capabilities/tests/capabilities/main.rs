@@ -5,8 +5,10 @@
 mod canceled;
 mod exchange;
 mod limits;
+mod odd;
 mod peer;
 mod query;
+mod query_places;
 mod reuse;
 mod smuggling;
 mod tls;

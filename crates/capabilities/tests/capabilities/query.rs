@@ -24,13 +24,13 @@ const SCHEMA: &str = "
     WITH RECURSIVE c (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < 2000) INSERT INTO n SELECT i FROM c;
 ";
 
-struct Bench {
-    dir: TempDir,
+pub struct Bench {
+    pub dir: TempDir,
     wal: bool,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let bench = Self { dir: tempfile::tempdir().unwrap(), wal: false };
         bench.open().execute_batch(SCHEMA).unwrap();
         bench
@@ -42,11 +42,11 @@ impl Bench {
         bench
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join("test.db")
     }
 
-    fn open(&self) -> Connection {
+    pub fn open(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
 
@@ -54,11 +54,11 @@ impl Bench {
         self.open().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    async fn read(&self, sql: &str) -> Result<Rows, Failure> {
+    pub async fn read(&self, sql: &str) -> Result<Rows, Failure> {
         sqlite::run(self.path(), job(sql)).await
     }
 
-    async fn write(&self, sql: &str) -> Result<Rows, Failure> {
+    pub async fn write(&self, sql: &str) -> Result<Rows, Failure> {
         sqlite::run(self.path(), Job { write: true, ..job(sql) }).await
     }
 
@@ -77,7 +77,7 @@ fn limits(ms: u64) -> Limits {
     Limits { max_rows: 1_000, max_bytes: 1 << 20, deadline: Instant::now() + Duration::from_millis(ms) }
 }
 
-fn job(sql: &str) -> Job {
+pub fn job(sql: &str) -> Job {
     Job { sql: sql.into(), parameters: vec![], write: false, key: None, limits: limits(20_000) }
 }
 
@@ -85,7 +85,7 @@ fn with(sql: &str, parameters: Vec<Value>) -> Job {
     Job { parameters, ..job(sql) }
 }
 
-fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value {
     Value::Text(text.into())
 }
 

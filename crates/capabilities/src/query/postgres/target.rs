@@ -1,20 +1,12 @@
 //! Where a database is, from its URL.
 
+use parole_policy::{DatabaseOptions, Security, database_options};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use crate::query::engine::Failure;
 
 const PORT: u16 = 5432;
-
-/// Whether TLS is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Security {
-    /// Wherever the server is not on this machine.
-    ByPlace,
-    Always,
-    Never,
-}
 
 /// No part of this is ever in the text of a failure.
 pub(super) struct Target {
@@ -24,12 +16,12 @@ pub(super) struct Target {
     pub(super) user: String,
     pub(super) password: Option<String>,
     pub(super) database: String,
-    security: Security,
+    pub(super) options: DatabaseOptions,
 }
 
 impl Target {
-    /// `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE][?sslmode=require|disable]`; the host may be the directory of
-    /// a socket, percent-encoded.
+    /// `postgres://USER[:PASSWORD]@HOST[:PORT][/DATABASE][?OPTIONS]`; the host may be the directory of a socket,
+    /// percent-encoded.
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = |what: &str| Failure::failed(format!("the URL of the database {what}"));
         let url = Url::parse(text).map_err(|_| wrong("cannot be read"))?;
@@ -51,25 +43,21 @@ impl Target {
         if user.is_empty() {
             return Err(wrong("names no user"));
         }
-        let mut security = Security::ByPlace;
-        for (key, value) in url.query_pairs() {
-            security = match (&*key, &*value) {
-                ("sslmode", "require" | "verify-full") => Security::Always,
-                ("sslmode", "disable") => Security::Never,
-                _ => return Err(wrong("has an option other than `sslmode=require` or `sslmode=disable`")),
-            };
-        }
+        let options = database_options(&url).map_err(|(message, help)| {
+            let help = help.map(|help| format!(" ({help})")).unwrap_or_default();
+            wrong(&format!("is not taken: {message}{help}"))
+        })?;
         let database = match plain(url.path().trim_start_matches('/'))? {
             name if name.is_empty() => user.clone(),
             name => name,
         };
         let password = url.password().map(plain).transpose()?;
-        Ok(Self { host, port: url.port().unwrap_or(PORT), user, password, database, security })
+        Ok(Self { host, port: url.port().unwrap_or(PORT), user, password, database, options })
     }
 
     /// Whether TLS is spoken with the address that was found.
     pub(super) fn secure(&self, loopback: bool) -> bool {
-        match self.security {
+        match self.options.security {
             Security::ByPlace => !loopback,
             Security::Always => true,
             Security::Never => false,
@@ -93,6 +81,12 @@ mod tests {
         assert_eq!(target.password, None);
         let target = Target::parse("postgresql://a@b?sslmode=disable").unwrap();
         assert_eq!((target.secure(true), target.secure(false)), (false, false));
+        let target = Target::parse("postgresql://a@b?sslmode=prefer&application_name=shop&connect_timeout=5").unwrap();
+        assert_eq!((target.secure(true), target.secure(false)), (false, true));
+        assert_eq!(
+            (target.options.application_name.as_deref(), target.options.connect_timeout),
+            (Some("shop"), Some(5))
+        );
         assert_eq!(Target::parse("postgres://a@[::1]/b").unwrap().host, "::1");
         assert_eq!(Target::parse("postgres://a@%2Fvar%2Frun/b").unwrap().host, "/var/run");
         for wrong in [
@@ -102,7 +96,8 @@ mod tests {
             "postgres://b/c",
             "postgres:///c",
             "postgres://a@/c",
-            "postgres://a@b/c?sslmode=prefer",
+            "postgres://a@b/c?sslmode=never",
+            "postgres://a@b/c?sslmode=disable&channel_binding=require",
             "postgres://a@b/c?options=-csearch_path%3Da",
             "postgres://a@b/c?host=d",
             "postgres://a%00@b/c",

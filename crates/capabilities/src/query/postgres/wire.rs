@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::IsNull;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -21,9 +21,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::binding;
 use super::target::Target;
 use crate::lack::lack;
-use crate::query::engine::Failure;
+use crate::query::engine::{Failure, PG_NO_RIGHT, PG_READ_ONLY};
 
 /// The largest message of our own statements, in bytes: a recorded result.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -59,28 +60,43 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) async fn connect(target: Arc<Target>, tls: &Arc<ClientConfig>) -> Result<Self, Failure> {
-        let stream = dial(&target, tls).await?;
+        let most = target.options.connect_timeout.map(Duration::from_secs);
+        let opened = Self::open(target, tls);
+        match most {
+            None => opened.await,
+            Some(most) => tokio::time::timeout(most, opened).await.map_err(|_| unreachable())?,
+        }
+    }
+
+    async fn open(target: Arc<Target>, tls: &Arc<ClientConfig>) -> Result<Self, Failure> {
+        let (stream, certificate) = dial(&target, tls).await?;
         let most = (MESSAGE_MAX, MESSAGE_MAX as u64);
         let (received, tls) = (BytesMut::new(), Arc::clone(tls));
         let mut wire = Self { stream, received, most, busy: false, target, tls, process: None };
-        wire.start().await?;
+        wire.start(certificate.as_deref()).await?;
         Ok(wire)
     }
 
-    async fn start(&mut self) -> Result<(), Failure> {
+    async fn start(&mut self, certificate: Option<&[u8]>) -> Result<(), Failure> {
         let target = Arc::clone(&self.target);
         let parameters = [
             ("user", &*target.user),
             ("database", &*target.database),
             ("client_encoding", "UTF8"),
             ("DateStyle", "ISO"),
-            ("application_name", "parole"),
+            ("application_name", target.options.application_name.as_deref().unwrap_or("parole")),
         ];
         self.send(|out| frontend::startup_message(parameters, out)).await?;
         let mut scram: Option<ScramSha256> = None;
-        let mut proven = true;
+        // Whether the server has shown that it knows the password; where its certificate is to be bound to that, it must.
+        let mut proven = !target.options.channel_binding;
         loop {
             match self.message().await? {
+                Message::AuthenticationCleartextPassword | Message::AuthenticationMd5Password(_)
+                    if target.options.channel_binding =>
+                {
+                    return Err(unbound());
+                }
                 Message::AuthenticationCleartextPassword => {
                     let password = self.password()?;
                     self.send(|out| frontend::password_message(password.as_bytes(), out)).await?;
@@ -90,12 +106,18 @@ impl Wire {
                     self.send(|out| frontend::password_message(hash.as_bytes(), out)).await?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    let known = body.mechanisms().any(|name| Ok(name == SCRAM_SHA_256)).map_err(lost)?;
-                    if !known {
-                        return Err(Failure::failed("the database server wants a way to log in that is not known"));
+                    let bound = target.options.channel_binding;
+                    let way = if bound { SCRAM_SHA_256_PLUS } else { SCRAM_SHA_256 };
+                    if !body.mechanisms().any(|name| Ok(name == way)).map_err(lost)? {
+                        let unknown = "the database server wants a way to log in that is not known";
+                        return Err(if bound { unbound() } else { Failure::failed(unknown) });
                     }
-                    let client = ScramSha256::new(self.password()?.as_bytes(), ChannelBinding::unsupported());
-                    self.send(|out| frontend::sasl_initial_response(SCRAM_SHA_256, client.message(), out)).await?;
+                    let binding = match bound {
+                        true => certificate.and_then(binding::end_point).ok_or_else(unbound)?,
+                        false => ChannelBinding::unsupported(),
+                    };
+                    let client = ScramSha256::new(self.password()?.as_bytes(), binding);
+                    self.send(|out| frontend::sasl_initial_response(way, client.message(), out)).await?;
                     (scram, proven) = (Some(client), false);
                 }
                 Message::AuthenticationSaslContinue(body) => {
@@ -110,6 +132,7 @@ impl Wire {
                     proven = true;
                 }
                 Message::AuthenticationOk if proven => {}
+                Message::AuthenticationOk if target.options.channel_binding => return Err(unbound()),
                 Message::BackendKeyData(body) => self.process = Some((body.process_id(), body.secret_key())),
                 Message::ReadyForQuery(_) if proven => return Ok(()),
                 // Its text names the user and the database.
@@ -255,7 +278,7 @@ impl Drop for Wire {
         let cancel = async move {
             let mut out = BytesMut::new();
             frontend::cancel_request(process, secret, &mut out);
-            if let Ok(mut stream) = dial(&target, &tls).await {
+            if let Ok((mut stream, _)) = dial(&target, &tls).await {
                 let _ = stream.write_all(&out).await;
                 // The server has seen it when it closes the connection.
                 let _ = stream.read_u8().await;
@@ -271,12 +294,22 @@ fn first(body: &DataRowBody) -> Result<String, Failure> {
     String::from_utf8(bytes.to_vec()).map_err(|_| garbled())
 }
 
-async fn dial(target: &Target, tls: &Arc<ClientConfig>) -> Result<Box<dyn Stream>, Failure> {
-    let unreachable = || Failure::failed("the database server cannot be reached");
+fn unreachable() -> Failure {
+    Failure::failed("the database server cannot be reached")
+}
+
+fn unbound() -> Failure {
+    Failure::failed(
+        "the URL of the database wants the password bound to the server's certificate, and the server does not",
+    )
+}
+
+/// A stream to the server, and its certificate where TLS is spoken.
+async fn dial(target: &Target, tls: &Arc<ClientConfig>) -> Result<(Box<dyn Stream>, Option<Vec<u8>>), Failure> {
     let failure = |error: std::io::Error| lack(&error).map_or_else(unreachable, Failure::Lack);
     if target.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
-        return Ok(Box::new(UnixStream::connect(path).await.map_err(failure)?));
+        return Ok((Box::new(UnixStream::connect(path).await.map_err(failure)?), None));
     }
     let addresses = tokio::net::lookup_host((&*target.host, target.port)).await.map_err(failure)?;
     for address in addresses {
@@ -286,8 +319,12 @@ async fn dial(target: &Target, tls: &Arc<ClientConfig>) -> Result<Box<dyn Stream
             Err(_) => continue,
         };
         let _ = stream.set_nodelay(true);
-        let secure = target.secure(address.ip().is_loopback());
-        return if secure { Ok(Box::new(secured(stream, target, tls).await?)) } else { Ok(Box::new(stream)) };
+        if !target.secure(address.ip().is_loopback()) {
+            return Ok((Box::new(stream), None));
+        }
+        let stream = secured(stream, target, tls).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|first| first.to_vec());
+        return Ok((Box::new(stream), certificate));
     }
     Err(unreachable())
 }
@@ -339,7 +376,7 @@ impl Said {
             // Canceled, by us or by its own clock.
             "57014" => Failure::EXPIRED,
             // A right that the role lacks, and a change in a transaction that only reads.
-            "42501" | "25006" => Failure::Denied(text),
+            PG_NO_RIGHT | PG_READ_ONLY => Failure::Denied(text),
             code if code.starts_with("42") => Failure::Invalid(text),
             _ => Failure::failed(text),
         }

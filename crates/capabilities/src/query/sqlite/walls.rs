@@ -49,6 +49,12 @@ const FUNCTIONS: [&str; 10] = [
     "sqlite_log",
 ];
 
+/// What gives the same without that.
+const INSTEAD: [(&str, &str); 2] = [
+    ("json_group_array", "'[' || group_concat(json_quote(x)) || ']'"),
+    ("json_group_object", "'{' || group_concat(json_quote(name) || ':' || json_quote(x)) || '}'"),
+];
+
 /// How the connection is set up: before anything of the file is read.
 pub(super) fn raise(connection: &Connection, job: &Job) -> rusqlite::Result<()> {
     use DbConfig::{
@@ -91,6 +97,8 @@ pub(super) fn raise(connection: &Connection, job: &Job) -> rusqlite::Result<()> 
 /// The walls while a guest's statement is prepared and runs.
 pub(super) struct Walls {
     refused: Arc<Mutex<Option<String>>>,
+    /// Only reading is granted.
+    reads: bool,
     length: u64,
     length_before: i32,
 }
@@ -112,7 +120,7 @@ impl Walls {
         let length = length.max(longest as u64);
         let most = i32::try_from(length).unwrap_or(i32::MAX);
         let length_before = connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, most)?;
-        Ok(Self { refused, length, length_before })
+        Ok(Self { refused, reads: !job.write, length, length_before })
     }
 
     /// Shortens the limit for values so that all the registers of the statement together stay within theirs.
@@ -130,11 +138,15 @@ impl Walls {
     }
 
     /// The error of a statement that ran into a wall.
-    pub(super) fn explain(&self, code: Option<ErrorCode>) -> Option<Failure> {
+    pub(super) fn explain(&self, error: &rusqlite::Error) -> Option<Failure> {
+        let code = super::code(error);
         let text = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match code {
             Some(ErrorCode::TooBig) => Some(Failure::TooLarge(self.length)),
-            Some(ErrorCode::ReadOnly) => Some(Failure::Denied("the database is granted for reading only".into())),
+            Some(ErrorCode::ReadOnly) if self.reads && super::situation(error).is_none() => {
+                Some(Failure::reading_only())
+            }
+            Some(ErrorCode::ReadOnly) if text.is_none() => None,
             // Which code a refusal has depends on where it was met.
             _ => text.map(Failure::Denied),
         }
@@ -150,7 +162,11 @@ fn refusal(action: &AuthAction<'_>) -> Option<String> {
         AuthAction::Update { table_name, .. } => change(table_name),
         AuthAction::Function { function_name: name } => {
             let refused = FUNCTIONS.iter().any(|function| function.eq_ignore_ascii_case(name));
-            refused.then(|| format!("the function `{name}` is not allowed"))
+            refused.then(|| {
+                let instead = INSTEAD.iter().find(|(function, _)| function.eq_ignore_ascii_case(name));
+                let instead = instead.map(|(_, sql)| format!(": its result grows past every limit; write {sql}"));
+                format!("the function `{name}` is not allowed{}", instead.unwrap_or_default())
+            })
         }
         AuthAction::Pragma { pragma_name: name, pragma_value } => {
             let is = |pragma: &&str| pragma.eq_ignore_ascii_case(name);
