@@ -5,20 +5,22 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use parole_durable::{Digest, Effect, PromiseId, Stage};
 use parole_policy::{Arguments, Capability, Grant, GrantKey, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
-use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::fs::OFlags;
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Gate, Leave, Passage};
+use crate::execution::{Begin, Calling, Gate, Passage};
+use crate::kept::Kept;
 use crate::lack::lack;
 use crate::read_file::{failed, not_plain, outside};
 use crate::scope::Scope;
 use crate::types::{base64, json};
+use crate::unfinished::{self, parent_of};
 use crate::{Entry, Error, Execution, Payload, Stop, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -77,13 +79,16 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let passage = match execution.pass(open, &calling).await? {
         Gate::Go(passage) => passage,
         Gate::Done(answer) => {
-            if begun
-                && let Some((scope, leave)) = execution.leave_of(&calling)?
-                && let Some(Ok(dir)) = granted(&scope, leave)
-            {
-                // What its first attempt may have left is nobody's any more.
-                let (below, key) = (leave.below(path).to_owned(), key.clone());
-                let _ = tokio::task::spawn_blocking(move || remove_unfinished(&dir, &below, &key)).await;
+            if begun {
+                // What its first attempt may have left is nobody's any more, wherever the grants of that time led.
+                for scope in execution.scopes_so_far()? {
+                    if let Some((dir, below)) = unfinished::place(&scope.policy, path)
+                        && let Some(Ok(dir)) = opened(&scope, Some(dir))
+                    {
+                        let key = key.clone();
+                        let _ = tokio::task::spawn_blocking(move || unfinished::remove(&dir, &below, &key)).await;
+                    }
+                }
             }
             let answer = answer.map(|made| made == MADE);
             execution.written.charge(bytes, &answer);
@@ -92,7 +97,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     };
     let grant = passage.grant(ENTRY.capability.name).cloned();
     let grant = grant.as_ref();
-    let dir = granted(&passage.scope, passage.leave);
+    let dir = opened(&passage.scope, passage.leave.dir);
     if let Some(what) = dir.as_ref().and_then(|dir| lack(dir.as_ref().err()?)) {
         return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await.into());
     }
@@ -128,8 +133,8 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
 }
 
 /// The granted directory that a call goes by.
-fn granted(scope: &Scope, leave: Leave) -> Option<std::io::Result<Dir>> {
-    scope.dirs.get(ENTRY.capability.name)?.get(leave.dir?)?.as_ref().map(Dir::try_clone)
+fn opened(scope: &Scope, dir: Option<usize>) -> Option<std::io::Result<Dir>> {
+    scope.dirs.get(ENTRY.capability.name)?.get(dir?)?.as_ref().map(Dir::try_clone)
 }
 
 impl crate::execution::Written {
@@ -172,7 +177,7 @@ const MADE: &[u8] = &[1];
 /// What has become of a write. It moves on once, by whoever comes first: the thread that is about to
 /// rename, or the call that gives up.
 #[derive(Default)]
-struct Progress {
+pub(crate) struct Progress {
     stage: AtomicU8,
     /// What the host was short of before anything was written, if that is why nothing was.
     lack: OnceLock<&'static str>,
@@ -239,7 +244,7 @@ fn failed_late(error: &std::io::Error, path: &str) -> Error {
 /// after a crash finds and replaces its own unfinished file.
 ///
 /// Says whether the file is a new one.
-fn replace(
+pub(crate) fn replace(
     dir: &Dir,
     path: &str,
     contents: &[u8],
@@ -259,7 +264,7 @@ fn replace(
     }
     let parent = parent_of(dir, parent).map_err(failed)?;
     let old = match parent.symlink_metadata(name) {
-        Ok(there) if there.is_file() => Some(there.permissions().mode() & 0o777),
+        Ok(there) if there.is_file() => Some(Kept::of(&parent, name, &there).map_err(failed)?),
         Ok(_) => return Err(not_plain(path)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
@@ -269,9 +274,11 @@ fn replace(
     }
     // Opened while there is nothing to take back: it is synced when the name is there.
     let directory = parent.open(".").map_err(failed)?;
-    let unfinished = unfinished(key);
+    let unfinished = unfinished::name(key);
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(old.unwrap_or(0o666));
+    // Nobody else sees the contents before the file has the rights of the old one. The umask has its say about new
+    // files only.
+    options.write(true).create_new(true).mode(if old.is_some() { 0o600 } else { 0o666 });
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     let mut file = match parent.open_with(&unfinished, &options) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -280,14 +287,14 @@ fn replace(
         }
         opened => opened.map_err(failed)?,
     };
-    let written = file
-        .write_all(contents)
-        // The umask has its say about new files only.
-        .and_then(|()| old.map_or(Ok(()), |old| Ok(fchmod(&file, Mode::from_raw_mode(old))?)))
-        .and_then(|()| file.sync_all())
-        .map_err(|error| failed_late(&error, path))
+    let kept = old.as_ref().map_or(Ok(()), |old| old.give(&file));
+    let written = kept
+        .map_err(|what| Error::Failed(format!("`{path}` was not replaced: its {what} cannot be kept")))
+        .and_then(|()| {
+            file.write_all(contents).and_then(|()| file.sync_all()).map_err(|error| failed_late(&error, path))
+        })
         .and_then(|()| if progress.to(RENAMING) { Ok(()) } else { Err(too_long()) })
-        .and_then(|()| parent.rename(&unfinished, &parent, name).map_err(|error| failed_late(&error, path)));
+        .and_then(|()| parent.rename(&unfinished, &parent, name).map_err(|error| not_renamed(&error, path)));
     if let Err(error) = written {
         let _ = parent.remove_file(&unfinished);
         return Err(error);
@@ -300,24 +307,16 @@ fn replace(
     })
 }
 
-/// The name that a file has until it is whole.
-fn unfinished(key: &PromiseId) -> String {
-    format!(".parole-{}.tmp", key.as_str().rsplit(':').next().unwrap_or_default())
-}
-
-fn parent_of(dir: &Dir, parent: &str) -> std::io::Result<Dir> {
-    match parent.trim_end_matches('/') {
-        "" => dir.try_clone(),
-        parent => dir.open_dir(parent),
+/// Why the new contents could not take the place of the old. A file that is a mount of its own, as containers have
+/// them, can only be written where it lies, and then somebody could see half of it.
+fn not_renamed(error: &std::io::Error, path: &str) -> Error {
+    let mounted = [rustix::io::Errno::BUSY, rustix::io::Errno::XDEV];
+    if mounted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+        return Error::Failed(format!(
+            "`{path}` is a mount of its own, so it cannot be replaced; its directory can hold others"
+        ));
     }
-}
-
-/// Removes what a write that was cut short has left, if it is there and can be removed.
-fn remove_unfinished(dir: &Dir, path: &str, key: &PromiseId) {
-    let (parent, _) = path.rsplit_once('/').unwrap_or(("", path));
-    if let Ok(parent) = parent_of(dir, parent) {
-        let _ = parent.remove_file(unfinished(key));
-    }
+    failed_late(error, path)
 }
 
 #[cfg(test)]
@@ -359,6 +358,16 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o4711)).unwrap();
         replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default(), true).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o711);
+    }
+
+    /// A file that is a mount of its own cannot be renamed over, and what is said of it is that.
+    #[test]
+    fn a_mount_is_told_as_one() {
+        for errno in [rustix::io::Errno::BUSY, rustix::io::Errno::XDEV] {
+            let Error::Failed(text) = not_renamed(&errno.into(), "out/f") else { panic!() };
+            assert!(text.starts_with("`out/f` is a mount of its own"), "{text}");
+        }
+        assert_eq!(not_renamed(&rustix::io::Errno::NOENT.into(), "f"), Error::NotFound);
     }
 
     #[test]

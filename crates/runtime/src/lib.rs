@@ -36,6 +36,7 @@ mod scope;
 mod setup;
 pub mod standing;
 pub mod stop;
+mod unfinished;
 pub mod view;
 
 pub use blocking::Blocking;
@@ -52,6 +53,7 @@ pub use schedules::{Missed, Overlap, Planned, Schedule, Spec, When};
 
 pub use parole_capabilities::audit;
 pub use parole_capabilities::question::{self, Question};
+pub use parole_capabilities::trust::read_authority;
 pub use parole_capabilities::{ALL, CATALOGUE, Call, Event, Sink, Validator};
 pub use parole_durable::store::PromiseFilter;
 pub use parole_durable::{ExecutionId, ScheduleId};

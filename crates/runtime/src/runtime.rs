@@ -198,7 +198,12 @@ impl Runtime {
             .map_err(|error| Error::Internal(error.to_string()))?;
         let write = Write::Cancel { execution: id, outcome, now: parole_durable::hub::now() };
         self.hub().write(write).await?;
-        Ok(())
+        let this = self.clone();
+        let work = tokio_blocking(move || {
+            this.sweep(id);
+            Ok(())
+        });
+        self.on_workers(Box::pin(work)).await
     }
 
     /// Executions that can go on: not ended, nobody runs them, and nothing they wait for is pending.
@@ -222,8 +227,11 @@ impl Runtime {
     /// # Errors
     /// [`Error::Store`].
     pub async fn collect(&self, before: u64) -> Result<u64, Error> {
-        let hub = self.hub().clone();
-        let work = tokio_blocking(move || Ok(hub.collect(before)?));
+        let this = self.clone();
+        let work = tokio_blocking(move || {
+            this.sweep_all();
+            Ok(this.hub().collect(before)?)
+        });
         self.on_workers(Box::pin(work)).await
     }
 

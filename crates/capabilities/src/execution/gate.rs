@@ -20,6 +20,9 @@ use crate::scope::Scope;
 use crate::types::{Refused, json};
 use crate::{Entry, Error, Stop};
 
+/// As many generations of grants before the present one are looked at for what a call may have left.
+const GENERATIONS_MAX: usize = 64;
+
 /// A call at the gate.
 pub(crate) struct Calling<'c> {
     pub(crate) entry: &'static Entry,
@@ -191,13 +194,12 @@ impl Execution {
         }
     }
 
-    /// What a call would go by now, if it were allowed: for what is left of a call that is over.
-    pub(crate) fn leave_of(&mut self, calling: &Calling<'_>) -> Result<Option<(Arc<Scope>, Leave)>, Stop> {
+    /// What it may reach now, and what it might before, the newest first: for what is left of a call that is over.
+    pub(crate) fn scopes_so_far(&mut self) -> Result<Vec<Arc<Scope>>, Stop> {
         let scope = self.current_scope()?;
-        Ok(match self.ruling(&scope, calling) {
-            Ruling::Go(leave, _) | Ruling::Ask(leave, ..) => Some((scope, leave)),
-            Ruling::No(..) => None,
-        })
+        let earlier = (0..self.generation).rev().take(GENERATIONS_MAX);
+        let earlier: Vec<_> = earlier.filter_map(|generation| (self.parts.rescope)(generation, &scope).ok()).collect();
+        Ok(std::iter::once(scope).chain(earlier).collect())
     }
 
     /// Makes the promise that asks whether the call may be made.

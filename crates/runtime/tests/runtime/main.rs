@@ -1,6 +1,8 @@
 //! The runtime as an embedder uses it. The tests of design section 11 carry its names.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod authority;
+mod left;
 mod long;
 mod outside;
 mod stop;
