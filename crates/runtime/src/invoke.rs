@@ -259,18 +259,46 @@ pub(crate) fn weight(value: &Val) -> u64 {
     }
 }
 
+/// The text form of a value. The library escapes more than it has to: an apostrophe in a string needs none, and a text
+/// of another program would be read with one more.
+fn wave(value: &Val) -> Result<String, wasmtime::Error> {
+    Ok(plain_apostrophes(&value.to_wave()?))
+}
+
+fn plain_apostrophes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let (mut inside, mut chars) = (None, text.chars());
+    while let Some(c) = chars.next() {
+        match (inside, c) {
+            (Some(quote), '\\') => {
+                let escaped = chars.next();
+                if (quote, escaped) != ('"', Some('\'')) {
+                    plain.push(c);
+                }
+                plain.extend(escaped);
+                continue;
+            }
+            (Some(quote), c) if c == quote => inside = None,
+            (None, '"' | '\'') => inside = Some(c),
+            _ => {}
+        }
+        plain.push(c);
+    }
+    plain
+}
+
 /// Reads the results of a call: a `result` is unpacked, anything else is a value.
 pub(crate) fn given(results: Vec<Val>) -> Result<Given, wasmtime::Error> {
     let Some(value) = results.into_iter().next() else { return Ok(Given::Value(None)) };
     Ok(match value {
         Val::Result(Ok(None)) => Given::Value(None),
-        Val::Result(Ok(Some(value))) => Given::Value(Some(value.to_wave()?)),
+        Val::Result(Ok(Some(value))) => Given::Value(Some(wave(&value)?)),
         Val::Result(Err(None)) => Given::Failure("the guest failed without saying why".into()),
         Val::Result(Err(Some(error))) => match *error {
             Val::String(text) => Given::Failure(text),
-            error => Given::Failure(error.to_wave()?),
+            error => Given::Failure(wave(&error)?),
         },
-        value => Given::Value(Some(value.to_wave()?)),
+        value => Given::Value(Some(wave(&value)?)),
     })
 }
 
@@ -299,6 +327,20 @@ mod tests {
                 (core instance $i (instantiate $m))
                 {export})"#
         )
+    }
+
+    #[test]
+    fn apostrophes_are_escaped_where_they_have_to_be() {
+        let text = |text: &str| Val::String(text.to_owned());
+        for (value, expected) in [
+            (text("it's"), r#""it's""#),
+            (text(r#"a"b'c\'d"#), r#""a\"b'c\\'d""#),
+            (Val::Char('\''), r"'\''"),
+            (Val::Char('"'), r#"'\"'"#),
+            (Val::List(vec![text("'"), Val::Char('\''), text("\n'")]), r#"["'", '\'', "\n'"]"#),
+        ] {
+            assert_eq!(wave(&value).unwrap(), expected);
+        }
     }
 
     /// In full the name of this type has 3.5 MB.
