@@ -201,7 +201,7 @@ fn what_is_killed_or_comes_further_has_felled_nothing() {
     until("running", || (running(&scratch) == [spinner.as_str()]).then_some(()));
     assert!(!watch.said().contains("was running"), "{}", watch.said());
     scratch.parole(&["cancel", &spinner]).code(0);
-    assert_eq!(watch.ends("-TERM").code(), Some(0));
+    assert_eq!(watch.ends("-HUP").code(), Some(0));
 }
 
 #[test]
