@@ -38,7 +38,8 @@ const FAULTS: [(&str, &str); 3] = [("fdatasync", "EIO"), ("pwrite64", "ENOSPC"),
 struct Watch {
     child: Child,
     log: PathBuf,
-    is_traced: bool,
+    /// What strace says of its disk, if that may fail.
+    disk: Option<PathBuf>,
 }
 
 impl Watch {
@@ -46,31 +47,20 @@ impl Watch {
         let log = place.root().with_file_name(format!("watch-{number}.log"));
         let file = File::create(&log).map_err(because(log.display()))?;
         let second = file.try_clone().map_err(because(log.display()))?;
-        let is_traced = fault.is_some();
-        let mut command = match fault {
-            None => Command::new(parole_binary()?),
-            Some(fault) => {
+        let disk = fault.is_some().then(|| log.with_extension("disk"));
+        let mut command = match (fault, &disk) {
+            (Some(fault), Some(disk)) => {
                 let mut command = Command::new(strace().ok_or("strace is missing: apt-get install strace")?);
-                command.args([
-                    "-f",
-                    "-qq",
-                    "-s",
-                    "0",
-                    "-e",
-                    "signal=none",
-                    "-e",
-                    "trace=fdatasync,pwrite64",
-                    "-o",
-                    "/dev/null",
-                ]);
-                command.arg("-e").arg(fault).arg(parole_binary()?);
+                command.args(["-f", "-ttt", "-qq", "-s", "0", "-e", "signal=none", "-e", "trace=fdatasync,pwrite64"]);
+                command.arg("-e").arg(fault).arg("-o").arg(disk).arg(parole_binary()?);
                 command
             }
+            _ => Command::new(parole_binary()?),
         };
         place.surround(command.args(["resume", "--all", "--watch"]));
         command.stdin(Stdio::null()).stdout(file).stderr(second).process_group(0);
         let child = command.spawn().map_err(because("starting the program"))?;
-        Ok(Self { child, log, is_traced })
+        Ok(Self { child, log, disk })
     }
 
     /// It does not end by itself, whatever its disk does.
@@ -79,6 +69,18 @@ impl Watch {
         let said = || fs::read_to_string(&self.log).unwrap_or_default();
         ensure!(state.is_none(), "a process that watches has ended by itself: {state:?}\n{}", said());
         Ok(())
+    }
+
+    /// How long ago its disk failed last.
+    fn well_for(&self) -> Result<Duration, Failure> {
+        let Some(disk) = &self.disk else { return Ok(Duration::MAX) };
+        let said = fs::read_to_string(disk).unwrap_or_default();
+        let last = said.lines().rev().find(|line| line.contains("(INJECTED)"));
+        let Some(at) = last.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()) else {
+            return Ok(Duration::MAX);
+        };
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_err(because("the time"))?;
+        Ok(now.saturating_sub(Duration::from_secs_f64(at)))
     }
 
     /// The program and those that it has started, the program first.
@@ -93,7 +95,7 @@ impl Watch {
             }
             next += 1;
         }
-        if self.is_traced {
+        if self.disk.is_some() {
             all.remove(0);
         }
         all
@@ -280,6 +282,18 @@ impl Chaos<'_> {
         found.next().cloned().ok_or_else(|| format!("what is sent cannot be seen: {all:?}").into())
     }
 
+    /// The last that the watchers said.
+    fn said(&self) -> String {
+        let of = |watch: &Watch| {
+            let all = fs::read_to_string(&watch.log).unwrap_or_default();
+            let last: Vec<&str> = all.lines().rev().take(12).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            let fault = if watch.disk.is_some() { "its disk may fail" } else { "its disk is well" };
+            format!("{:?} ({fault}):\n  {}\n", watch.log.file_name().unwrap_or_default(), last.join("\n  "))
+        };
+        self.watches.iter().map(of).collect()
+    }
+
     /// Nobody is killed any more: whatever has nothing to wait for has to be at its end soon.
     fn quiet(&mut self, patience: Duration) -> Result<(), Failure> {
         let until = Instant::now() + LIMIT;
@@ -289,6 +303,9 @@ impl Chaos<'_> {
             self.watches.iter_mut().try_for_each(Watch::is_alive)?;
             let answered = self.answer()?;
             let now = Instant::now();
+            // Who has just failed for want of a disk is neither dead nor has forgotten anything.
+            let well = self.watches.iter().map(Watch::well_for).collect::<Result<Vec<_>, _>>()?;
+            let well = well.into_iter().min().unwrap_or(Duration::MAX);
             let open: Vec<_> =
                 User::list(self.place)?.into_iter().filter(|one| !has_ended(&one.state)).map(|one| one.id).collect();
             if answered > 0 {
@@ -296,9 +313,14 @@ impl Chaos<'_> {
             }
             free.retain(|id, _| open.contains(id));
             for id in &open {
-                let waited = now - *free.entry(id.clone()).or_insert(now);
+                let waited = (now - *free.entry(id.clone()).or_insert(now)).min(well);
                 self.summary.longest = self.summary.longest.max(waited);
-                ensure!(waited <= patience, "{id} waits for nothing, and has not gone on for {waited:?}");
+                ensure!(
+                    waited <= patience,
+                    "{id} waits for nothing, and has not gone on for {waited:?}: {}\n{}",
+                    User::show(self.place, id)?,
+                    self.said()
+                );
             }
             if open.is_empty() && self.things.iter().all(|thing| self.post.server.count(thing) > 0) {
                 return Ok(());
