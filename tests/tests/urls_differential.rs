@@ -8,7 +8,9 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use parole_capabilities::CATALOGUE;
-use parole_policy::{Arguments, DenialKind, FetchArguments, SecurityPolicy, Url, Verdict, decide, may_dial, parse_url};
+use parole_policy::{
+    Arguments, DenialKind, FetchArguments, Headers, SecurityPolicy, Target, Url, Verdict, decide, may_dial,
+};
 use parole_tests::canary::Hit;
 use parole_tests::ensure;
 use parole_tests::fixture::{Failure, because};
@@ -168,11 +170,12 @@ enum Wanted {
 
 fn wanted(policy: &SecurityPolicy, zone: &Zone, text: &str) -> Result<Wanted, Failure> {
     let refused = |kind: DenialKind| if kind == DenialKind::Denied { Wanted::Denied } else { Wanted::Invalid };
-    let url = match parse_url(text) {
+    let target = match Target::read(text, policy.looks("fetch")) {
         Ok(url) => url,
         Err(denial) => return Ok(refused(denial.kind)),
     };
-    let request = FetchArguments { method: "GET", url: &url, text, headers: &[], body: None };
+    let (url, headers) = (target.url().clone(), Headers::default());
+    let request = FetchArguments { method: "GET", url: &target, headers: &headers, body: None };
     let capability = CATALOGUE.by_name("fetch").ok_or("there is no fetch")?;
     let permit = match decide(policy, 0, capability, &Arguments::Fetch(&request)) {
         Verdict::Allow(permit) => permit,

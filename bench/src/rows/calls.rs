@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use parole_capabilities::CATALOGUE;
-use parole_policy::{Arguments, FetchArguments, SecurityPolicy, Verdict, parse_url};
+use parole_policy::{Arguments, FetchArguments, GuestPath, Headers, Looks, SecurityPolicy, Target, Verdict};
 use parole_runtime::{ExecutionId, Runtime, Wait};
 
 use crate::bare::{Bare, Rows};
@@ -102,15 +102,16 @@ pub fn decide() -> Vec<Row> {
         met: Some(figure.median() <= most && each <= allocations),
     };
     let files = host::policy().allow_read("/data", "/tmp").allow_read("/data/deep", "/var");
-    let path = Arguments::Read { path: "/data/directory/file.txt" };
+    let path = GuestPath::read("/data/directory/file.txt").unwrap();
+    let path = Arguments::Read { path: &path };
     let parse = |rules: &str| {
         let text = format!("level = \"unrestricted\"\n{FETCH}{rules}");
         SecurityPolicy::parse(&text, Path::new("/"), &CATALOGUE).unwrap()
     };
     let text = "http://c.test:8080/reports?year=2026";
-    let url = parse_url(text).unwrap();
-    let headers = [("accept".to_owned(), "text/plain".to_owned())];
-    let request = FetchArguments { method: "GET", url: &url, text, headers: &headers, body: None };
+    let url = Target::read(text, Looks::ALL).unwrap();
+    let headers = Headers::read([("accept", "text/plain")], Looks::ALL).unwrap();
+    let request = FetchArguments { method: "GET", url: &url, headers: &headers, body: None };
     let posted = FetchArguments { method: "POST", ..request };
     let (plain, ruled) = (parse(""), parse(RULE));
     let asked = parole_policy::decide(&ruled, 0, CATALOGUE.by_name("fetch").unwrap(), &Arguments::Fetch(&posted));

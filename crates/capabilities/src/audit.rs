@@ -2,14 +2,15 @@
 //!
 //! A step keeps its [`Note`]s; that a call was plainly allowed under the first generation is what a step
 //! without notes says. [`records`] makes the full records of a step. Neither arguments nor results are in
-//! them, only the digest of the canonical arguments.
+//! them, only the digest of the arguments in the form that was decided on; of what was denied also the reason, and the
+//! path, URL or name that it was about.
 
 use parole_durable::journal::{DROPPED, OUTPUT, frames};
-use parole_durable::{Digest, ExecutionId, Step, StepResult, UnixMs};
+use parole_durable::{Completion, Digest, ExecutionId, Step, StepResult, UnixMs};
 use serde::{Deserialize, Serialize};
 
 use crate::sink;
-use crate::types::json;
+use crate::types::{Error, Refused, json};
 
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,16 @@ pub struct Note {
     /// Which attempt it was that failed, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// The digest of the arguments in the form that was decided on, where the guest spelt them in another way. Read
+    /// it through [`Record::arguments`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// Of a call that was refused as invalid: why. Read it through [`Record::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Of such a call: what it was about. Read it through [`Record::argument`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argument: Option<String>,
 }
 
 impl Note {
@@ -85,12 +96,15 @@ impl Note {
             rest: false,
             bytes: None,
             attempt: None,
+            arguments: None,
+            reason: None,
+            argument: None,
         }
     }
 
     /// Whether a step without notes says the same.
     pub(crate) fn goes_without_saying(&self) -> bool {
-        self.verdict == Verdict::Allow && self.generation == 0 && self.rule.is_none()
+        self.verdict == Verdict::Allow && self.generation == 0 && self.rule.is_none() && self.arguments.is_none()
     }
 }
 
@@ -105,6 +119,15 @@ pub(crate) fn add(bytes: &mut Vec<u8>, note: Note) {
     let mut all = notes(bytes);
     all.push(note);
     *bytes = json(&all);
+}
+
+/// Notes why a call was refused whose answer does not say it to the operator.
+pub(crate) fn explain(bytes: &mut Vec<u8>, refused: &Refused) {
+    let mut all = notes(bytes);
+    if let Some(last) = all.last_mut().filter(|note| note.verdict == Verdict::Deny) {
+        (last.reason, last.argument) = (Some(refused.error.to_string()), refused.argument.clone());
+        *bytes = json(&all);
+    }
 }
 
 /// One decision. Its JSON is a line of `parole journal --audit`.
@@ -122,9 +145,15 @@ pub struct Record {
     /// Which of its functions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
-    /// The digest of the canonical arguments.
+    /// The digest of the arguments, in the form that was decided on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
+    /// Of a denied call: why, as the guest was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Of a denied call: the path, URL or name that was decided on. Guest text: not inert.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argument: Option<String>,
     /// The import that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<String>,
@@ -144,6 +173,8 @@ impl Record {
             capability: capability.into(),
             function: None,
             arguments: None,
+            reason: None,
+            argument: None,
             import: import.map(str::to_owned),
             note: Note::new(Verdict::Deny, 0, at),
         }
@@ -163,7 +194,8 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
                     sink::DISPLAY => "display",
                     _ => return None,
                 };
-                let verdict = if channel & DROPPED == 0 { Verdict::Allow } else { Verdict::Deny };
+                let dropped = channel & DROPPED != 0;
+                let verdict = if dropped { Verdict::Deny } else { Verdict::Allow };
                 Some(Record {
                     execution,
                     step: Some(number),
@@ -171,6 +203,9 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
                     capability: name.into(),
                     function: Some(name.into()),
                     arguments: Some(Digest::of(payload).to_string()),
+                    reason: dropped
+                        .then(|| format!("the policy, or a check of this host, refuses this call of `{name}`")),
+                    argument: sink::event_of(channel & !DROPPED, payload).filter(|_| dropped).and_then(said),
                     import: None,
                     note: Note::new(verdict, 0, 0),
                 })
@@ -178,24 +213,50 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
             .collect();
     }
     let mut all = notes(&step.notes);
+    let refused: Option<Refused> = match &step.completion {
+        Some(Completion { result: StepResult::Denied(bytes), .. }) => serde_json::from_slice(bytes).ok(),
+        _ => None,
+    };
     if all.is_empty() {
         let denied = matches!(&step.completion, Some(done) if matches!(done.result, StepResult::Denied(_)));
         all.push(Note::new(if denied { Verdict::Deny } else { Verdict::Allow }, 0, step.admitted_at));
     }
+    if let (Some(refused), Some(last)) = (refused, all.last_mut().filter(|note| note.verdict == Verdict::Deny)) {
+        let reason = match refused.error {
+            Error::Denied(reason) => reason,
+            error => error.to_string(),
+        };
+        (last.reason, last.argument) = (Some(reason), refused.argument);
+    }
     let capability = crate::execution::entry_of(&step.function).map_or("", |entry| entry.capability.name);
     let digest = Digest::of(&step.arguments).to_string();
     all.into_iter()
-        .map(|note| Record {
+        .map(|mut note| Record {
             execution,
             step: Some(step.number),
             site: "call",
             capability: capability.into(),
             function: Some(step.function.to_string()),
-            arguments: Some(digest.clone()),
+            arguments: Some(note.arguments.take().unwrap_or_else(|| digest.clone())),
+            reason: note.reason.take(),
+            argument: note.argument.take(),
             import: None,
             note,
         })
         .collect()
+}
+
+/// How much of output that was refused an audit record repeats, in bytes.
+const SAID_MAX: usize = 256;
+
+/// What output was about.
+fn said(event: sink::Event<'_>) -> Option<String> {
+    let text = match event {
+        sink::Event::Print(text) | sink::Event::Log { message: text, .. } => text,
+        sink::Event::Display { mime, .. } => mime,
+        _ => return None,
+    };
+    Some(text[..text.floor_char_boundary(SAID_MAX)].to_owned())
 }
 
 /// Tells a subscriber of `tracing`, in the same words, at the level that its weight deserves.

@@ -36,7 +36,9 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
         let mime = &mime[..mime.floor_char_boundary(MIME_MAX)];
         let length = u16::try_from(mime.len()).unwrap_or_default().to_le_bytes();
         let head = [&length, mime.as_bytes()].concat();
-        let fields = [("mime", Field::Text(mime)), ("data", Field::Bytes(&data))];
+        // Types are compared without case.
+        let form = mime.trim_ascii().to_ascii_lowercase();
+        let fields = [("mime", Field::Text(&form)), ("data", Field::Bytes(&data))];
         Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields)?)
     })
 }

@@ -7,6 +7,7 @@
 //! so in [`Execution::wait`].
 
 mod barrier;
+mod calling;
 mod gate;
 mod refusals;
 mod view;
@@ -20,7 +21,7 @@ use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Next, OUTPUT, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal, PromiseId, PromiseRecord, StepResult};
-use parole_policy::{Arguments, Field, Verdict, decide};
+use parole_policy::{Arguments, Field, Looks, Verdict, decide};
 use serde::de::DeserializeOwned;
 use wasmtime::ResourceLimiter;
 
@@ -37,7 +38,8 @@ use crate::waiting_room::WaitingRoom;
 use crate::{ALL, Entry};
 use barrier::Flight;
 pub(crate) use barrier::OUTPUT_DELAY;
-pub(crate) use gate::{Calling, Gate, Leave, Passage};
+pub(crate) use calling::{Calling, Form, Formless};
+pub(crate) use gate::{Gate, Leave, Passage};
 use view::View;
 
 /// Bytes of output text that are kept in memory for the report of one execution: most put out less. Of those that
@@ -122,7 +124,7 @@ pub struct Execution {
     generation: u64,
     /// How far the store had come when the generation was last looked for.
     seen: Seen,
-    /// Calls that a person has allowed for the whole execution: the rule, and the digest of the call without its step.
+    /// Calls that a person has allowed for the whole execution: the rule, and the digest of the arguments in their form.
     standing: HashSet<(String, String)>,
     /// What a person has refused.
     refusals: refusals::Refusals,
@@ -331,7 +333,7 @@ impl Execution {
         Stop::Limit { name, limit: parole_policy::size_text(limit) }
     }
 
-    /// Takes any other call: from the journal, or open. `arguments` is canonical JSON.
+    /// Takes any other call: from the journal, or open. `arguments` is JSON of what the guest passed, as it spelt it.
     pub(crate) fn begin(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Begin, Stop> {
         let number = self.parts.journal.calls();
         let next = self.parts.journal.call(function, effect, arguments)?;
@@ -342,8 +344,7 @@ impl Execution {
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed { result, notes, .. } => {
                 if !notes.is_empty() {
-                    let name = entry_of(function).map_or(function, |entry| entry.capability.name);
-                    self.remember(&notes, name, arguments);
+                    self.remember(&notes, arguments);
                 }
                 if let StepResult::Denied(bytes) = &result {
                     self.gathered.denied.extend(serde_json::from_slice(bytes));
@@ -391,6 +392,12 @@ impl Execution {
         None
     }
 
+    /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are
+    /// those of its start.
+    pub(crate) fn looks(&self, entry: &Entry) -> Looks {
+        self.parts.scope.looks(entry.capability.name)
+    }
+
     /// What it may reach now: the newest generation of its grants.
     pub(crate) fn current_scope(&mut self) -> Result<Arc<Scope>, Stop> {
         // Until its first commit nobody else knows of it.
@@ -413,10 +420,12 @@ impl Execution {
         // What was allowed by then is denied none the less, and the last word on it says so.
         let last = audit::notes(&open.notes).pop();
         let denied = matches!(refused.error, Error::Denied(_));
-        if denied && last.is_some_and(|note| note.verdict != audit::Verdict::Deny) {
-            let note = self.verdict(audit::Verdict::Deny);
+        if let Some(last) = last.filter(|note| denied && note.verdict != audit::Verdict::Deny) {
+            let note = audit::Note { arguments: last.arguments, ..self.verdict(audit::Verdict::Deny) };
             audit::tell(self.id(), open.number, &refused.capability, open.arguments(), &note);
             audit::add(&mut open.notes, note);
+        } else if !denied {
+            audit::explain(&mut open.notes, &refused);
         }
         self.parts.journal.complete(open, None, result, now())?;
         let error = refused.error.clone();

@@ -1,15 +1,16 @@
 //! `fetch`: one HTTP request to a granted origin.
 //!
-//! Each request, and each hop of a redirect, goes through the one decision: it gives the parsed URL, and
-//! [`Client::resolve`](crate::net::Client::resolve) the addresses that may be dialled; nothing else is.
+//! Each request, and each hop of a redirect, goes through the one decision, in the one form that it has ([`Target`],
+//! [`Headers`]): that is what is sent, and [`Client::resolve`](crate::net::Client::resolve) gives the addresses that may be dialled; nothing else
+//! is.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use parole_durable::{Digest, Effect};
 use parole_policy::{
-    Arguments, Capability, DEFAULT_ANSWER_BYTES, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey, Kind,
-    Level, Timeout, Url, may_dial, parse_url,
+    Arguments, Capability, DEFAULT_ANSWER_BYTES, Denial, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey,
+    Headers, Kind, Level, Looks, Target, Timeout, Url, may_dial,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Gate, Leave, Passage};
+use crate::execution::{Begin, Calling, Form, Formless, Gate, Leave, Passage};
 use crate::net::{self, Failure};
 use crate::retry::Retries;
 use crate::types::{Refused, base64, json as bytes_of};
@@ -103,11 +104,17 @@ struct Question<'a> {
 struct Recorded<'a> {
     method: &'a str,
     url: &'a str,
-    headers: &'a [Header],
+    headers: Vec<Name<'a>>,
     body: Option<Body>,
 }
 
 #[derive(Serialize)]
+struct Name<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Clone, Copy, Serialize)]
 struct Body {
     bytes: usize,
     digest: Digest,
@@ -125,48 +132,81 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
 }
 
 async fn fetch(execution: &mut Execution, request: &Request) -> wasmtime::Result<Result<Response, Error>> {
-    let body = request.body.as_ref().map(|body| Body { bytes: body.len(), digest: Digest::of(body) });
-    let recorded = Recorded { method: &request.method, url: &request.url, headers: &request.headers, body };
-    let arguments = bytes_of(&Question { request: recorded });
+    let body = request.body.as_deref().map(Body::of);
+    let given = pairs(&request.headers);
+    let arguments = recorded(&request.method, &request.url, given.clone(), body);
     let effect = if is_read(&request.method) { Effect::Read } else { Effect::Once };
     let answer = match execution.begin("fetch", effect, &arguments)? {
         Begin::Answered(answer) => answer,
-        Begin::Open(open) => match parse_url(&request.url) {
-            Err(denial) => {
-                let refused = Refused::of(&ENTRY, Some(request.url.clone()), denial);
-                Err(execution.turn_away(open, ENTRY.capability.name, &arguments, refused)?)
-            }
-            Ok(url) => {
-                let headers = pairs(&request.headers);
-                let fetched = FetchArguments {
-                    method: &request.method,
-                    url: &url,
-                    text: &request.url,
-                    headers: &headers,
-                    body: request.body.as_deref(),
-                };
-                let typed = Arguments::Fetch(&fetched);
-                let shown = || shown(request, &url);
-                let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: Some(&shown) };
-                match execution.pass(open, &calling).await? {
-                    Gate::Done(answer) => answer,
-                    Gate::Go(passage) => Box::pin(perform(execution, passage, &calling, &fetched)).await?,
+        Begin::Open(open) => {
+            let read = read(&request.url, given, execution.looks(&ENTRY));
+            let read = read.map_err(|denial| Formless { argument: request.url.clone(), denial });
+            let fetched = read.as_ref().map(|(url, headers)| FetchArguments {
+                method: &request.method,
+                url,
+                headers,
+                body: request.body.as_deref(),
+            });
+            let typed = fetched.as_ref().map(Arguments::Fetch);
+            let form = fetched.as_ref().map_or_else(|_| Form::given(&arguments), |fetched| form(fetched, body));
+            let shown = || fetched.as_ref().map_or(Value::Null, |fetched| shown(request, fetched));
+            let typed = typed.as_ref().map_err(|formless| **formless);
+            let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
+            match (execution.pass(open, &calling).await?, &fetched) {
+                (Gate::Done(answer), _) => answer,
+                (Gate::Go(passage), Ok(fetched)) => Box::pin(perform(execution, passage, &calling, fetched)).await?,
+                (Gate::Go(passage), Err(formless)) => {
+                    let refused = Refused::of(&ENTRY, Some(formless.argument.clone()), formless.denial.clone());
+                    Err(execution.refuse(passage.open, refused)?)
                 }
             }
-        },
+        }
     };
     execution.read_back(answer)
 }
 
-/// What goes out: the URL as it is understood, and as the guest wrote it where that is another spelling.
-fn shown(request: &Request, url: &Url) -> Value {
+/// Where a request goes and what it says, in their one form.
+fn read<'h>(
+    url: &str,
+    headers: impl IntoIterator<Item = (&'h str, &'h str)>,
+    looks: Looks,
+) -> Result<(Target, Headers), Denial> {
+    Ok((Target::read(url, looks)?, Headers::read(headers, looks)?))
+}
+
+/// What the journal has of a request.
+fn recorded<'h>(
+    method: &str,
+    url: &str,
+    headers: impl IntoIterator<Item = (&'h str, &'h str)>,
+    body: Option<Body>,
+) -> Vec<u8> {
+    let headers = headers.into_iter().map(|(name, value)| Name { name, value }).collect();
+    bytes_of(&Question { request: Recorded { method, url, headers, body } })
+}
+
+fn form(request: &FetchArguments<'_>, body: Option<Body>) -> Form<'static> {
+    let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Form::of(recorded(request.method, request.url.url().as_str(), headers, body))
+}
+
+impl Body {
+    fn of(body: &[u8]) -> Self {
+        Self { bytes: body.len(), digest: Digest::of(body) }
+    }
+}
+
+/// What goes out, and the URL as the guest wrote it where that is another spelling.
+fn shown(request: &Request, fetched: &FetchArguments<'_>) -> Value {
+    let url = fetched.url.url().as_str();
+    let headers = fetched.headers.iter().map(|(name, value)| json!({ "name": name, "value": value }));
     let mut shown = json!({
-        "method": request.method,
-        "url": url.as_str(),
-        "headers": request.headers,
-        "body": request.body.as_deref().map(base64),
+        "method": fetched.method,
+        "url": url,
+        "headers": headers.collect::<Vec<_>>(),
+        "body": fetched.body.map(base64),
     });
-    if url.as_str() != request.url {
+    if url != request.url {
         shown["written"] = request.url.as_str().into();
     }
     json!({ "request": shown })
@@ -176,8 +216,8 @@ fn is_read(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
 
-fn pairs(headers: &[Header]) -> Vec<(String, String)> {
-    headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect()
+fn pairs(headers: &[Header]) -> Vec<(&str, &str)> {
+    headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect()
 }
 
 /// Sends it, as often as the grant's `retry` allows, and records how it went.
@@ -208,7 +248,7 @@ async fn perform(
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
         let (headers, body) = (headers.clone(), request.body);
-        let sent = Hops { request, headers, body, effect, grant: &grant, calling };
+        let sent = Hops { request, headers, body, effect, grant: &grant };
         let left = execution.left(effect);
         execution.pause();
         let went = tokio::select! {
@@ -257,14 +297,13 @@ struct Hops<'h> {
     body: Option<&'h [u8]>,
     effect: Effect,
     grant: &'h Grant,
-    calling: &'h Calling<'h>,
 }
 
 impl Hops<'_> {
     async fn follow(mut self, execution: &mut Execution, passage: &mut Passage) -> Went {
         let timeout = self.grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
         let deadline = clock::now() + timeout;
-        let (mut url, mut leave) = (self.request.url.clone(), passage.leave);
+        let (mut url, mut leave) = (self.request.url.url().clone(), passage.leave);
         for hop in 0.. {
             let response = match self.send(execution, &url, leave, deadline).await {
                 Ok(response) => response,
@@ -325,16 +364,21 @@ impl Hops<'_> {
         here: &Url,
         next: &str,
     ) -> Result<(Url, Leave), Refused> {
-        let there = parse_url(next).map_err(|denial| Refused::of(&ENTRY, Some(next.to_owned()), denial))?;
-        if !net::same_origin(here, &there) {
+        let refused = |denial| Refused::of(&ENTRY, Some(next.to_owned()), denial);
+        let looks = passage.scope.looks(ENTRY.capability.name);
+        let there = Target::read(next, looks).map_err(refused)?;
+        if !net::same_origin(here, there.url()) {
             net::strip_credentials(&mut self.headers);
             self.body = None;
         }
-        let fetched =
-            FetchArguments { url: &there, text: next, headers: &self.headers, body: self.body, ..*self.request };
+        let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let headers = Headers::read(pairs, looks).map_err(refused)?;
+        let fetched = FetchArguments { url: &there, headers: &headers, body: self.body, ..*self.request };
         let typed = Arguments::Fetch(&fetched);
-        let leave = execution.hop(passage, &Calling { typed: &typed, ..*self.calling })?;
-        Ok((there, leave))
+        let form = form(&fetched, self.body.map(Body::of));
+        let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
+        let leave = execution.hop(passage, &calling)?;
+        Ok((there.url().clone(), leave))
     }
 }
 

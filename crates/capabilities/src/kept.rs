@@ -146,13 +146,15 @@ mod tests {
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
     use crate::Error;
-    use crate::write_file::{Progress, replace};
+    use crate::read_file::Links;
+    use crate::write_file::{File, Progress, replace};
 
     const SOMEBODY: u32 = 54_321;
 
     fn write(dir: &Path, name: &str) -> Result<bool, Error> {
         let dir = Dir::open_ambient_dir(dir, ambient_authority()).unwrap();
-        replace(&dir, name, b"new", &"write_file:x:y".into(), &Progress::default(), true)
+        let file = File { dir, path: name.into(), links: Links::Follow, key: "write_file:x:y".into() };
+        replace(&file, b"new", &Progress::default(), true)
     }
 
     /// As a user without rights, on a thread of its own: these are rights of a thread.

@@ -4,7 +4,7 @@ use parole_durable::{Effect, PromiseRecord, PromiseState};
 use parole_policy::{Arguments, Field};
 use serde::de::DeserializeOwned;
 
-use crate::execution::{Begin, Calling};
+use crate::execution::{Begin, Calling, Form};
 use crate::types::canonical;
 use crate::{Entry, Error, Execution};
 
@@ -19,8 +19,8 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     let answer = match execution.begin(function, Effect::Await, &arguments)? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
-            let typed = Arguments::Fields(fields);
-            let calling = Calling { entry, typed: &typed, arguments: &arguments, shown: None };
+            let (typed, form) = (Arguments::Fields(fields), Form::given(&arguments));
+            let calling = Calling { entry, typed: Ok(&typed), arguments: &form, shown: None };
             match execution.admittance(open, &calling).await? {
                 Err(answer) => answer,
                 Ok(open) => {

@@ -17,7 +17,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Gate, Passage};
+use crate::execution::{Begin, Calling, Form, Gate, Passage};
 use crate::retry::Retries;
 use crate::types::{Refused, base64_text, json};
 use crate::{Entry, Error, Execution, Payload, Stop, person};
@@ -112,10 +112,11 @@ async fn query(
         Begin::Open(open) => {
             let parameters: Vec<QueryValue> = parameters.into_iter().map(Value::into).collect();
             let typed = Arguments::Query { database, sql: &sql, parameters: &parameters };
-            let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
+            let form = Form::given(&arguments);
+            let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
             match execution.pass(open, &calling).await? {
                 Gate::Done(answer) => answer,
-                Gate::Go(passage) => Box::pin(perform(execution, passage, &calling, database)).await?,
+                Gate::Go(passage) => Box::pin(perform(execution, passage, &calling, &typed)).await?,
             }
         }
     };
@@ -127,9 +128,9 @@ async fn perform(
     execution: &mut Execution,
     mut passage: Passage,
     calling: &Calling<'_>,
-    name: &str,
+    typed: &Arguments<'_>,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
-    let Arguments::Query { sql, parameters, .. } = *calling.typed else {
+    let Arguments::Query { database: name, sql, parameters } = *typed else {
         return Ok(Err(Error::Failed("this is no query".into())));
     };
     let grant = passage.grant(ENTRY.capability.name).cloned();

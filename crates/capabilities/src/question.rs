@@ -30,7 +30,7 @@ pub struct Question {
     /// The rule that wants a person asked; of a doubt there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Everything that the guest passed, by parameter name. Guest text: not inert.
+    /// Everything that the guest passed, in the form that is acted on, by parameter name. Guest text: not inert.
     pub arguments: Value,
     /// Ties the answer to this very call; see [`digest`].
     pub digest: String,
@@ -63,7 +63,8 @@ impl Question {
     }
 }
 
-/// What a decision is bound to: the SHA-256 of component, capability, canonical arguments, execution and step, as JSON.
+/// What a decision is bound to: the SHA-256 of component, capability, arguments in their one form, execution and step,
+/// as JSON.
 #[must_use]
 pub fn digest(component: &Digest, capability: &str, arguments: &[u8], execution: ExecutionId, step: u64) -> String {
     #[derive(Serialize)]

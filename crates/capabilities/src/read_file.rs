@@ -1,19 +1,21 @@
 //! `read_file`: a whole regular file of a granted directory.
 
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
 use parole_durable::Effect;
-use parole_policy::{Arguments, Capability, GrantKey, Kind, Level, READ_FILE_ARGUMENTS, Timeout};
-use rustix::fs::OFlags;
+use parole_policy::{Arguments, Capability, GrantKey, GuestPath, Kind, Level, READ_FILE_ARGUMENTS, Timeout};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Gate, OUTPUT_DELAY};
+use crate::execution::{Begin, Calling, Form, Formless, Gate, OUTPUT_DELAY};
 use crate::lack::lack;
+use crate::scope::Scope;
 use crate::types::{Refused, json};
 use crate::{Entry, Error, Execution, Payload, Stop, person, question};
 
@@ -59,8 +61,13 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
         Begin::Answered(answer) => return Ok(answer),
         Begin::Open(open) => open,
     };
-    let typed = Arguments::Read { path };
-    let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
+    let name = formed(path);
+    let typed = name.as_ref().map(|path| Arguments::Read { path });
+    let form = name
+        .as_ref()
+        .map_or_else(|_| Form::given(&arguments), |path| Form::of(json(&Question { path: path.as_str() })));
+    let calling =
+        Calling { entry: &ENTRY, typed: typed.as_ref().map_err(|formless| *formless), arguments: &form, shown: None };
     let passage = match execution.pass(open, &calling).await? {
         Gate::Go(passage) => passage,
         Gate::Done(answer) => return Ok(answer),
@@ -69,8 +76,10 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
     let max = grant.and_then(|grant| grant.max_bytes).unwrap_or(MAX_BYTES);
     let timeout = grant.and_then(|grant| grant.timeout.as_millis()).map(Duration::from_millis);
     let dirs = passage.scope.dirs.get(ENTRY.capability.name);
+    let path = name.as_ref().map_or(path, GuestPath::as_str);
+    let links = Links::of(&passage.scope, &ENTRY);
     let result = match dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
-        Some(dir) => match at_once_or_aside(execution, dir, passage.leave.below(path), max, timeout).await? {
+        Some(dir) => match at_once_or_aside(execution, dir, (passage.leave.below(path), links), max, timeout).await? {
             Err(Unread::Lack(what)) => return Err(Stop::Lack(what).into()),
             Err(Unread::Told(error)) => Err(error),
             Ok(bytes) => Ok(bytes),
@@ -78,7 +87,7 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
         None => Err(Error::Failed("the granted directory is not open".into())),
     };
     if let Err(error @ Error::Denied(_)) = result {
-        return Ok(Err(execution.refuse(passage.open, outside(&ENTRY, path, error))?));
+        return Ok(Err(execution.refuse(passage.open, outside(&ENTRY, path, links, error))?));
     }
     execution.conclude(passage.open, &result).await?;
     Ok(result)
@@ -86,7 +95,7 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
 
 /// Why there are no bytes.
 #[derive(Debug, PartialEq, Eq)]
-enum Unread {
+pub(crate) enum Unread {
     /// The host is short of this: no answer to the guest.
     Lack(&'static str),
     Told(Error),
@@ -107,18 +116,18 @@ fn unread(error: &std::io::Error, path: &str) -> Unread {
 async fn at_once_or_aside(
     execution: &mut Execution,
     dir: &Dir,
-    path: &str,
+    (path, links): (&str, Links),
     max: u64,
     timeout: Option<Duration>,
 ) -> Result<Result<Vec<u8>, Unread>, Stop> {
     if !execution.has_unshown() {
-        return Ok(read(dir, path, max, timeout));
+        return Ok(read(dir, path, links, max, timeout));
     }
     let (dir, path) = match dir.try_clone() {
         Ok(dir) => (dir, path.to_owned()),
         Err(error) => return Ok(Err(unread(&error, path))),
     };
-    let mut work = tokio::task::spawn_blocking(move || read(&dir, &path, max, timeout));
+    let mut work = tokio::task::spawn_blocking(move || read(&dir, &path, links, max, timeout));
     let done = match tokio::time::timeout(OUTPUT_DELAY, &mut work).await {
         Ok(done) => done,
         Err(_) => {
@@ -129,15 +138,34 @@ async fn at_once_or_aside(
     Ok(done.unwrap_or_else(|_| Err(Error::Failed("the host could not do it".into()).into())))
 }
 
+/// The one form of a path, or why there is none.
+pub(crate) fn formed(path: &str) -> Result<GuestPath, Formless> {
+    GuestPath::read(path).map_err(|denial| Formless { argument: path.to_owned(), denial })
+}
+
+/// What is done about links on the way to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// They are followed where they lead to something beneath the granted directory.
+    Follow,
+    /// They are not: something has decided about the name, and that is what is opened.
+    Refuse,
+}
+
+impl Links {
+    pub(crate) fn of(scope: &Scope, entry: &Entry) -> Self {
+        if scope.looks(entry.capability.name).path { Links::Refuse } else { Links::Follow }
+    }
+}
+
 /// Resolves the path beneath the handle, never by joined text, and takes only plain files:
 /// what is opened is what was looked at, or it is refused.
-fn read(dir: &Dir, path: &str, max: u64, timeout: Option<Duration>) -> Result<Vec<u8>, Unread> {
+fn read(dir: &Dir, path: &str, links: Links, max: u64, timeout: Option<Duration>) -> Result<Vec<u8>, Unread> {
     let started = clock::now();
-    // Opening a pipe or a device can have effects of its own, so look first.
-    plain(&dir.metadata(path).map_err(|error| unread(&error, path))?, path)?;
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
-    let mut file = dir.open_with(path, &options).map_err(|error| unread(&error, path))?;
+    let mut file = match links {
+        Links::Follow => open(dir, path)?,
+        Links::Refuse => open_itself(dir, path)?,
+    };
     let metadata = file.metadata().map_err(|error| unread(&error, path))?;
     plain(&metadata, path)?;
     if metadata.len() > max {
@@ -162,6 +190,54 @@ fn read(dir: &Dir, path: &str, max: u64, timeout: Option<Duration>) -> Result<Ve
     }
 }
 
+fn open(dir: &Dir, path: &str) -> Result<File, Unread> {
+    // Opening a pipe or a device can have effects of its own, so look first.
+    plain(&dir.metadata(path).map_err(|error| unread(&error, path))?, path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(QUIET.bits().cast_signed());
+    dir.open_with(path, &options).map_err(|error| unread(&error, path))
+}
+
+/// For files that turn out to be something else.
+const QUIET: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
+
+/// Opens the file that has this name, and no link in its place.
+fn open_itself(dir: &Dir, path: &str) -> Result<File, Unread> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = directory_itself(dir, parent, path)?;
+    let failed = |errno: rustix::io::Errno| unread(&errno.into(), path);
+    match FileType::from_raw_mode(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Symlink => return Err(through_link(path).into()),
+        _ => return Err(not_plain(path).into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | QUIET;
+    let file: OwnedFd = openat(&parent, name, flags, Mode::empty()).map_err(failed)?;
+    Ok(File::from_std(std::fs::File::from(file)))
+}
+
+/// The directory of this name below another one, with no link on the way: `path`, without its last name, has neither
+/// `..` nor `.` in it.
+pub(crate) fn directory_itself(dir: &Dir, parent: &str, path: &str) -> Result<Dir, Unread> {
+    let mut here = dir.try_clone().map_err(|error| unread(&error, path))?;
+    for name in parent.split('/').filter(|name| !name.is_empty()) {
+        // What is no directory, a link too, is an error.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = openat(&here, name, flags, Mode::empty()).map_err(|errno| {
+            let there = statat(&here, name, AtFlags::SYMLINK_NOFOLLOW);
+            let link = there.is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
+            if link { through_link(path).into() } else { unread(&errno.into(), path) }
+        })?;
+        here = Dir::from_std_file(std::fs::File::from(next));
+    }
+    Ok(here)
+}
+
+/// A link where a name was decided on.
+fn through_link(path: &str) -> Error {
+    Error::Denied(format!("`{path}` leads through a link, and its name is what was decided on"))
+}
+
 fn plain(metadata: &cap_std::fs::Metadata, path: &str) -> Result<(), Error> {
     if metadata.is_file() { Ok(()) } else { Err(not_plain(path)) }
 }
@@ -171,14 +247,17 @@ pub(crate) fn not_plain(path: &str) -> Error {
 }
 
 /// The record of a path that the policy allowed and the file system did not.
-pub(crate) fn outside(entry: &Entry, path: &str, error: Error) -> Refused {
-    Refused {
-        capability: entry.capability.name.into(),
-        argument: Some(path.into()),
-        error,
-        remedy: "none for this path: grant the directory that it leads to, or give yourself the right to the file"
-            .into(),
-    }
+pub(crate) fn outside(entry: &Entry, path: &str, links: Links, error: Error) -> Refused {
+    let remedy = match links {
+        Links::Follow => {
+            "none for this path: grant the directory that it leads to, or give yourself the right to the file"
+        }
+        Links::Refuse => {
+            "none for this path: a rule, a check or a person decides about names here, so no link is followed: the guest \
+             has to name the file itself, in a granted directory"
+        }
+    };
+    Refused { capability: entry.capability.name.into(), argument: Some(path.into()), error, remedy: remedy.into() }
 }
 
 /// What the guest is told of an I/O error: never a path of the host, and of what lies outside only that it does.
@@ -212,11 +291,51 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let dir = Dir::open_ambient_dir(scratch.path(), cap_std::ambient_authority()).unwrap();
         dir.write("five", "12345").unwrap();
-        for max in [5, 6, u64::MAX - 1, u64::MAX] {
-            assert_eq!(read(&dir, "five", max, None), Ok(b"12345".to_vec()));
+        for links in [Links::Follow, Links::Refuse] {
+            for max in [5, 6, u64::MAX - 1, u64::MAX] {
+                assert_eq!(read(&dir, "five", links, max, None), Ok(b"12345".to_vec()));
+            }
+            for max in [0, 4] {
+                assert_eq!(read(&dir, "five", links, max, None), Err(Error::TooLarge(max).into()));
+            }
         }
-        for max in [0, 4] {
-            assert_eq!(read(&dir, "five", max, None), Err(Error::TooLarge(max).into()));
+    }
+
+    #[test]
+    fn a_name_that_was_decided_on_is_what_is_opened() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(scratch.path(), cap_std::ambient_authority()).unwrap();
+        dir.create_dir_all("a/b").unwrap();
+        dir.write("a/b/f", "text").unwrap();
+        for (to, link) in
+            [("a", "dir"), ("b/f", "a/file"), ("../a/b", "a/up"), ("nowhere", "dangling"), ("self", "self")]
+        {
+            dir.symlink(to, link).unwrap();
         }
+        let said = |links, path| match read(&dir, path, links, 100, None) {
+            Ok(bytes) => String::from_utf8(bytes).unwrap(),
+            Err(Unread::Told(Error::Denied(reason))) if reason.contains("through a link") => "link".to_owned(),
+            Err(Unread::Told(error)) => error.to_string(),
+            Err(Unread::Lack(what)) => what.to_owned(),
+        };
+        for (path, followed, itself) in [
+            ("a/b/f", "text", "text"),
+            ("dir/b/f", "text", "link"),
+            ("a/file", "text", "link"),
+            ("a/up/f", "text", "link"),
+            ("dir/up/f", "text", "link"),
+            ("dangling", "not found", "link"),
+            ("a/b/none", "not found", "not found"),
+            ("a/none/f", "not found", "not found"),
+            ("a/b", "invalid: `a/b` is not a plain file", "invalid: `a/b` is not a plain file"),
+            ("a/b/f/g", "invalid: `a/b/f/g` is not a plain file", "invalid: `a/b/f/g` is not a plain file"),
+        ] {
+            assert_eq!(
+                (said(Links::Follow, path).as_str(), said(Links::Refuse, path).as_str()),
+                (followed, itself),
+                "{path}"
+            );
+        }
+        assert_eq!(said(Links::Refuse, "self"), "link");
     }
 }

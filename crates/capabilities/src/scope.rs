@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use parole_policy::{DirGrant, SecurityPolicy};
+use parole_policy::{DirGrant, Looks, SecurityPolicy};
 
 use crate::lack::lack;
 use crate::validator::Validator;
@@ -77,6 +77,12 @@ impl Scope {
             dirs.insert(capability.clone(), grant.dirs.iter().map(open).collect::<Result<_, _>>()?);
         }
         Ok(Self { policy, dirs, validators: self.validators.clone() })
+    }
+
+    /// What may look at the parts of a call that can be spelt in several ways: rules, or a check in Rust.
+    pub(crate) fn looks(&self, capability: &str) -> Looks {
+        let judged = self.validators.iter().any(|validator| &*validator.capability == capability);
+        if judged { Looks::ALL } else { self.policy.looks(capability) }
     }
 
     /// A policy with nothing opened, for a replay: it asks nothing.

@@ -7,7 +7,7 @@ use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, 
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::execution::{Begin, Calling};
+use crate::execution::{Begin, Calling, Form};
 use crate::types::canonical;
 use crate::{Entry, Error, Execution, Payload, question};
 
@@ -47,8 +47,8 @@ async fn sleep(execution: &mut Execution, duration_ms: u64) -> wasmtime::Result<
         Begin::Answered(answer) => return Ok(answer.map(drop)),
         Begin::Open(open) => open,
     };
-    let typed = Arguments::Fields(&fields);
-    let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
+    let (typed, form) = (Arguments::Fields(&fields), Form::given(&arguments));
+    let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
     let open = match execution.admittance(open, &calling).await? {
         Ok(open) => open,
         Err(answer) => return Ok(answer.map(drop)),

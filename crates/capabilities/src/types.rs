@@ -112,7 +112,7 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-/// The canonical arguments of a call, from what the policy looks at: a JSON object by parameter name, in
+/// The arguments of a call that have one spelling, from what the policy looks at: a JSON object by parameter name, in
 /// order, with `list<u8>` in base64 and 64-bit integers as text.
 pub(crate) fn canonical(fields: &[(&'static str, Field<'_>)]) -> Vec<u8> {
     struct Object<'f>(&'f [(&'static str, Field<'f>)]);

@@ -7,7 +7,7 @@
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use parole_durable::PromiseId;
-use parole_policy::{Arguments, SecurityPolicy, Verdict, decide};
+use parole_policy::{Arguments, GuestPath, SecurityPolicy, Verdict, decide};
 use serde::Deserialize;
 
 use crate::write_file::ENTRY;
@@ -32,7 +32,8 @@ pub(crate) fn place(policy: &SecurityPolicy, path: &str) -> Option<(usize, Strin
     let mut policy = policy.clone();
     policy.rules.clear();
     policy.revoked.clear();
-    let arguments = Arguments::Write { path, bytes: 0, contents: &[] };
+    let path = GuestPath::read(path).ok()?;
+    let arguments = Arguments::Write { path: &path, bytes: 0, contents: &[] };
     match decide(&policy, 0, &ENTRY.capability, &arguments) {
         Verdict::Allow(permit) => Some((permit.dir?, permit.relative.to_owned())),
         Verdict::Ask(_) | Verdict::Deny(_) => None,

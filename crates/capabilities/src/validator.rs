@@ -18,7 +18,7 @@ pub struct Call {
     pub execution: ExecutionId,
     /// Which capability.
     pub capability: &'static str,
-    /// The canonical arguments: a JSON object by parameter name, as the journal records them. Of a body and of
+    /// The arguments in their one form: a JSON object by parameter name. Of a body and of
     /// the contents of a file they hold size and digest. A send-only call has the same form, with `list<u8>` in
     /// base64.
     pub arguments: Arc<str>,

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use parole_durable::store::Lease;
 use parole_durable::{Digest, Effect};
 use parole_policy::{
-    Arguments, Capability, GrantKey, Kind, Level, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial, parse_url,
+    Arguments, Capability, GrantKey, Kind, Level, Target, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial,
 };
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Gate, Passage};
+use crate::execution::{Begin, Calling, Form, Formless, Gate, Passage};
 use crate::fetch::dialled;
 use crate::net::{self, Failure};
 use crate::types::{Refused, base64_text, json};
@@ -79,8 +79,7 @@ pub(crate) struct Sockets {
 }
 
 struct Open {
-    url: Url,
-    text: String,
+    url: Target,
     socket: net::websocket::Socket,
 }
 
@@ -147,23 +146,27 @@ async fn connect(execution: &mut Execution, text: &str) -> wasmtime::Result<Resu
     let number = execution.links.sockets.made;
     execution.links.sockets.made = number.saturating_add(1);
     let arguments = json(&Connecting { url: text });
-    let answer = match execution.begin(CONNECT, Effect::Read, &arguments)? {
-        Begin::Answered(answer) => answer,
-        Begin::Open(open) => match parse_url(text) {
-            Err(denial) => {
-                let refused = Refused::of(&ENTRY, Some(text.to_owned()), denial);
-                Err(execution.turn_away(open, ENTRY.capability.name, &arguments, refused)?)
-            }
-            Ok(url) => {
-                let typed = Arguments::Connect { url: &url, text };
-                let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: None };
-                match execution.pass(open, &calling).await? {
-                    Gate::Done(answer) => answer,
-                    Gate::Go(passage) => open_socket(execution, passage, number, url, text).await?,
+    let answer =
+        match execution.begin(CONNECT, Effect::Read, &arguments)? {
+            Begin::Answered(answer) => answer,
+            Begin::Open(open) => {
+                let url = Target::read(text, execution.looks(&ENTRY))
+                    .map_err(|denial| Formless { argument: text.to_owned(), denial });
+                let typed = url.as_ref().map(|url| Arguments::Connect { url });
+                let form = url.as_ref().map_or_else(
+                    |_| Form::given(&arguments),
+                    |url| Form::of(json(&Connecting { url: url.url().as_str() })),
+                );
+                let typed = typed.as_ref().map_err(|formless| *formless);
+                let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: None };
+                match (execution.pass(open, &calling).await?, url) {
+                    (Gate::Done(answer), _) => answer,
+                    (Gate::Go(passage), Ok(url)) => open_socket(execution, passage, number, url).await?,
+                    (Gate::Go(passage), Err(formless)) => Err(execution
+                        .refuse(passage.open, Refused::of(&ENTRY, Some(formless.argument), formless.denial))?),
                 }
             }
-        },
-    };
+        };
     Ok(answer.map(|_| number))
 }
 
@@ -172,8 +175,7 @@ async fn open_socket(
     execution: &mut Execution,
     passage: Passage,
     number: u32,
-    url: Url,
-    text: &str,
+    url: Target,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
     let result = if execution.links.sockets.open.len() >= SOCKETS_MAX {
         Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
@@ -190,17 +192,17 @@ async fn open_socket(
         let left = execution.left(Effect::Read);
         execution.pause();
         let dialled = tokio::select! {
-            dialled = async { dial(&client?, &url, deadline(timeout), most, &may).await } => dialled,
+            dialled = async { dial(&client?, url.url(), deadline(timeout), most, &may).await } => dialled,
             stop = left => return Err(stop),
         };
         execution.resume();
         match dialled {
             Ok(socket) => {
-                execution.links.sockets.open.insert(number, Open { url, text: text.to_owned(), socket });
+                execution.links.sockets.open.insert(number, Open { url, socket });
                 Ok(json(&number))
             }
             Err(Failure::Denied(reason)) => {
-                let refused = Refused::of_address(&ENTRY, &url, reason);
+                let refused = Refused::of_address(&ENTRY, url.url(), reason);
                 return Ok(Err(execution.refuse(passage.open, refused)?));
             }
             Err(Failure::Lack(what)) => return Err(Stop::Lack(what)),
@@ -234,10 +236,7 @@ async fn admitted(
     number: u32,
     arguments: &[u8],
 ) -> Result<
-    Result<
-        (parole_durable::journal::Open, Option<(net::websocket::Socket, Url, String)>, Instant),
-        Result<Vec<u8>, Error>,
-    >,
+    Result<(parole_durable::journal::Open, Option<(net::websocket::Socket, Target)>, Instant), Result<Vec<u8>, Error>>,
     Stop,
 > {
     let effect = if function == SEND { Effect::Once } else { Effect::Read };
@@ -245,17 +244,17 @@ async fn admitted(
         Begin::Answered(answer) => return Ok(Err(answer)),
         Begin::Open(open) => open,
     };
-    let Some(Open { url, text, socket }) = execution.links.sockets.open.remove(&number) else {
+    let Some(Open { url, socket }) = execution.links.sockets.open.remove(&number) else {
         return Ok(Ok((open, None, clock::now())));
     };
-    let typed = Arguments::Connect { url: &url, text: &text };
-    let calling = Calling { entry: &ENTRY, typed: &typed, arguments, shown: None };
+    let (typed, form) = (Arguments::Connect { url: &url }, Form::given(arguments));
+    let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
     match execution.recheck(open, &calling)? {
         // The connection is dropped with the right to it.
         Err(error) => Ok(Err(Err(error))),
         Ok((open, grant)) => {
             let until = deadline(grant.and_then(|grant| grant.timeout.as_millis()));
-            Ok(Ok((open, Some((socket, url, text)), until)))
+            Ok(Ok((open, Some((socket, url)), until)))
         }
     }
 }
@@ -272,7 +271,7 @@ async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmt
     };
     let result = match live {
         None => Err(Error::Closed),
-        Some((mut socket, url, text)) => {
+        Some((mut socket, url)) => {
             // What the guest acts upon is durable before the outside sees that it acts.
             execution.commit(Lease::Keep).await?;
             let message = match message {
@@ -288,12 +287,12 @@ async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmt
             execution.resume();
             match sent {
                 Ok(()) => {
-                    execution.links.sockets.open.insert(number, Open { url, text, socket });
+                    execution.links.sockets.open.insert(number, Open { url, socket });
                     Ok(Vec::new())
                 }
                 // Nothing of it was sent.
                 Err(failure @ (Failure::TooLarge(_) | Failure::Invalid(_))) => {
-                    execution.links.sockets.open.insert(number, Open { url, text, socket });
+                    execution.links.sockets.open.insert(number, Open { url, socket });
                     Err(gone(failure))
                 }
                 Err(failure) => Err(gone(failure)),
@@ -312,7 +311,7 @@ async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Res
     };
     let result = match live {
         None => Err(Error::Closed),
-        Some((mut socket, url, text)) => {
+        Some((mut socket, url)) => {
             if execution.journal().unsaved_steps() > 0 {
                 // It may wait for long: what was put out before is shown.
                 execution.commit(Lease::Keep).await?;
@@ -326,7 +325,7 @@ async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Res
             execution.resume();
             let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
             if keep {
-                execution.links.sockets.open.insert(number, Open { url, text, socket });
+                execution.links.sockets.open.insert(number, Open { url, socket });
             }
             match received {
                 Ok(message) => Ok(json(&message.map(|message| match message {

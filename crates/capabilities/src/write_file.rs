@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use parole_durable::{Digest, Effect, PromiseId, Stage};
-use parole_policy::{Arguments, Capability, Grant, GrantKey, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
+use parole_policy::{Arguments, Capability, Grant, GrantKey, GuestPath, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
 use rustix::fs::OFlags;
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Gate, Passage};
+use crate::execution::{Begin, Calling, Form, Gate, Passage};
 use crate::kept::Kept;
 use crate::lack::lack;
-use crate::read_file::{failed, not_plain, outside};
+use crate::read_file::{Links, Unread, directory_itself, failed, formed, not_plain, outside};
 use crate::scope::Scope;
 use crate::types::{base64, json};
 use crate::unfinished::{self, parent_of};
@@ -62,7 +62,8 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
 
 async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
     let bytes = contents.len() as u64;
-    let arguments = json(&Question { path, bytes: contents.len(), digest: Digest::of(&contents) });
+    let recorded = Question { path, bytes: contents.len(), digest: Digest::of(&contents) };
+    let arguments = json(&recorded);
     let open = match execution.begin("write_file", Effect::Idempotent, &arguments)? {
         Begin::Answered(answer) => {
             let answer = answer.map(|made| made == MADE);
@@ -73,22 +74,20 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     };
     let key = execution.key(&open, ENTRY.capability.name);
     let begun = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
-    let typed = Arguments::Write { path, bytes, contents: &contents };
+    let name = formed(path);
+    let typed = name.as_ref().map(|path| Arguments::Write { path, bytes, contents: &contents });
+    let form = name
+        .as_ref()
+        .map_or_else(|_| Form::given(&arguments), |path| Form::of(json(&Question { path: path.as_str(), ..recorded })));
+    let path = name.as_ref().map_or(path, GuestPath::as_str);
     let shown = || serde_json::json!({ "path": path, "contents": base64(&contents) });
-    let calling = Calling { entry: &ENTRY, typed: &typed, arguments: &arguments, shown: Some(&shown) };
+    let typed = typed.as_ref().map_err(|formless| *formless);
+    let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
     let passage = match execution.pass(open, &calling).await? {
         Gate::Go(passage) => passage,
         Gate::Done(answer) => {
             if begun {
-                // What its first attempt may have left is nobody's any more, wherever the grants of that time led.
-                for scope in execution.scopes_so_far()? {
-                    if let Some((dir, below)) = unfinished::place(&scope.policy, path)
-                        && let Some(Ok(dir)) = opened(&scope, Some(dir))
-                    {
-                        let key = key.clone();
-                        let _ = tokio::task::spawn_blocking(move || unfinished::remove(&dir, &below, &key)).await;
-                    }
-                }
+                forget_unfinished(execution, path, &key).await?;
             }
             let answer = answer.map(|made| made == MADE);
             execution.written.charge(bytes, &answer);
@@ -101,6 +100,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     if let Some(what) = dir.as_ref().and_then(|dir| lack(dir.as_ref().err()?)) {
         return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await.into());
     }
+    let links = Links::of(&passage.scope, &ENTRY);
     let below = passage.leave.below(path).to_owned();
     let Passage { open, admitted, .. } = passage;
     let result = match (execution.within_quota(grant, bytes), dir) {
@@ -112,7 +112,8 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
             let timeout = grant.and_then(|grant| grant.timeout.as_millis());
             let most = grant.and_then(|grant| grant.max_files);
             let may_make = most.is_none_or(|most| execution.written.files < most);
-            let mut result = match replace_elsewhere(dir, below, contents, key, timeout, may_make).await {
+            let file = File { dir, path: below, links, key };
+            let mut result = match replace_elsewhere(file, contents, timeout, may_make).await {
                 Ok(result) => result,
                 Err(what) => return Err(execution.withdraw(&open, Stop::Lack(what)).await.into()),
             };
@@ -125,11 +126,25 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     };
     execution.written.charge(bytes, &result);
     if let Err(error @ Error::Denied(_)) = result {
-        return Ok(Err(execution.refuse(open, outside(&ENTRY, path, error))?));
+        return Ok(Err(execution.refuse(open, outside(&ENTRY, path, links, error))?));
     }
     let payload = |made: bool| if made { MADE.to_vec() } else { Vec::new() };
     execution.conclude(open, &result.clone().map(payload)).await?;
     Ok(result.map(drop))
+}
+
+/// What the first attempt of a call that is over may have left is nobody's any more, wherever the grants of that time
+/// led.
+async fn forget_unfinished(execution: &mut Execution, path: &str, key: &PromiseId) -> Result<(), Stop> {
+    for scope in execution.scopes_so_far()? {
+        if let Some((dir, below)) = unfinished::place(&scope.policy, path)
+            && let Some(Ok(dir)) = opened(&scope, Some(dir))
+        {
+            let key = key.clone();
+            let _ = tokio::task::spawn_blocking(move || unfinished::remove(&dir, &below, &key)).await;
+        }
+    }
+    Ok(())
 }
 
 /// The granted directory that a call goes by.
@@ -196,19 +211,27 @@ impl Progress {
 /// How long a write that came to its rename in time may take for the rest.
 const REST: Duration = Duration::from_secs(1);
 
+/// A file that is to be replaced.
+pub(crate) struct File {
+    pub(crate) dir: Dir,
+    /// Its name below the directory.
+    pub(crate) path: String,
+    pub(crate) links: Links,
+    /// The id of the call.
+    pub(crate) key: PromiseId,
+}
+
 /// Files are synced to the disk, which blocks: so on a thread for that. A write that takes too long is
 /// given up, and then it does not happen later either.
 async fn replace_elsewhere(
-    dir: Dir,
-    path: String,
+    file: File,
     contents: Vec<u8>,
-    key: PromiseId,
     timeout: Option<u64>,
     may_make: bool,
 ) -> Result<Result<bool, Error>, &'static str> {
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
-    let mut work = tokio::task::spawn_blocking(move || replace(&dir, &path, &contents, &key, &shared, may_make));
+    let mut work = tokio::task::spawn_blocking(move || replace(&file, &contents, &shared, may_make));
     let timeout = timeout.map_or(Duration::MAX, Duration::from_millis);
     let mut done = clock::timeout(timeout, &mut work).await;
     if done.is_err() {
@@ -244,14 +267,8 @@ fn failed_late(error: &std::io::Error, path: &str) -> Error {
 /// after a crash finds and replaces its own unfinished file.
 ///
 /// Says whether the file is a new one.
-pub(crate) fn replace(
-    dir: &Dir,
-    path: &str,
-    contents: &[u8],
-    key: &PromiseId,
-    progress: &Progress,
-    may_make: bool,
-) -> Result<bool, Error> {
+pub(crate) fn replace(file: &File, contents: &[u8], progress: &Progress, may_make: bool) -> Result<bool, Error> {
+    let File { dir, path, links, key } = file;
     let failed = |error: std::io::Error| {
         if let Some(what) = lack(&error) {
             let _ = progress.lack.set(what);
@@ -262,7 +279,16 @@ pub(crate) fn replace(
     if matches!(name, "" | "." | "..") {
         return Err(not_plain(path));
     }
-    let parent = parent_of(dir, parent).map_err(failed)?;
+    let parent = match links {
+        Links::Follow => parent_of(dir, parent).map_err(failed)?,
+        Links::Refuse => directory_itself(dir, parent, path).map_err(|unread| match unread {
+            Unread::Told(error) => error,
+            Unread::Lack(what) => {
+                let _ = progress.lack.set(what);
+                Error::Failed(what.into())
+            }
+        })?,
+    };
     let old = match parent.symlink_metadata(name) {
         Ok(there) if there.is_file() => Some(Kept::of(&parent, name, &there).map_err(failed)?),
         Ok(_) => return Err(not_plain(path)),
@@ -335,6 +361,11 @@ mod tests {
         (scratch, dir)
     }
 
+    fn of(dir: &Dir, path: &str) -> File {
+        let (dir, path) = (dir.try_clone().unwrap(), path.to_owned());
+        File { dir, path, links: Links::Follow, key: "write_file:x:y".into() }
+    }
+
     fn names(scratch: &tempfile::TempDir) -> Vec<String> {
         let mut names: Vec<String> =
             scratch.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -349,14 +380,14 @@ mod tests {
         for mode in [0o600, 0o640, 0o666, 0o777, 0o200] {
             fs::write(&file, "old").unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default(), true).unwrap();
+            replace(&of(&dir, "f"), b"new", &Progress::default(), true).unwrap();
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode, "{mode:o}");
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(fs::read(&file).unwrap(), b"new");
         }
         // A file that sets the user id hands that on to nobody's new contents.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o4711)).unwrap();
-        replace(&dir, "f", b"new", &"write_file:x:y".into(), &Progress::default(), true).unwrap();
+        replace(&of(&dir, "f"), b"new", &Progress::default(), true).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o711);
     }
 
@@ -371,12 +402,33 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_decided_on_is_what_is_replaced() {
+        let (scratch, dir) = place();
+        dir.create_dir_all("a/b").unwrap();
+        dir.symlink("a", "link").unwrap();
+        let write =
+            |path: &str, links| replace(&File { links, ..of(&dir, path) }, path.as_bytes(), &Progress::default(), true);
+        assert_eq!(write("link/b/one", Links::Follow), Ok(true));
+        for path in ["link/b/two", "link/two"] {
+            assert!(matches!(write(path, Links::Refuse), Err(Error::Denied(reason)) if reason.contains("a link")));
+        }
+        assert_eq!(write("a/b/three", Links::Refuse), Ok(true));
+        assert_eq!(write("four", Links::Refuse), Ok(true));
+        assert_eq!(write("none/five", Links::Refuse), Err(Error::NotFound));
+        assert_eq!(names(&scratch), ["a", "four", "link"]);
+        let mut below: Vec<_> =
+            fs::read_dir(scratch.path().join("a/b")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        below.sort();
+        assert_eq!(below, ["one", "three"]);
+    }
+
+    #[test]
     fn what_was_given_up_does_not_happen_later() {
         let (scratch, dir) = place();
         fs::write(scratch.path().join("f"), "old").unwrap();
         let progress = Progress::default();
         assert!(progress.to(GIVEN_UP) && !progress.to(RENAMING));
-        assert_eq!(replace(&dir, "f", b"new", &"write_file:x:y".into(), &progress, true), Err(too_long()));
+        assert_eq!(replace(&of(&dir, "f"), b"new", &progress, true), Err(too_long()));
         assert_eq!(fs::read(scratch.path().join("f")).unwrap(), b"old");
         assert_eq!(names(&scratch), ["f"]);
     }
@@ -390,8 +442,7 @@ mod tests {
             // The one thread for files is busy.
             let (free, busy) = std::sync::mpsc::channel::<()>();
             let other = tokio::task::spawn_blocking(move || busy.recv());
-            let answer =
-                replace_elsewhere(dir, "f".into(), b"new".to_vec(), "write_file:x:y".into(), Some(20), true).await;
+            let answer = replace_elsewhere(of(&dir, "f"), b"new".to_vec(), Some(20), true).await;
             assert_eq!(answer, Ok(Err(too_long())));
             drop(free);
             assert!(other.await.unwrap().is_err());

@@ -1,6 +1,7 @@
-//! The typed arguments of a call. Every door to a right presents the same ones.
+//! The typed arguments of a call. Every door to a right presents the same ones, in their one form: paths, URLs and
+//! headers have types that nothing else can be made into.
 
-use url::Url;
+use crate::{GuestPath, Headers, Target};
 
 /// The typed arguments of a call.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -10,13 +11,13 @@ pub enum Arguments<'a> {
     None,
     /// Reading one file.
     Read {
-        /// The guest path, as the guest wrote it.
-        path: &'a str,
+        /// The guest path.
+        path: &'a GuestPath,
     },
     /// Replacing one file.
     Write {
-        /// The guest path, as the guest wrote it.
-        path: &'a str,
+        /// The guest path.
+        path: &'a GuestPath,
         /// The length of the new contents, in bytes.
         bytes: u64,
         /// The new contents.
@@ -26,10 +27,8 @@ pub enum Arguments<'a> {
     Fetch(&'a FetchArguments<'a>),
     /// Opening a websocket.
     Connect {
-        /// Where to, as [`parse_url`](crate::parse_url) read it.
-        url: &'a Url,
-        /// The URL as the guest wrote it.
-        text: &'a str,
+        /// Where to.
+        url: &'a Target,
     },
     /// Running one statement.
     Query {
@@ -49,12 +48,10 @@ pub enum Arguments<'a> {
 pub struct FetchArguments<'a> {
     /// The method, as the guest wrote it.
     pub method: &'a str,
-    /// Where to, as [`parse_url`](crate::parse_url) read it or a redirect named it.
-    pub url: &'a Url,
-    /// The URL as the guest wrote it.
-    pub text: &'a str,
+    /// Where to.
+    pub url: &'a Target,
     /// Names and values, in order.
-    pub headers: &'a [(String, String)],
+    pub headers: &'a Headers,
     /// The body, if there is one.
     pub body: Option<&'a [u8]>,
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::Arguments;
 use crate::argtype::ArgumentTable;
 use crate::cel::{self, Compiled};
+use crate::{Arguments, Looks};
 
 /// The longest expression, in bytes.
 pub const MAX_EXPRESSION: usize = 2 << 10;
@@ -33,6 +33,7 @@ pub const MAX_HELD: u64 = 1 << 20;
 pub struct Condition {
     source: Arc<str>,
     compiled: Arc<Compiled>,
+    looks: Looks,
 }
 
 /// What is wrong with a condition.
@@ -59,12 +60,23 @@ impl Condition {
             let message = "the expression cannot be read".to_owned();
             Err(BadCondition { message, at: 0..0, help: None })
         })?;
-        Ok(Condition { source: source.into(), compiled: Arc::new(compiled) })
+        let looks = compiled.looks();
+        Ok(Condition { source: source.into(), compiled: Arc::new(compiled), looks })
     }
 
     /// The expression as it was written.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// What it looks at, whatever the call.
+    pub fn looks(&self) -> Looks {
+        self.looks
+    }
+
+    /// A comparison in it that holds for no call, because it is with a spelling that nothing has.
+    pub(crate) fn never(&self) -> Option<&BadCondition> {
+        self.compiled.never.as_ref()
     }
 
     /// Whether it holds for a call; an error says for the operator why that cannot be told.

@@ -1,13 +1,8 @@
 //! The question at each call, and its one answer.
 
-use url::Url;
-
-use crate::denial::{self, deny};
-use crate::paths::{self, Shape};
-use crate::target;
 use crate::{
-    Arguments, Capability, Database, Denial, FETCH, Grant, MAX_GUEST_PATH, QUERY, READ_FILE, SecurityPolicy, Then,
-    Timeout, WEBSOCKET, WRITE_FILE,
+    Arguments, Capability, Database, Denial, FETCH, Grant, GuestPath, QUERY, READ_FILE, SecurityPolicy, Target, Then,
+    Timeout, WEBSOCKET, WRITE_FILE, denial, paths, target,
 };
 
 /// The answer of [`decide`].
@@ -39,8 +34,8 @@ pub struct Permit<'a> {
     pub generation: u64,
     /// The directory that holds the path: an index into [`Grant::dirs`]. `None` for calls without a path.
     pub dir: Option<usize>,
-    /// The rest of the guest's own path below that directory, without a leading slash; to be opened beneath a
-    /// handle of the directory. It may hold `..` and `.`; empty for calls without a path.
+    /// The rest of the path below that directory, without a leading slash; to be opened beneath a handle of the
+    /// directory. Empty for calls without a path.
     pub relative: &'a str,
     /// The origin that holds the URL: an index into [`Grant::origins`], for [`may_dial`](crate::may_dial).
     /// `None` for calls without a URL.
@@ -76,8 +71,21 @@ pub fn decide<'a>(
     let grant = policy.grants.get(capability.name);
     let whole = Permit { generation, dir: None, relative: "", origin: None, database: None, rule: None, grant };
     match scope(capability, whole, arguments) {
-        Ok(permit) => rules(policy, capability, permit, arguments),
+        Ok(permit) if was_read_for(policy, capability, arguments) => rules(policy, capability, permit, arguments),
+        Ok(_) => Verdict::Deny(denial::unread(capability)),
         Err(denial) => Verdict::Deny(denial),
+    }
+}
+
+/// Whether the form of the arguments is one for rules that look at so much of them.
+fn was_read_for(policy: &SecurityPolicy, capability: &Capability, arguments: &Arguments<'_>) -> bool {
+    match arguments {
+        Arguments::Fetch(request) => {
+            let looks = policy.looks(capability.name);
+            request.url.looks().covers(looks) && request.headers.looks().covers(looks)
+        }
+        Arguments::Connect { url } => url.looks().covers(policy.looks(capability.name)),
+        _ => true,
     }
 }
 
@@ -89,26 +97,18 @@ fn scope<'a>(capability: &Capability, whole: Permit<'a>, arguments: &Arguments<'
             file(capability, whole, path)
         }
         (Arguments::Fetch(request), true, FETCH) => fetch(capability, whole, request.method, request.url),
-        (Arguments::Connect { url, .. }, true, WEBSOCKET) => origin(capability, whole, url),
+        (Arguments::Connect { url }, true, WEBSOCKET) => origin(capability, whole, url),
         (Arguments::Query { database, .. }, true, QUERY) => query(capability, whole, database),
-        _ => Err(deny(
-            format!("`{}` cannot be decided for these arguments", capability.name),
-            "none: this is a fault of the host",
-        )),
+        _ => Err(denial::unread(capability)),
     }
 }
 
-fn file<'a>(capability: &Capability, whole: Permit<'a>, path: &'a str) -> Result<Permit<'a>, Denial> {
-    if path.len() > MAX_GUEST_PATH || path.as_bytes().contains(&0) {
-        return Err(denial::unspeakable(path));
-    }
+fn file<'a>(capability: &Capability, whole: Permit<'a>, path: &'a GuestPath) -> Result<Permit<'a>, Denial> {
+    let path = path.as_str();
     match whole.grant.and_then(|grant| longest(grant, path)) {
         None => Err(denial::outside(capability, path)),
-        Some((dir, relative)) => match paths::shape(relative) {
-            Shape::File => Ok(Permit { dir: Some(dir), relative, ..whole }),
-            Shape::Directory => Err(denial::no_file(path)),
-            Shape::Outside => Err(denial::out_of_directory(capability, path)),
-        },
+        Some((_, relative)) if paths::is_directory(relative) => Err(denial::no_file(path)),
+        Some((dir, relative)) => Ok(Permit { dir: Some(dir), relative, ..whole }),
     }
 }
 
@@ -125,7 +125,7 @@ fn longest<'p>(grant: &Grant, path: &'p str) -> Option<(usize, &'p str)> {
     best.map(|(_, index, relative)| (index, relative))
 }
 
-fn fetch<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Url) -> Result<Permit<'a>, Denial> {
+fn fetch<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Target) -> Result<Permit<'a>, Denial> {
     if !crate::grant::is_method(method) {
         return Err(denial::no_method());
     }
@@ -137,7 +137,8 @@ fn fetch<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Url
     }
 }
 
-fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Url) -> Result<Permit<'a>, Denial> {
+fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Target) -> Result<Permit<'a>, Denial> {
+    let url = url.url();
     let scheme = target::check(url)?;
     if scheme.is_socket() != (capability.name == WEBSOCKET) {
         return Err(denial::scheme(capability, scheme));

@@ -61,12 +61,6 @@ pub(crate) fn no_file(path: &str) -> Denial {
     invalid(format!("{} is not a plain file", quoted(path)), "none: the guest has to name a file")
 }
 
-pub(crate) fn out_of_directory(capability: &Capability, path: &str) -> Denial {
-    let remedy = "none: no grant lets `..` lead out of its directory; the guest has to name the file directly";
-    let reason = format!("`{}` may not follow `..` out of a directory in {}", capability.name, quoted(path));
-    deny(reason, remedy)
-}
-
 pub(crate) fn outside(capability: &Capability, path: &str) -> Denial {
     let name = capability.name;
     let flag = if name == WRITE_FILE { "--allow-write" } else { "--allow-read" };
@@ -132,6 +126,33 @@ pub(crate) fn no_database(capability: &Capability, name: &str) -> Denial {
         Err(_) => "none: no policy can name this database".to_owned(),
     };
     deny(reason, remedy)
+}
+
+/// A part of a request that a rule or a check looks at.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Part {
+    Path,
+    Query,
+    Headers,
+    Method,
+}
+
+/// What a rule is to look at, and servers read in several ways.
+pub(crate) fn ambiguous(part: Part, odd: &str) -> Denial {
+    let part = match part {
+        Part::Path => "the path of the URL",
+        Part::Query => "the query of the URL",
+        Part::Headers => "the headers",
+        Part::Method => "the method",
+    };
+    let reason = format!("{part} can be read in several ways, and a rule looks there: there is {odd}");
+    deny(reason, format!("a rule, or a check of this host, looks at {part}: the guest has to spell it plainly"))
+}
+
+/// Arguments that were read for another policy.
+pub(crate) fn unread(capability: &Capability) -> Denial {
+    let reason = format!("`{}` cannot be decided for these arguments", capability.name);
+    deny(reason, "none: this is a fault of the host")
 }
 
 pub(crate) fn ruled_out(capability: &Capability, rule: &str) -> Denial {

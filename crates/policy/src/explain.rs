@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::nearest::quoted;
 use crate::{Arguments, Capability, Denial, Grant, Permit, SecurityPolicy, Verdict, decide};
 
 /// An answer of [`decide`] with the line that gives it.
@@ -13,8 +14,23 @@ pub struct Explanation {
     pub reason: String,
     /// The line of the policy file that decides, counted from 1, when one does.
     pub line: Option<usize>,
+    /// The form of the arguments that was decided on, where it is not what was typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_on: Option<String>,
     /// All of it in one sentence.
     pub text: String,
+}
+
+impl Explanation {
+    /// Says in which form something was decided on, if that is not how it was `typed`.
+    #[must_use]
+    pub fn of_form(mut self, form: &str, typed: &str) -> Explanation {
+        if form != typed {
+            self.text.push_str(&format!("; decided on {}", quoted(form)));
+            self.decided_on = Some(form.to_owned());
+        }
+        self
+    }
 }
 
 impl SecurityPolicy {
@@ -38,7 +54,7 @@ impl SecurityPolicy {
         let line = self.line(&key);
         let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
         let text = format!("{verdict} {name}: {reason}{place}");
-        Explanation { verdict, reason, line, text }
+        Explanation { verdict, reason, line, decided_on: None, text }
     }
 
     /// Why a call is denied, and the key that makes it so.
@@ -55,7 +71,7 @@ impl SecurityPolicy {
             _ if self.revoked.contains(name) => String::new(),
             Arguments::Fetch(request) => {
                 let origins = self.grants.get(name).map_or(&[][..], |grant| &grant.origins);
-                let reaches = origins.iter().any(|origin| origin.holds(request.url));
+                let reaches = origins.iter().any(|origin| origin.holds(request.url.url()));
                 format!("grant.{name}.{}", if reaches { "methods" } else { "origins" })
             }
             Arguments::Connect { .. } => format!("grant.{name}.origins"),

@@ -129,7 +129,8 @@ fn fits(reader: &mut Reader, policy: &SecurityPolicy, capability: &Capability, v
 
 fn condition(reader: &mut Reader, capability: &Capability, value: &Value<'_>) -> Option<Condition> {
     let text = reader.text("rule.when", value)?;
-    match Condition::compile(text, capability.arguments) {
+    let read = Condition::compile(text, capability.arguments);
+    match read.and_then(|condition| condition.never().cloned().map_or(Ok(condition), Err)) {
         Ok(condition) => Some(condition),
         Err(bad) => {
             let span = reader.inside(value, text, &bad.at);

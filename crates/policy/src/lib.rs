@@ -11,7 +11,8 @@
 //! `origin`, `database`, `database_url` and `authority`) what one capability may reach, `rule` (with `condition` and `argtype`) what is looked at
 //! call by call, `policy` the whole. `file` (with `reader`, `file_grants`, `file_net` and `file_rules`) and `flags`
 //! (with `flags_net`) are the two ways in; `change` grants and revokes, `within` and `validate` compare and check.
-//! `link` (with `name`) and `decide` (with `paths`, `target` and `denial`) are the two questions; `dial` is the same
+//! `link` (with `name`) and `decide` (with `paths` and `denial`) are the two questions; `guest_path`, `target` (with
+//! `percent`) and `headers` make the one form of what is decided on, and `looks` says which parts rules look at; `dial` is the same
 //! question once a name has become an address. `cel` checks and evaluates conditions. `explain` says which line of
 //! the file gave the answer. `nearest` makes the words of an error.
 //!
@@ -40,13 +41,17 @@ mod file_rules;
 mod flags;
 mod flags_net;
 mod grant;
+mod guest_path;
+mod headers;
 mod level;
 mod limits;
 mod link;
+mod looks;
 mod name;
 mod nearest;
 mod origin;
 mod paths;
+mod percent;
 mod policy;
 mod reader;
 mod rule;
@@ -79,15 +84,18 @@ pub use grant::{
     DirGrant, FORBIDDEN_METHODS, Grant, GrantEffect, HOST_TIMEOUT, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_BYTES, MAX_DIRS,
     MAX_FILES, MAX_METHOD, MAX_METHODS, MAX_QUOTA, MAX_ROWS, Retry,
 };
+pub use guest_path::GuestPath;
+pub use headers::Headers;
 pub use ipnet::IpNet;
 pub use level::{Level, LevelRow, UnknownLevel, levels};
 pub use limits::{LimitKey, Limits, Unit, parse_size, size_text};
 pub use link::{Link, LinkDenial};
+pub use looks::Looks;
 pub use origin::{BadOrigin, Host, MAX_ORIGIN, MAX_ORIGINS, Origin, Scheme};
 pub use paths::{MAX_GUEST_PATH, MAX_HOST_PATH};
 pub use policy::{PinError, SecurityPolicy};
 pub use rule::{MAX_RULE_NAME, MAX_RULES, Rule, Then};
-pub use target::{MAX_URL, parse_url};
+pub use target::{MAX_URL, Target};
 pub use timeout::{BadDuration, MAX_TIMEOUT_MS, Timeout};
 pub use url::Url;
 pub use within::Overlap;

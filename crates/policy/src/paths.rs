@@ -39,31 +39,9 @@ pub(crate) fn below<'p>(mount: &str, path: &'p str) -> Option<(usize, &'p str)> 
     Some((depth, path.trim_start_matches('/')))
 }
 
-/// What the rest of a path below a mount can name.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// A plain file.
-    File,
-    /// Only a directory: it is empty or ends in `/`, `.` or `..`.
-    Directory,
-    /// Something above the mount.
-    Outside,
-}
-
-pub(crate) fn shape(relative: &str) -> Shape {
-    let (mut rest, mut depth, mut named) = (relative, 0_usize, false);
-    while let Some((component, after)) = next_component(rest) {
-        named = component != "..";
-        if named {
-            depth += 1;
-        } else if depth == 0 {
-            return Shape::Outside;
-        } else {
-            depth -= 1;
-        }
-        rest = after;
-    }
-    if named && rest.is_empty() { Shape::File } else { Shape::Directory }
+/// Whether the rest of a path below a mount can only name a directory.
+pub(crate) fn is_directory(relative: &str) -> bool {
+    relative.is_empty() || relative.ends_with('/')
 }
 
 /// A guest path for a mount in its one spelling (`/`, `/data/in`), or what is wrong with it.

@@ -2,17 +2,63 @@
 
 use url::Url;
 
+use crate::denial::{self, Part};
 use crate::origin::Scheme;
-use crate::{Denial, DenialKind};
+use crate::{Denial, DenialKind, Looks, percent};
 
 /// The longest URL that a guest may name, in bytes, as it wrote it and as it is sent.
 pub const MAX_URL: usize = 8 << 10;
 
+/// A URL that a guest, or a redirect, named, in its one form: what is decided on, and what is sent.
+///
+/// Scheme, host and port have one spelling in every [`Url`]. Path and query are as they were written, for whoever signed
+/// them, unless something looks at them: then each has its one spelling too, or there is no such form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    url: Url,
+    looks: Looks,
+}
+
+impl Target {
+    /// Reads a URL as it was spelt, for rules that look at so much of it.
+    pub fn read(text: &str, looks: Looks) -> Result<Target, Denial> {
+        let mut url = parse_url(text)?;
+        if looks.path {
+            let path = percent::path(url.path()).map_err(|odd| denial::ambiguous(Part::Path, odd))?;
+            url.set_path(&path);
+            if url.path() != path {
+                return Err(denial::ambiguous(Part::Path, "what has no one spelling"));
+            }
+        }
+        if looks.query
+            && let Some(query) = url.query()
+        {
+            let query = percent::query(query).map_err(|odd| denial::ambiguous(Part::Query, odd))?;
+            let query = Some(query.as_str()).filter(|query| !query.is_empty());
+            url.set_query(query);
+            if url.query() != query {
+                return Err(denial::ambiguous(Part::Query, "what has no one spelling"));
+            }
+        }
+        Ok(Target { url, looks })
+    }
+
+    /// The URL.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// For which looks it was read.
+    pub(crate) fn looks(&self) -> Looks {
+        self.looks
+    }
+}
+
 /// Reads a URL that a guest wrote: `http`, `https`, `ws` or `wss`, with a host and no credentials.
 ///
-/// What comes out is what is decided on and what is sent. No text says what the URL was: it may hold secrets. The `url` crate forgives much that is never meant
+/// No text says what the URL was: it may hold secrets. The `url` crate forgives much that is never meant
 /// well (tabs, backslashes, `http:host`, `http:///host`); here all of that is refused first.
-pub fn parse_url(text: &str) -> Result<Url, Denial> {
+fn parse_url(text: &str) -> Result<Url, Denial> {
     if text.len() > MAX_URL {
         return Err(invalid(format!("the URL is over {MAX_URL} bytes long")));
     }

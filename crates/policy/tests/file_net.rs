@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{capability, faults, policy};
+use common::{capability, faults, headers, policy, target};
 use parole_policy::{
     Arguments, Database, FetchArguments, GrantEffect, Host, MAX_DATABASES, MAX_METHODS, MAX_ORIGINS, Mode, Origin,
-    Retry, Scheme, Source, Timeout, Verdict, decide, parse_url,
+    Retry, Scheme, Source, Timeout, Verdict, decide,
 };
 
 fn check(toml: &str, expect: &[&str]) {
@@ -175,8 +175,8 @@ fn methods() {
 fn methods_of_calls() {
     let said = |methods: &str, method: &str| {
         let policy = policy(&format!("[grant.fetch]\norigins = [\"https://a.test\"]\n{methods}"));
-        let url = parse_url("https://a.test/").unwrap();
-        let request = FetchArguments { method, url: &url, text: "", headers: &[], body: None };
+        let (url, none) = (target("https://a.test/"), headers(&[]));
+        let request = FetchArguments { method, url: &url, headers: &none, body: None };
         match decide(&policy, 0, capability("fetch"), &Arguments::Fetch(&request)) {
             Verdict::Allow(_) => "allow".to_owned(),
             Verdict::Deny(denial) => format!("{:?}: {}", denial.kind, denial.remedy),

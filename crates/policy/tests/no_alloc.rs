@@ -8,10 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use common::capability;
+use common::{capability, path, target};
 use parole_policy::{
-    Arguments, Database, FetchArguments, Field, Level, Mode, QueryValue, SecurityPolicy, Source, Then, Verdict, decide,
-    parse_url,
+    Arguments, Database, FetchArguments, Field, Headers, Level, Looks, Mode, QueryValue, SecurityPolicy, Source, Then,
+    Verdict, decide,
 };
 
 struct Counting;
@@ -70,21 +70,21 @@ fn each_call(run: impl Fn(&str, &Arguments<'_>)) {
     run("print", &Arguments::None);
     run("print", &Arguments::Fields(&[("text", Field::Text("hello"))]));
     run("input", &Arguments::None);
-    run("read_file", &Arguments::Read { path: "/data/7/a/../b/./c.txt" });
-    run("write_file", &Arguments::Write { path: "out//x", bytes: 1 << 20, contents: &[0; 64] });
-    let headers = [("accept".to_owned(), "*/*".to_owned())];
+    run("read_file", &Arguments::Read { path: &path("/data/7/a/../b/./c.txt") });
+    run("write_file", &Arguments::Write { path: &path("out//x"), bytes: 1 << 20, contents: &[0; 64] });
+    let headers = common::headers(&[("accept", "*/*")]);
     for text in [
         "https://api.example.com/v1/things?x=1",
         "https://a.cdn.example.com/",
         "http://127.0.0.1:8080/x",
         "http://[::1]:8080/",
     ] {
-        let url = parse_url(text).unwrap();
-        let request = FetchArguments { method: "POST", url: &url, text, headers: &headers, body: Some(b"x") };
+        let url = target(text);
+        let request = FetchArguments { method: "POST", url: &url, headers: &headers, body: Some(b"x") };
         run("fetch", &Arguments::Fetch(&request));
     }
-    let url = parse_url("wss://socket.example.com/chat").unwrap();
-    run("websocket", &Arguments::Connect { url: &url, text: "" });
+    let url = target("wss://socket.example.com/chat");
+    run("websocket", &Arguments::Connect { url: &url });
     let parameters = [QueryValue::Text("x".to_owned())];
     run("query", &Arguments::Query { database: "inventory", sql: "select 1", parameters: &parameters });
 }
@@ -104,8 +104,8 @@ fn an_allowed_call_allocates_nothing() {
     allows_without_allocation(&ruled.rule("all", "fetch", None, Then::Allow));
     let policy = rich();
     let asked = policy.clone().rule("ask", "fetch", None, Then::Ask);
-    let url = parse_url("https://api.example.com/").unwrap();
-    let request = FetchArguments { method: "GET", url: &url, text: "", headers: &[], body: None };
+    let (url, headers) = (target("https://api.example.com/"), common::headers(&[]));
+    let request = FetchArguments { method: "GET", url: &url, headers: &headers, body: None };
     let arguments = Arguments::Fetch(&request);
     let ask = || assert!(matches!(black_box(decide(&asked, 0, capability("fetch"), &arguments)), Verdict::Ask(_)));
     assert_eq!(allocations(ask), 0);
@@ -117,10 +117,11 @@ fn an_allowed_call_allocates_nothing() {
 /// A condition builds what it looks at and no more: a large body costs nothing that isn't read.
 #[test]
 fn a_condition_allocates_little() {
-    let url = parse_url("https://api.example.com/v1/things").unwrap();
-    let headers: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), "v".repeat(100))).collect();
+    let url = target("https://api.example.com/v1/things");
+    let (names, value) = ((0..100).map(|n| format!("X-{n}")).collect::<Vec<_>>(), "v".repeat(100));
+    let headers = Headers::read(names.iter().map(|name| (name.as_str(), value.as_str())), Looks::ALL).unwrap();
     let body = vec![b'x'; 1 << 20];
-    let request = FetchArguments { method: "POST", url: &url, text: "", headers: &headers, body: Some(&body) };
+    let request = FetchArguments { method: "POST", url: &url, headers: &headers, body: Some(&body) };
     for (when, most) in [
         ("request.method == \"DELETE\"", 8),
         ("target.path.startsWith(\"/admin\")", 10),

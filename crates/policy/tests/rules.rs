@@ -3,10 +3,8 @@
 
 mod common;
 
-use common::{CATALOGUE, capability, faults, policy};
-use parole_policy::{
-    Arguments, FetchArguments, Field, Level, MAX_RULES, SecurityPolicy, Then, Url, Verdict, decide, parse_url,
-};
+use common::{CATALOGUE, capability, faults, headers, policy, target};
+use parole_policy::{Arguments, FetchArguments, Field, Level, MAX_RULES, SecurityPolicy, Then, Verdict, decide};
 
 fn check(toml: &str, expect: &[&str]) {
     assert_eq!(faults(toml), expect, "\n--- file:\n{toml}");
@@ -186,8 +184,8 @@ then = \"deny\"
 ";
 
 fn fetch(policy: &SecurityPolicy, method: &str, url: &str, body: Option<&[u8]>) -> String {
-    let url = parse_url(url).unwrap();
-    let request = FetchArguments { method, url: &url, text: "", headers: &[], body };
+    let (url, headers) = (target(url), headers(&[]));
+    let request = FetchArguments { method, url: &url, headers: &headers, body };
     say(policy, "fetch", &Arguments::Fetch(&request))
 }
 
@@ -260,8 +258,8 @@ fn level_block_and_revocation_come_before_rules() {
 #[test]
 fn denials_hold_no_policy_text() {
     let policy = policy(FILE);
-    let url = Url::parse("https://other.example.com/").unwrap();
-    let request = FetchArguments { method: "POST", url: &url, text: "", headers: &[], body: None };
+    let (url, headers) = (target("https://other.example.com/"), headers(&[]));
+    let request = FetchArguments { method: "POST", url: &url, headers: &headers, body: None };
     match decide(&policy, 0, capability("fetch"), &Arguments::Fetch(&request)) {
         Verdict::Deny(denial) => {
             assert!(!denial.reason.contains("other"), "{denial:?}");
@@ -275,8 +273,8 @@ fn denials_hold_no_policy_text() {
 fn explanations_name_the_line_of_the_rule() {
     let policy = policy(FILE);
     let explain = |method: &str, url: &str, body: Option<&[u8]>| {
-        let url = parse_url(url).unwrap();
-        let request = FetchArguments { method, url: &url, text: "", headers: &[], body };
+        let (url, headers) = (target(url), headers(&[]));
+        let request = FetchArguments { method, url: &url, headers: &headers, body };
         policy.explain(capability("fetch"), &Arguments::Fetch(&request)).text
     };
     let (api, other) = ("https://api.example.com/x", "https://other.example.com/");

@@ -4,13 +4,14 @@
 
 mod common;
 
-use common::{capability, faults, parse, policy};
-use parole_policy::{Arguments, FetchArguments, Level, SecurityPolicy, Verdict, decide, parse_url};
+use common::{capability, faults, parse, path, policy};
+use parole_policy::{Arguments, FetchArguments, Headers, Level, Looks, SecurityPolicy, Target, Verdict, decide};
 
 fn allows(policy: &SecurityPolicy) -> bool {
-    let read = decide(policy, 0, capability("read_file"), &Arguments::Read { path: "/data/x" });
-    let write =
-        decide(policy, 0, capability("write_file"), &Arguments::Write { path: "/data/x", bytes: 1, contents: &[] });
+    let path = path("/data/x");
+    let read = decide(policy, 0, capability("read_file"), &Arguments::Read { path: &path });
+    let write = Arguments::Write { path: &path, bytes: 1, contents: &[] };
+    let write = decide(policy, 0, capability("write_file"), &write);
     matches!(read, Verdict::Allow(_)) || matches!(write, Verdict::Allow(_))
 }
 
@@ -65,8 +66,9 @@ fn p04_a_level_in_other_case_or_with_a_typo_is_refused() {
 }
 
 fn reaches(policy: &SecurityPolicy, text: &str) -> bool {
-    let Ok(url) = parse_url(text) else { return false };
-    let request = FetchArguments { method: "GET", url: &url, text, headers: &[], body: None };
+    let Ok(url) = Target::read(text, Looks::default()) else { return false };
+    let none = Headers::default();
+    let request = FetchArguments { method: "GET", url: &url, headers: &none, body: None };
     matches!(decide(policy, 0, capability("fetch"), &Arguments::Fetch(&request)), Verdict::Allow(_))
 }
 

@@ -2,6 +2,9 @@
 //!
 //! A call comes here open and goes on with a [`Passage`], or has its answer already. Everything that
 //! was decided on the way is noted in its step, so that a replay never asks again.
+//!
+//! The journal has the arguments as the guest spelt them. Everything here is about their one form ([`Calling`]): what is
+//! decided, judged, asked, approved and noted is what will be acted on.
 
 use std::sync::Arc;
 
@@ -9,36 +12,18 @@ use parole_durable::hub::now;
 use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
-use parole_durable::{Effect, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
-use parole_policy::{Arguments, Grant, Kind, Permit, Timeout, decide};
-use serde_json::Value;
+use parole_durable::{Digest, Effect, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
+use parole_policy::{Denial, Grant, Kind, Permit, Timeout, decide};
 
-use super::Execution;
+use super::{Calling, Execution};
 use crate::audit::{self, Note, Verdict};
 use crate::question::{self, Decision, Fate, Question};
 use crate::scope::Scope;
 use crate::types::{Refused, json};
-use crate::{Entry, Error, Stop};
+use crate::{Error, Stop};
 
 /// As many generations of grants before the present one are looked at for what a call may have left.
 const GENERATIONS_MAX: usize = 64;
-
-/// A call at the gate.
-pub(crate) struct Calling<'c> {
-    pub(crate) entry: &'static Entry,
-    /// What the policy looks at.
-    pub(crate) typed: &'c Arguments<'c>,
-    /// What the journal has: the canonical arguments.
-    pub(crate) arguments: &'c [u8],
-    /// All that the guest passed, for a person who is asked; `None`: the canonical arguments.
-    pub(crate) shown: Option<&'c (dyn Fn() -> Value + Sync)>,
-}
-
-impl Calling<'_> {
-    fn shown(&self) -> Value {
-        self.shown.map_or_else(|| serde_json::from_slice(self.arguments).unwrap_or_default(), |shown| shown())
-    }
-}
 
 /// What came of a call at the gate.
 pub(crate) enum Gate {
@@ -109,7 +94,7 @@ impl Execution {
     pub(crate) async fn pass(&mut self, mut open: Open, calling: &Calling<'_>) -> Result<Gate, Stop> {
         let mut approved = false;
         // What a person allowed for the whole execution holds, whatever became of its first use.
-        self.remember(&open.notes, calling.entry.capability.name, calling.arguments);
+        self.remember(&open.notes, calling.arguments);
         if let Some(earlier) = open.earlier.clone() {
             let heard = match (earlier.stage, earlier.promise) {
                 (Stage::Asked, Some(id)) => self.hear(&mut open, calling, &id).await?,
@@ -143,7 +128,7 @@ impl Execution {
                 Ruling::Go(leave, rule) => (leave, rule),
                 Ruling::Ask(leave, rule, timeout) => {
                     approved = approved || self.stands(&rule, calling);
-                    if let (false, Some(promise)) = (approved, self.refusals.of(&rule, || self.call_of(calling))) {
+                    if let (false, Some(promise)) = (approved, self.refusals.of(&rule, || calling.call())) {
                         let error = self.refused_before(&mut open, calling, rule, promise)?;
                         return self.settle(open, calling, Err(error)).map(Gate::Done);
                     }
@@ -177,19 +162,25 @@ impl Execution {
     /// Asks the policy, then the checks in Rust, about the values that will be acted on.
     fn ruling(&self, scope: &Scope, calling: &Calling<'_>) -> Ruling {
         let capability = &calling.entry.capability;
-        let ruling = match decide(&scope.policy, self.generation, capability, calling.typed) {
-            parole_policy::Verdict::Deny(denial) => {
-                let rule = denial.rule.clone();
-                let refused = Refused::of(calling.entry, argument_of(calling.typed), denial);
-                return Ruling::No(refused, rule);
-            }
+        let no = |denial: Denial| {
+            let rule = denial.rule.clone();
+            Ruling::No(Refused::of(calling.entry, calling.argument(), denial), rule)
+        };
+        let typed = match calling.typed {
+            Ok(typed) => typed,
+            Err(formless) => return no(formless.denial.clone()),
+        };
+        let ruling = match decide(&scope.policy, self.generation, capability, typed) {
+            parole_policy::Verdict::Deny(denial) => return no(denial),
             parole_policy::Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
             parole_policy::Verdict::Ask(asked) => {
                 Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout)
             }
         };
         match self.judge(scope, calling.entry, || calling.arguments.to_vec()) {
-            Some((refused, validator)) => Ruling::No(refused, Some(validator)),
+            Some((refused, validator)) => {
+                Ruling::No(Refused { argument: calling.argument(), ..refused }, Some(validator))
+            }
             None => ruling,
         }
     }
@@ -318,10 +309,9 @@ impl Execution {
             }
         };
         if note.standing {
-            self.stand(note.rule.as_deref().unwrap_or_default(), calling.entry.capability.name, calling.arguments);
+            self.standing.insert((note.rule.clone().unwrap_or_default(), calling.call()));
         }
-        let call = self.call_of(calling);
-        self.refusals.learn(&note, || call);
+        self.refusals.learn(&note, || calling.call());
         self.note(open, calling, note);
         Ok(match heard {
             Ok(()) => Heard::Yes,
@@ -384,7 +374,7 @@ impl Execution {
         result: Result<Vec<u8>, Error>,
     ) -> Result<Result<Vec<u8>, Error>, Stop> {
         if let Err(error @ Error::Denied(_)) = &result {
-            let (capability, argument) = (calling.entry.capability.name.into(), argument_of(calling.typed));
+            let (capability, argument) = (calling.entry.capability.name.into(), calling.argument());
             let remedy = "run it again, and allow the call when you are asked".to_owned();
             let refused = Refused { capability, argument, error: error.clone(), remedy };
             return Ok(Err(self.refuse(open, refused)?));
@@ -393,15 +383,16 @@ impl Execution {
         Ok(result)
     }
 
-    /// Takes up again what an earlier attempt noted of a call.
-    pub(super) fn remember(&mut self, notes: &[u8], capability: &str, arguments: &[u8]) {
+    /// Takes up again what an earlier attempt noted of a call. A note has the digest of its form, unless `arguments` are
+    /// that.
+    pub(super) fn remember(&mut self, notes: &[u8], arguments: &[u8]) {
         for note in audit::notes(notes) {
             self.asked = self.asked.saturating_add(note.bytes.unwrap_or(0));
+            let call = || note.arguments.clone().unwrap_or_else(|| Digest::of(arguments).to_string());
             if note.verdict == Verdict::Deny {
-                let (component, id) = (&self.parts.component, self.parts.journal.execution());
-                self.refusals.learn(&note, || question::digest(component, capability, arguments, id, 0));
+                self.refusals.learn(&note, call);
             } else if note.standing {
-                self.stand(note.rule.as_deref().unwrap_or_default(), capability, arguments);
+                self.standing.insert((note.rule.clone().unwrap_or_default(), call()));
             }
         }
     }
@@ -409,27 +400,16 @@ impl Execution {
     /// The question must be about this very call: a store that was changed does not get one approved for another.
     fn same_call(&self, open: &Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<(), Stop> {
         let name = calling.entry.capability.name;
-        let digest = question::digest(&self.parts.component, name, calling.arguments, self.id(), open.number);
+        let digest =
+            |arguments: &[u8]| question::digest(&self.parts.component, name, arguments, self.id(), open.number);
         match Question::of(record) {
-            Some(question) if question.digest == digest => Ok(()),
+            Some(question) if is_about(&question, calling.arguments, open.arguments(), digest) => Ok(()),
             _ => Err(Stop::Unreadable(open.number)),
         }
     }
 
-    /// Remembers that the same call needs no further question.
-    pub(super) fn stand(&mut self, rule: &str, capability: &str, arguments: &[u8]) {
-        let digest = question::digest(&self.parts.component, capability, arguments, self.id(), 0);
-        self.standing.insert((rule.to_owned(), digest));
-    }
-
     fn stands(&self, rule: &str, calling: &Calling<'_>) -> bool {
-        !self.standing.is_empty() && self.standing.contains(&(rule.to_owned(), self.call_of(calling)))
-    }
-
-    /// What makes two calls of this execution the same.
-    fn call_of(&self, calling: &Calling<'_>) -> String {
-        let name = calling.entry.capability.name;
-        question::digest(&self.parts.component, name, calling.arguments, self.id(), 0)
+        !self.standing.is_empty() && self.standing.contains(&(rule.to_owned(), calling.call()))
     }
 
     pub(crate) fn verdict(&self, verdict: Verdict) -> Note {
@@ -439,6 +419,9 @@ impl Execution {
     /// Notes a decision in the step of a call, and tells who listens.
     fn note(&self, open: &mut Open, calling: &Calling<'_>, note: Note) {
         audit::tell(self.id(), open.number, calling.entry.capability.name, calling.arguments, &note);
+        let form: &[u8] = calling.arguments;
+        let arguments = (form != open.arguments()).then(|| Digest::of(form).to_string());
+        let note = Note { arguments, ..note };
         if !note.goes_without_saying() || !open.notes.is_empty() {
             audit::add(&mut open.notes, note);
         }
@@ -450,20 +433,6 @@ impl Execution {
         self.note(open, calling, note);
     }
 
-    /// Refuses a call of which the arguments cannot even be put to the policy.
-    pub(crate) fn turn_away(
-        &mut self,
-        mut open: Open,
-        capability: &str,
-        arguments: &[u8],
-        refused: Refused,
-    ) -> Result<Error, Stop> {
-        let note = self.verdict(Verdict::Deny);
-        audit::tell(self.id(), open.number, capability, arguments, &note);
-        audit::add(&mut open.notes, note);
-        self.refuse(open, refused)
-    }
-
     /// Decides where a redirect leads, under the scope of the call. Nobody is asked for it.
     pub(crate) fn hop(&self, passage: &mut Passage, calling: &Calling<'_>) -> Result<Leave, Refused> {
         let capability = calling.entry.capability.name;
@@ -473,7 +442,7 @@ impl Execution {
             Ruling::Ask(_, rule, _) => {
                 let text = format!("a redirect leads to where `{capability}` needs a decision: call it there");
                 let remedy = format!("the rule `{rule}` says ask; the guest may call `{capability}` there itself");
-                let argument = argument_of(calling.typed);
+                let argument = calling.argument();
                 let refused = Refused { capability: capability.into(), argument, error: Error::Denied(text), remedy };
                 (Verdict::Deny, Some(rule), Err(refused))
             }
@@ -529,6 +498,12 @@ impl Execution {
     }
 }
 
+/// Whether a question is about the call with this form, which the guest spelt as `given`. An earlier Parole asked about
+/// the arguments as they were spelt; they are this call's all the same.
+fn is_about(question: &Question, form: &[u8], given: &[u8], digest: impl Fn(&[u8]) -> String) -> bool {
+    question.digest == digest(form) || (form != given && question.digest == digest(given))
+}
+
 fn who(record: &PromiseRecord) -> Option<String> {
     record.value.headers.get("parole:by").cloned()
 }
@@ -551,13 +526,35 @@ fn fate_of(record: &PromiseRecord) -> Option<Fate> {
     question::fate(&Question::of(record)?, &value).ok()
 }
 
-/// What a refusal names as its argument.
-pub(super) fn argument_of(arguments: &Arguments<'_>) -> Option<String> {
-    match arguments {
-        Arguments::Read { path } | Arguments::Write { path, .. } => Some((*path).into()),
-        Arguments::Fetch(request) => Some(format!("{} {}", request.method, request.text)),
-        Arguments::Connect { text, .. } => Some((*text).into()),
-        Arguments::Query { database, .. } => Some((*database).into()),
-        _ => None,
+#[cfg(test)]
+mod tests {
+    use parole_durable::ExecutionId;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_question_of_an_earlier_program_is_about_the_spelling() {
+        let (component, execution) = (Digest::of(b"guest"), ExecutionId::generate());
+        let digest = |arguments: &[u8]| question::digest(&component, "read_file", arguments, execution, 7);
+        let (form, given) = (br#"{"path":"/data/x"}"#, br#"{"path":"/data/./x"}"#);
+        let asked = |digest: String| Question {
+            text: String::new(),
+            capability: "read_file".into(),
+            function: "read_file".into(),
+            rule: None,
+            arguments: Value::Null,
+            digest,
+            component: component.to_string(),
+            execution: execution.to_string(),
+            step: 7,
+        };
+        let about = |question: &Question| is_about(question, form, given, digest);
+        assert!(about(&asked(digest(form))) && about(&asked(digest(given))));
+        assert!(!about(&asked(digest(br#"{"path":"/data/y"}"#))));
+        // That of another step, capability or execution is none.
+        let other = |name, id, step| asked(question::digest(&component, name, given, id, step));
+        assert!(!about(&other("read_file", execution, 8)) && !about(&other("write_file", execution, 7)));
+        assert!(!about(&other("read_file", ExecutionId::generate(), 7)));
     }
 }

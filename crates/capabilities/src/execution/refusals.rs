@@ -9,7 +9,7 @@ use crate::audit::{Note, Verdict};
 /// The calls and rules that were refused, each with the promise by which. As many as a person has refused.
 #[derive(Default)]
 pub(super) struct Refusals {
-    /// By rule, and the digest of the call without its step.
+    /// By rule, and the digest of the arguments in their form.
     calls: HashMap<(String, String), PromiseId>,
     /// Rules of which all is refused from then on.
     rules: HashMap<String, PromiseId>,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use parole_policy::{
-    Arguments, Capability, Denial, Explanation, FETCH, FetchArguments, Field, QUERY, QueryValue, READ_FILE,
-    SecurityPolicy, WEBSOCKET, WRITE_FILE, parse_url,
+    Arguments, Capability, Denial, Explanation, FETCH, FetchArguments, Field, GuestPath, Headers, QUERY, QueryValue,
+    READ_FILE, SecurityPolicy, Target, WEBSOCKET, WRITE_FILE,
 };
 use parole_runtime::CATALOGUE;
 
@@ -49,29 +49,37 @@ fn explain(policy: &SecurityPolicy, capability: &Capability, given: &[&str]) -> 
     let expected = |what: &str| Failure::usage(format!("expected: {} {what}", capability.name));
     let say = |arguments: &Arguments<'_>| Ok(policy.explain(capability, arguments));
     let fields = |fields: &[(&'static str, Field<'_>)]| say(&Arguments::Fields(fields));
+    let of_file = |text: &str, explain: &dyn Fn(&GuestPath) -> Explanation| match GuestPath::read(text) {
+        Err(denial) => Ok(refused(capability, &denial)),
+        Ok(path) => Ok(explain(&path).of_form(path.as_str(), text)),
+    };
+    let of_url = |text: &str, explain: &dyn Fn(&Target) -> Explanation| match Target::read(
+        text,
+        policy.looks(capability.name),
+    ) {
+        Err(denial) => Ok(refused(capability, &denial)),
+        Ok(url) => Ok(explain(&url).of_form(url.url().as_str(), text)),
+    };
     match (capability.name, given) {
-        (READ_FILE, [path]) => say(&Arguments::Read { path }),
+        (READ_FILE, [text]) => of_file(text, &|path| policy.explain(capability, &Arguments::Read { path })),
         (READ_FILE, _) => Err(expected("PATH")),
-        (WRITE_FILE, [path]) => say(&Arguments::Write { path, bytes: 0, contents: &[] }),
-        (WRITE_FILE, [path, bytes]) => {
+        (WRITE_FILE, [text]) => {
+            of_file(text, &|path| policy.explain(capability, &Arguments::Write { path, bytes: 0, contents: &[] }))
+        }
+        (WRITE_FILE, [text, bytes]) => {
             let bytes = number(bytes, "bytes; expected write_file PATH [BYTES]")?;
             // A rule may look at the size of the contents; of what is in them nothing is known.
             let contents = vec![b' '; usize::try_from(bytes.min(CONTENTS_MAX)).unwrap_or_default()];
-            say(&Arguments::Write { path, bytes, contents: &contents })
+            of_file(text, &|path| policy.explain(capability, &Arguments::Write { path, bytes, contents: &contents }))
         }
         (WRITE_FILE, _) => Err(expected("PATH [BYTES]")),
-        (FETCH, [method, text] | [method, text, _]) => match parse_url(text) {
-            Err(denial) => Ok(refused(capability, &denial)),
-            Ok(url) => {
-                let body = given.get(2).map(|body| body.as_bytes());
-                say(&Arguments::Fetch(&FetchArguments { method, url: &url, text, headers: &[], body }))
-            }
-        },
+        (FETCH, [method, text] | [method, text, _]) => of_url(text, &|url| {
+            let (headers, body) = (Headers::default(), given.get(2).map(|body| body.as_bytes()));
+            let request = FetchArguments { method, url, headers: &headers, body };
+            policy.explain(capability, &Arguments::Fetch(&request))
+        }),
         (FETCH, _) => Err(expected("METHOD URL [BODY]")),
-        (WEBSOCKET, [text]) => match parse_url(text) {
-            Err(denial) => Ok(refused(capability, &denial)),
-            Ok(url) => say(&Arguments::Connect { url: &url, text }),
-        },
+        (WEBSOCKET, [text]) => of_url(text, &|url| policy.explain(capability, &Arguments::Connect { url })),
         (WEBSOCKET, _) => Err(expected("URL")),
         (QUERY, [database, sql, parameters @ ..]) => {
             let parameters: Vec<QueryValue> = parameters.iter().map(|text| parameter(text)).collect();
@@ -113,8 +121,8 @@ fn parameter(text: &str) -> QueryValue {
     }
 }
 
-/// A URL that is no URL is refused before the policy is asked.
+/// What has no form, such as a URL that is no URL, is refused before the policy is asked.
 fn refused(capability: &Capability, denial: &Denial) -> Explanation {
     let text = format!("deny {}: {}", capability.name, denial.reason);
-    Explanation { verdict: "deny", reason: denial.reason.clone(), line: None, text }
+    Explanation { verdict: "deny", reason: denial.reason.clone(), line: None, decided_on: None, text }
 }

@@ -34,8 +34,8 @@ pub struct Args {
     ///
     /// What the policy, its rules, checks and people said about each call (`site` is `call`), about refused
     /// imports (`link`), and each grant and revocation (`grant`), in order: capability, digest of
-    /// the arguments, verdict, rule, generation, promise, who decided. Never arguments, bodies or
-    /// results.
+    /// the arguments, verdict, rule, generation, promise, who decided; of what was denied also the reason, and
+    /// the path, URL or name that it was about. Never bodies or results.
     #[arg(long, conflicts_with = "json")]
     audit: bool,
 }

@@ -21,11 +21,13 @@ pub(crate) type Used = (&'static str, &'static str);
 pub(crate) struct Found {
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) used: Vec<Used>,
+    /// A comparison that never holds.
+    pub(crate) never: Option<BadCondition>,
 }
 
 pub(crate) struct Checker<'s> {
     pub(crate) places: Places<'s>,
-    arguments: ArgumentTable,
+    pub(crate) arguments: ArgumentTable,
     /// The variables of the macros around, innermost last.
     pub(crate) scopes: Vec<(String, Shape)>,
     /// How many macros are around.
@@ -35,6 +37,7 @@ pub(crate) struct Checker<'s> {
     cost: u64,
     pub(crate) patterns: Vec<Pattern>,
     used: Vec<Used>,
+    pub(crate) never: Option<BadCondition>,
 }
 
 /// Checks an expression that may look at these arguments, and replaces its patterns by compiled ones.
@@ -44,13 +47,13 @@ pub(crate) fn check(
     arguments: ArgumentTable,
 ) -> Result<Found, BadCondition> {
     let (scopes, patterns, used) = (Vec::new(), Vec::new(), Vec::new());
-    let mut checker = Checker { places, arguments, scopes, nesting: 0, times: 1, cost: 0, patterns, used };
+    let mut checker = Checker { places, arguments, scopes, nesting: 0, times: 1, cost: 0, patterns, used, never: None };
     let shape = checker.visit(expression, 1)?;
     if !shape.is_bool() {
         let message = format!("a condition is true or false; this is {}", shape.words());
         return Err(fault(checker.places.whole(), message, None));
     }
-    Ok(Found { patterns: checker.patterns, used: checker.used })
+    Ok(Found { patterns: checker.patterns, used: checker.used, never: checker.never })
 }
 
 pub(crate) fn fault(at: Range<usize>, message: impl Into<String>, help: Option<String>) -> BadCondition {
@@ -72,7 +75,10 @@ impl Checker<'_> {
             Expr::Literal(literal) => Ok(of_literal(literal)),
             Expr::Ident(name) => self.variable(id, name),
             Expr::Select(select) => self.select(id, select, depth),
-            Expr::Call(call) => self.call(id, call, depth),
+            Expr::Call(call) => {
+                self.never_holds(call);
+                self.call(id, call, depth)
+            }
             Expr::List(list) => {
                 let (mut item, mut bytes) = (Shape::plain(Type::Never), 0_u64);
                 for element in &mut list.elements {

@@ -4,6 +4,7 @@
 mod check;
 mod functions;
 mod macros;
+mod never;
 mod operators;
 mod patterns;
 mod place;
@@ -14,13 +15,13 @@ use cel::common::types::CelBool;
 use cel::parser::Parser;
 use cel::{Context, IdedExpr, Value};
 
-use self::check::Used;
+pub(crate) use self::check::Used;
 use self::functions::{ENV, Pattern};
 use self::place::Places;
 use self::values::Call;
 use crate::argtype::ArgumentTable;
 use crate::nearest::quoted;
-use crate::{Arguments, BadCondition, MAX_DEPTH};
+use crate::{Arguments, BadCondition, Looks, MAX_DEPTH};
 
 /// An expression that was checked.
 pub(crate) struct Compiled {
@@ -29,6 +30,8 @@ pub(crate) struct Compiled {
     patterns: Vec<Pattern>,
     /// The arguments that it looks at.
     used: Vec<Used>,
+    /// A comparison in it that never holds.
+    pub(crate) never: Option<BadCondition>,
 }
 
 pub(crate) fn compile(source: &str, arguments: ArgumentTable) -> Result<Compiled, BadCondition> {
@@ -36,10 +39,15 @@ pub(crate) fn compile(source: &str, arguments: ArgumentTable) -> Result<Compiled
     let parsed = Parser::new().max_recursion_depth(depth).parse_with_source_info(source);
     let (mut expression, info) = parsed.map_err(|errors| place::of_parser(source, &errors))?;
     let found = check::check(&mut expression, Places::new(source, &info), arguments)?;
-    Ok(Compiled { expression, patterns: found.patterns, used: found.used })
+    Ok(Compiled { expression, patterns: found.patterns, used: found.used, never: found.never })
 }
 
 impl Compiled {
+    /// What it looks at.
+    pub(crate) fn looks(&self) -> Looks {
+        Looks::of(&self.used)
+    }
+
     /// Whether it holds for a call.
     pub(crate) fn evaluate(&self, arguments: &Arguments<'_>) -> Result<bool, String> {
         for (name, field) in &self.used {

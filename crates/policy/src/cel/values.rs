@@ -1,7 +1,5 @@
 //! Views of the arguments of a call, made when an expression looks at them.
 
-use std::borrow::Cow;
-
 use cel::ExecutionError;
 use cel::common::traits::Indexer;
 use cel::common::types::{CelBytes, CelDouble, CelInt, CelList, CelNull, CelString, Type};
@@ -24,7 +22,7 @@ pub(crate) struct Call<'a> {
 enum Record<'a> {
     Request(&'a FetchArguments<'a>),
     Target(&'a Url),
-    Header { name: Cow<'a, str>, value: &'a str },
+    Header { name: &'a str, value: &'a str },
 }
 
 static RECORD: Type = Type::new_unspecified_type("record");
@@ -32,17 +30,17 @@ static RECORD: Type = Type::new_unspecified_type("record");
 /// Whether an argument is one that an expression may look at.
 pub(crate) fn fits(arguments: &Arguments<'_>, name: &str, field: &str) -> Result<(), String> {
     let (items, bytes) = match (arguments, name) {
-        (Arguments::Read { path } | Arguments::Write { path, .. }, "path") => (0, path.len()),
+        (Arguments::Read { path } | Arguments::Write { path, .. }, "path") => (0, path.as_str().len()),
         (Arguments::Write { .. }, "contents") => (0, 0),
         (Arguments::Fetch(request), "request") if field == "method" => (0, request.method.len()),
-        (Arguments::Fetch(request), "request") if field == "url" => (0, request.url.as_str().len()),
+        (Arguments::Fetch(request), "request") if field == "url" => (0, request.url.url().as_str().len()),
         (Arguments::Fetch(_), "request") if field == "body" => (0, 0),
         (Arguments::Fetch(request), "request") => {
             let bytes = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
             (request.headers.len(), bytes)
         }
-        (Arguments::Connect { url, .. }, "url" | "target") => (0, url.as_str().len()),
-        (Arguments::Fetch(request), "target") => (0, request.url.as_str().len()),
+        (Arguments::Connect { url }, "url" | "target") => (0, url.url().as_str().len()),
+        (Arguments::Fetch(request), "target") => (0, request.url.url().as_str().len()),
         (Arguments::Query { database, .. }, "database") => (0, database.len()),
         (Arguments::Query { sql, .. }, "sql") => (0, sql.len()),
         (Arguments::Query { parameters, .. }, "parameters") => {
@@ -76,12 +74,12 @@ impl VariableResolver for Call<'_> {
             return Some(CowVal::Borrowed(pattern));
         }
         let found = match (self.arguments, variable) {
-            (Arguments::Read { path } | Arguments::Write { path, .. }, "path") => text(path),
+            (Arguments::Read { path } | Arguments::Write { path, .. }, "path") => text(path.as_str()),
             (Arguments::Write { contents, .. }, "contents") => bytes(contents),
             (Arguments::Fetch(request), "request") => CowVal::owned(Record::Request(request)),
-            (Arguments::Connect { url, .. }, "url") => text(sent(url)),
-            (Arguments::Connect { url, .. }, "target") => CowVal::owned(Record::Target(url)),
-            (Arguments::Fetch(request), "target") => CowVal::owned(Record::Target(request.url)),
+            (Arguments::Connect { url }, "url") => text(sent(url.url())),
+            (Arguments::Connect { url }, "target") => CowVal::owned(Record::Target(url.url())),
+            (Arguments::Fetch(request), "target") => CowVal::owned(Record::Target(request.url.url())),
             (Arguments::Query { database, .. }, "database") => text(database),
             (Arguments::Query { sql, .. }, "sql") => text(sql),
             (Arguments::Query { parameters, .. }, "parameters") => list(parameters.iter().map(parameter)),
@@ -129,8 +127,6 @@ fn parameter<'v>(value: &'v QueryValue) -> Box<dyn Val + 'v> {
 
 fn header<'v>(header: &'v (String, String)) -> Box<dyn Val + 'v> {
     let (name, value) = header;
-    let upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
-    let name = if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name.as_str()) };
     Box::new(Record::Header { name, value })
 }
 
@@ -138,7 +134,7 @@ impl<'a> Record<'a> {
     fn field<'b>(&self, name: &str) -> Option<CowVal<'b, 'a>> {
         let found = match (self, name) {
             (Record::Request(request), "method") => text(request.method),
-            (Record::Request(request), "url") => text(sent(request.url)),
+            (Record::Request(request), "url") => text(sent(request.url.url())),
             (Record::Request(request), "headers") => list(request.headers.iter().map(header)),
             (Record::Request(request), "body") => request.body.map_or_else(|| CowVal::owned(CelNull), bytes),
             (Record::Target(url), "scheme") => text(url.scheme()),
@@ -146,7 +142,7 @@ impl<'a> Record<'a> {
             (Record::Target(url), "port") => int(url.port_or_known_default().unwrap_or_default().into()),
             (Record::Target(url), "path") => text(url.path()),
             (Record::Target(url), "query") => text(url.query().unwrap_or_default()),
-            (Record::Header { name, .. }, "name") => CowVal::owned(CelString::from(name.clone())),
+            (Record::Header { name, .. }, "name") => text(name),
             (Record::Header { value, .. }, "value") => text(value),
             _ => return None,
         };

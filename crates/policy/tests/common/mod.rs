@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use parole_policy::{
-    APPROVE_ARGUMENTS, ArgumentTable, Capability, Catalogue, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, GrantKey,
-    HOST_TIMEOUT, INPUT_ARGUMENTS, Kind, Level, PRINT_ARGUMENTS, PolicyError, QUERY_ARGUMENTS, READ_FILE_ARGUMENTS,
-    SLEEP_ARGUMENTS, SecurityPolicy, Timeout, WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS,
+    APPROVE_ARGUMENTS, ArgumentTable, Capability, Catalogue, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, GrantKey, GuestPath,
+    HOST_TIMEOUT, Headers, INPUT_ARGUMENTS, Kind, Level, Looks, PRINT_ARGUMENTS, PolicyError, QUERY_ARGUMENTS,
+    READ_FILE_ARGUMENTS, SLEEP_ARGUMENTS, SecurityPolicy, Target, Timeout, WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS,
 };
 
 const DAY: u64 = 86_400_000;
@@ -147,6 +147,21 @@ pub const CATALOGUE: Catalogue = Catalogue::new(TABLE);
 
 pub fn capability(name: &str) -> &'static Capability {
     CATALOGUE.by_name(name).expect("a capability of the test table")
+}
+
+/// A path that has a form.
+pub fn path(text: &str) -> GuestPath {
+    GuestPath::read(text).expect("a path")
+}
+
+/// A URL of which a rule may look at everything.
+pub fn target(text: &str) -> Target {
+    Target::read(text, Looks::ALL).expect("a URL")
+}
+
+/// Headers of which a rule may look at everything.
+pub fn headers(list: &[(&str, &str)]) -> Headers {
+    Headers::read(list.iter().copied(), Looks::ALL).expect("headers")
 }
 
 /// A policy file in `/p`.
