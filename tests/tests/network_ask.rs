@@ -36,7 +36,7 @@ fn c07_what_was_shown_is_what_is_sent() -> Result<(), Failure> {
     let (network, execution, asked) = asks()?;
     let question = network.question(&asked)?;
     let url = network.servers.fill_in("http://{{listed}}/echo?q=1");
-    let headers = json!([{ "name": "X-A", "value": "1" }, { "name": "X-A", "value": "2" }]);
+    let headers = json!([{ "name": "x-a", "value": "1" }, { "name": "x-a", "value": "2" }]);
     let shown = json!({ "request": { "method": "POST", "url": url, "headers": headers, "body": "aGVsbG8=" } });
     ensure!(question["arguments"] == shown, "what is shown is {question}");
     ensure!(question["rule"] == "posts" && question["capability"] == "fetch", "what is shown is {question}");

@@ -24,7 +24,10 @@ fn agrees(policy: &str, guest: &str, invoke: &str, denied: usize) -> Result<(), 
     let mut last = BTreeMap::new();
     for line in text.lines() {
         let record: Value = serde_json::from_str(line).map_err(because(format!("a line of the audit: {line}")))?;
-        last.insert(record["step"].as_u64(), record["verdict"] == "deny");
+        let (refused, told) =
+            (record["verdict"] == "deny", |key: &str| record[key].as_str().is_some_and(|t| !t.is_empty()));
+        ensure!(!refused || (told("reason") && told("argument")), "a denial without its reason or argument: {line}");
+        last.insert(record["step"].as_u64(), refused);
     }
     let audited = last.values().filter(|denied| **denied).count();
     ensure!(

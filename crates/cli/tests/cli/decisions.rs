@@ -395,3 +395,62 @@ fn a_call_in_doubt_is_done_again_or_fails_as_a_person_says() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// A person is shown the name that will be written; what is allowed for the whole execution is that call, however the
+/// guest spells it, and no other.
+#[test]
+fn an_approval_for_the_execution_is_for_every_spelling() {
+    let scratch = Scratch::new();
+    let policy = asks_to_write(&scratch);
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/read-granted/guest.wat");
+    let invoke =
+        "write-all([\"/out/x/../new.txt\", \"/out/./new.txt\", \"out//new.txt\", \"/out/other.txt\"], \"new\")";
+    let (execution, id) = scratch.left_at(&["run", guest, "--policy", &policy, "--json", "--invoke", invoke]);
+    let asked = question(&scratch, &id);
+    assert_eq!(asked["arguments"]["path"], "/out/new.txt");
+    assert!(!scratch.path("out/new.txt").exists());
+    let yes = json!({ "decision": "execution", "digest": asked["digest"] }).to_string();
+    scratch.parole(&["promise", "resolve", &id, "--value", &yes]).code(0);
+    // Three spellings are one call; the fourth path is another one, and asked about.
+    let ran = scratch.parole(&["resume", &execution, "--json"]).code(75);
+    assert_eq!(ran.json()["output"], "written\nwritten\nwritten\n");
+    assert!(scratch.path("out/new.txt").exists() && !scratch.path("out/other.txt").exists());
+    let other =
+        scratch.parole(&["promises", "--pending", "--json"]).code(0).json()[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(question(&scratch, &other)["arguments"]["path"], "/out/other.txt");
+    let no = json!({ "decision": "deny", "digest": question(&scratch, &other)["digest"] }).to_string();
+    scratch.parole(&["promise", "resolve", &other, "--value", &no]).code(0);
+    assert_eq!(
+        scratch.parole(&["resume", &execution, "--json"]).code(0).json()["output"],
+        "written\nwritten\nwritten\ndenied\n"
+    );
+}
+
+/// The audit of a denied call says why, and what it was about, in the form that was decided on.
+#[test]
+fn the_audit_of_a_denial_has_its_reason_and_argument() {
+    let scratch = Scratch::new();
+    scratch.dir("data");
+    let rule = "[[rule]]\nname = \"no-private\"\ncapability = \"read_file\"\nwhen = 'path.startsWith(\"/data/private/\")'\nthen = \"deny\"\n";
+    let policy = scratch.file("p.toml", format!("[grant.read_file]\ndirs = {{ \"/data\" = \"./data\" }}\n{rule}"));
+    let run = |path: &str| {
+        let invoke = format!("read(\"{path}\")");
+        let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/read-granted/guest.wat");
+        let ran = scratch.parole(&["run", guest, "--policy", &policy, "--json", "--invoke", &invoke]);
+        let record = audit(&scratch, ran.json()["execution"].as_str().unwrap()).remove(0);
+        let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        (text("verdict"), text("rule"), text("reason"), text("argument"), text("arguments"))
+    };
+    let plain = run("/data/private/key");
+    let (verdict, rule, reason, argument) = (&plain.0, &plain.1, &plain.2, &plain.3);
+    assert_eq!((verdict.as_str(), rule.as_str(), argument.as_str()), ("deny", "no-private", "/data/private/key"));
+    assert_eq!(reason, "a rule of the policy refuses this call of `read_file`");
+    // Another spelling is the same call; the digest is that of its form.
+    for path in ["data/private/key", "/data/./private/key", "/data/x/../private//key"] {
+        assert_eq!(run(path), plain, "{path}");
+    }
+    let (verdict, _, reason, argument, _) = run("/data/x/");
+    assert_eq!((verdict.as_str(), argument.as_str()), ("deny", "/data/x/"));
+    assert!(reason.contains("is not a plain file"), "{reason}");
+    assert_eq!(run("/data/none").2, "", "what is allowed has no reason");
+}

@@ -41,6 +41,11 @@ fn a_good_file_is_checked_explained_and_used() {
     assert!(explain(&["read_file", "/etc/passwd"]).starts_with("deny read_file: "));
     assert!(explain(&["write_file", "/out/x", "12"]).starts_with("allow write_file: "));
     assert!(explain(&["print"]).starts_with("allow print: "));
+    // What was decided on, where that is not what was typed.
+    assert!(explain(&["read_file", "data/x/..//./in.txt"]).ends_with("(line 3); decided on `/data/in.txt`\n"));
+    assert!(!explain(&["read_file", "/data/in.txt"]).contains("decided on"));
+    let json: serde_json::Value = serde_json::from_str(&explain(&["read_file", "data/in.txt", "--json"])).unwrap();
+    assert_eq!((&json["decided_on"], &json["verdict"]), (&"/data/in.txt".into(), &"allow".into()));
     scratch.parole(&["run", &guest("files.wasm"), "--policy", &file]).code(0);
 }
 

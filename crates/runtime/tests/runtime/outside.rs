@@ -10,7 +10,8 @@ use parole_policy::Flags;
 use parole_runtime::audit::Verdict;
 use parole_runtime::question::{Decision, Question};
 use parole_runtime::{
-    CATALOGUE, Error, ExecutionId, Outcome, Report, ResumeOptions, RunOptions, Runtime, SecurityPolicy, Wait,
+    CATALOGUE, Call, Error, ExecutionId, Outcome, Report, ResumeOptions, RunOptions, Runtime, SecurityPolicy,
+    Validator, Wait,
 };
 use serde_json::{Value, json};
 
@@ -429,4 +430,43 @@ fn a_post_is_recorded_though_its_answer_does_not_fit() {
     let result = steps[0].result.as_ref().unwrap().to_string();
     assert!(result.contains("it happened"), "{result}");
     assert_eq!(server.seen().len(), 2);
+}
+
+/// A check in Rust is shown what is sent, in its one form, and where a redirect leads.
+#[test]
+fn a_check_is_shown_the_one_form_and_each_redirect() {
+    let server = Server::with(|head, _| {
+        let to = head.strip_prefix("GET /to/").and_then(|rest| rest.split(' ').next())?;
+        let to = if to == "s" { "./%73ecret" } else { to };
+        Some(format!("HTTP/1.1 302 Found\r\nlocation: /{to}\r\ncontent-length: 0\r\n\r\n"))
+            .filter(|_| !to.is_empty())
+            .or_else(|| ok("", 0))
+    });
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&shown);
+    let check = move |call: &Call| {
+        let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+        let url = arguments["request"]["url"].as_str().unwrap().to_owned();
+        let secret = url.contains("secret");
+        seen.lock().unwrap().push(url);
+        if secret { Err("secret".into()) } else { Ok(()) }
+    };
+    let runtime = Runtime::builder().validator(Validator::new("judge", "fetch", check)).open().unwrap();
+    let allowed = policy(&format!("[grant.fetch]\norigins = [\"{}\"]\n", server.origin));
+    let run = |path: &str| {
+        let invoke = Some(format!("send(\"GET\", \"{}{path}\", \"\")", server.origin));
+        let options = RunOptions { invoke, ..RunOptions::default() };
+        let report = runtime.blocking().run(guest("prebuilt/web.wasm"), allowed.clone(), options).unwrap();
+        let urls: Vec<String> = shown.lock().unwrap().drain(..).collect();
+        let urls = urls.iter().map(|url| url.replace(&server.origin, "")).collect::<Vec<_>>().join(" ");
+        (urls, report.denied.iter().map(|denied| denied.argument.clone().unwrap_or_default()).collect::<Vec<_>>())
+    };
+    let denied = |path: &str| vec![format!("GET {}{path}", server.origin)];
+    assert_eq!(run("/x/../%74o/"), ("/to/".into(), vec![]));
+    assert_eq!(run("/x/%73ecret"), ("/x/secret".into(), denied("/x/secret")));
+    // What has no one form is judged by nobody.
+    assert_eq!(run("/x//secret"), (String::new(), vec![format!("{}/x//secret", server.origin)]));
+    assert_eq!(run("/to/to/"), ("/to/to/ /to/".into(), vec![]));
+    assert_eq!(run("/to/s"), ("/to/s /secret".into(), denied("/secret")));
+    assert!(!server.seen().iter().any(|line| line.starts_with("GET /secret") || line.starts_with("GET /x")));
 }
