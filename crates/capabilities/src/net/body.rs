@@ -143,7 +143,7 @@ impl Gather {
             Sink::Deflate(bounded, mut begun) => {
                 begun.extend(bytes.first());
                 let [first, second] = *begun.as_slice() else { return Ok((Sink::Deflate(bounded, begun), after(1))) };
-                let framed = first & 0x0f == 8 && (u16::from(first) << 8 | u16::from(second)) % 31 == 0;
+                let framed = first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
                 let (sink, _) = self.inflate(bounded, Box::new(Decompress::new(framed)), &begun)?;
                 (sink, after(1))
             }
