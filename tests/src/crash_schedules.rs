@@ -111,7 +111,7 @@ fn schedules(place: &Place) -> Result<Vec<Value>, Failure> {
 fn is_due(place: &Place) -> Result<(), Failure> {
     let failed = because("the store");
     let dir = StateDir::open(&place.state()).map_err(because("the state directory"))?;
-    let records = open_reader(&dir).and_then(|reader| reader.schedules()).map_err(failed)?;
+    let records = open_reader(&dir).and_then(|reader| reader.schedules()?.all()).map_err(failed)?;
     let now = hub::now();
     let earlier = |record: &parole_durable::ScheduleRecord| Write::Reschedule {
         id: record.id,

@@ -171,7 +171,7 @@ fn never_shown(place: &Place) -> Result<[String; 2], Failure> {
         ensure!(traced.ran.status.code().is_none(), "it was not killed before it spoke\n{}", traced.ran.report());
         // Not by the program, which would fold the log when it ends.
         let all = reader(place)?.executions(true).map_err(because("reading"))?;
-        Ok(all.last().ok_or("there is nothing")?.id.to_string())
+        Ok(all.whole.last().ok_or("there is nothing")?.id.to_string())
     };
     let (first, second) = (killed()?, killed()?);
     place.run(&["resume", &first])?.exits(exit::DONE)?;
@@ -373,19 +373,19 @@ impl Story {
 
     fn holds(&self, reader: &dyn Reader, fact: &Fact) -> Result<(), Failure> {
         let executions = reader.executions(true).map_err(because("reading"))?;
-        let found = |id: &str| executions.iter().find(|one| one.id.to_string() == id);
+        let found = |id: &str| executions.whole.iter().find(|one| one.id.to_string() == id);
         let fine = match fact {
             Fact::Execution(id) => found(id).is_some(),
             Fact::HasEnded(id) => found(id).is_some_and(|one| one.outcome.is_some()),
             Fact::Ended(count) => {
                 // Those of the base have ended too.
-                executions.iter().filter(|one| one.outcome.is_some()).count() >= *count
+                executions.whole.iter().filter(|one| one.outcome.is_some()).count() >= *count
             }
             Fact::CleansUp => true,
-            Fact::Planned(count) => reader.schedules().map_err(because("reading"))?.len() >= *count,
+            Fact::Planned(count) => reader.schedules().map_err(because("reading"))?.whole.len() >= *count,
             Fact::Resolved(id, value) => {
                 let all = reader.promises(&PromiseFilter::default()).map_err(because("reading"))?;
-                let promise = all.iter().find(|promise| promise.id.to_string() == *id);
+                let promise = all.whole.iter().find(|promise| promise.id.to_string() == *id);
                 let data = promise.and_then(|promise| promise.value.data.as_deref());
                 data.and_then(|data| serde_json::from_str::<Value>(data).ok()).as_ref() == Some(value)
             }
@@ -402,8 +402,8 @@ impl Story {
                 let reader = reader(&self.place)?;
                 let now = parole_durable::hub::now();
                 let due = reader.schedules().map_err(because("reading"))?;
-                let due = due.iter().filter(|one| one.next_at.is_some_and(|at| at <= now)).count();
-                due + reader.executions(false).map_err(because("reading"))?.len()
+                let due = due.whole.iter().filter(|one| one.next_at.is_some_and(|at| at <= now)).count();
+                due + reader.executions(false).map_err(because("reading"))?.whole.len()
             };
             if open == 0 {
                 return Ok(());
@@ -448,7 +448,7 @@ impl Story {
             }
         }
         let reader = reader(&self.place)?;
-        for schedule in reader.schedules().map_err(because("reading"))? {
+        for schedule in reader.schedules().map_err(because("reading"))?.whole {
             ensure!(schedule.fired == 1 && schedule.next_at.is_none(), "it has fired otherwise: {schedule:?}");
         }
         Ok(())

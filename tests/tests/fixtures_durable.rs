@@ -453,9 +453,9 @@ fn state_directory_is_private() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A timer is settled by time alone.
+/// A timer has no value and nothing that could be refused; whoever owns the state directory can end it, and cancel it.
 #[test]
-fn timers_are_not_settled() -> Result<(), Failure> {
+fn timers_are_ended_or_canceled_and_nothing_else() -> Result<(), Failure> {
     let world = world()?;
     let guest = guest("waits");
     let arguments = [
@@ -468,18 +468,32 @@ fn timers_are_not_settled() -> Result<(), Failure> {
         "--invoke",
         "sleep(600000, 1)",
     ];
-    let ran = world.run(&arguments)?;
-    let json = ran.exits(75)?.json()?;
-    let promise = json["pending"][0]["id"].as_str().ok_or_else(|| format!("no timer\n{}", ran.report()))?;
-    for arguments in [
-        &["promise", "resolve", promise, "--value", "null"][..],
-        &["promise", "resolve", promise, "--data", "x"],
-        &["promise", "reject", promise, "--data", "x"],
-    ] {
-        let ran = world.run(arguments)?;
-        ensure!(matches!(ran.status.code(), Some(1 | 2)), "a timer was settled\n{}", ran.report());
+    for (verb, output, verdict) in [("resolve", "slept\n", "done"), ("cancel", "canceled\n", "cancel")] {
+        let ran = world.run(&arguments)?;
+        let json = ran.exits(75)?.json()?;
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned).ok_or("no id");
+        let (execution, promise) = (text(&json["execution"])?, text(&json["pending"][0]["id"])?);
+        for arguments in [
+            &["promise", "resolve", &promise, "--value", "true"][..],
+            &["promise", "resolve", &promise, "--data", "x"],
+            &["promise", "reject", &promise, "--data", "x"],
+        ] {
+            let ran = world.run(arguments)?;
+            ensure!(ran.status.code() == Some(2), "a timer was settled\n{}", ran.report());
+        }
+        ensure!(world.promise_state(&promise)? == "pending", "the timer is not pending any more");
+        world.run(&["promise", verb, &promise])?.exits(0)?;
+        ensure!(world.run(&["promise", verb, &promise])?.status.code() == Some(1), "the timer was settled twice");
+        world.completes(&execution, output)?;
+        let audit = world.run(&["journal", &execution, "--audit"])?.out();
+        let records: Vec<serde_json::Value> =
+            audit.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let last = records.iter().rfind(|record| record["capability"] == "sleep").ok_or("no record of the timer")?;
+        ensure!(
+            last["verdict"] == verdict && last["by"].is_string() && last["promise"] == promise.as_str(),
+            "who ended the timer is not in the audit:\n{audit}"
+        );
     }
-    ensure!(world.promise_state(promise)? == "pending", "the timer is not pending any more");
     Ok(())
 }
 

@@ -242,7 +242,10 @@ async fn perform(
     }
     let effect = passage.open.effect;
     if effect != Effect::Read && !passage.admitted {
-        execution.admit(&passage.open).await?;
+        passage = match execution.admit(passage, calling).await? {
+            Ok(passage) => passage,
+            Err(gate) => return afresh(execution, gate, calling, request).await,
+        };
     }
     execution.be_known().await?;
     let mut retries = Retries::of(grant.retry.as_ref());
@@ -265,7 +268,10 @@ async fn perform(
             _ if again && retries.left() => {
                 execution.note_retry(&mut passage.open, calling, retries.attempt());
                 if effect != Effect::Read {
-                    execution.admit(&passage.open).await?;
+                    passage = match execution.admit(passage, calling).await? {
+                        Ok(passage) => passage,
+                        Err(gate) => return afresh(execution, gate, calling, request).await,
+                    };
                 }
                 execution.back_off(&mut retries, &passage.open).await?;
             }
@@ -281,6 +287,19 @@ async fn perform(
     };
     execution.conclude(passage.open, &result).await?;
     Ok(result)
+}
+
+/// Goes on with a call that was decided again.
+async fn afresh(
+    execution: &mut Execution,
+    gate: Gate,
+    calling: &Calling<'_>,
+    request: &FetchArguments<'_>,
+) -> Result<Result<Vec<u8>, Error>, Stop> {
+    match gate {
+        Gate::Go(passage) => Box::pin(perform(execution, passage, calling, request)).await,
+        Gate::Done(answer) => Ok(answer),
+    }
 }
 
 /// How one attempt went.

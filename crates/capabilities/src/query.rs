@@ -149,7 +149,10 @@ async fn perform(
     }
     let effect = passage.open.effect;
     if effect != Effect::Read && !passage.admitted {
-        execution.admit(&passage.open).await?;
+        passage = match execution.admit(passage, calling).await? {
+            Ok(passage) => passage,
+            Err(gate) => return afresh(execution, gate, calling, typed).await,
+        };
     }
     execution.be_known().await?;
     let key = (effect == Effect::Idempotent).then(|| execution.key(&passage.open, ENTRY.capability.name));
@@ -179,7 +182,10 @@ async fn perform(
             Err(failure) if failure.may_repeat(effect) && retries.left() => {
                 execution.note_retry(&mut passage.open, calling, retries.attempt());
                 if effect != Effect::Read {
-                    execution.admit(&passage.open).await?;
+                    passage = match execution.admit(passage, calling).await? {
+                        Ok(passage) => passage,
+                        Err(gate) => return afresh(execution, gate, calling, typed).await,
+                    };
                 }
                 execution.back_off(&mut retries, &passage.open).await?;
             }
@@ -195,6 +201,19 @@ async fn perform(
     };
     execution.conclude(passage.open, &result).await?;
     Ok(result)
+}
+
+/// Goes on with a call that was decided again.
+async fn afresh(
+    execution: &mut Execution,
+    gate: Gate,
+    calling: &Calling<'_>,
+    typed: &Arguments<'_>,
+) -> Result<Result<Vec<u8>, Error>, Stop> {
+    match gate {
+        Gate::Go(passage) => Box::pin(perform(execution, passage, calling, typed)).await,
+        Gate::Done(answer) => Ok(answer),
+    }
 }
 
 /// `keyed`: it was admitted before with a key.

@@ -83,7 +83,11 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let shown = || serde_json::json!({ "path": path, "contents": base64(&contents) });
     let typed = typed.as_ref().map_err(|formless| *formless);
     let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
-    let passage = match execution.pass(open, &calling).await? {
+    let gate = match execution.pass(open, &calling).await? {
+        Gate::Go(passage) => execution.taken_on(passage, &calling, bytes).await?,
+        gate => gate,
+    };
+    let passage = match gate {
         Gate::Go(passage) => passage,
         Gate::Done(answer) => {
             if begun {
@@ -102,13 +106,10 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     }
     let links = Links::of(&passage.scope, &ENTRY);
     let below = passage.leave.below(path).to_owned();
-    let Passage { open, admitted, .. } = passage;
+    let Passage { open, .. } = passage;
     let result = match (execution.within_quota(grant, bytes), dir) {
         (Err(error), _) => Err(error),
         (Ok(()), Some(Ok(dir))) => {
-            if !admitted {
-                execution.admit(&open).await?;
-            }
             let timeout = grant.and_then(|grant| grant.timeout.as_millis());
             let most = grant.and_then(|grant| grant.max_files);
             let may_make = most.is_none_or(|most| execution.written.files < most);
@@ -175,6 +176,21 @@ impl crate::execution::Written {
 }
 
 impl Execution {
+    /// Takes a write on for which there is room: under the grants of the moment, which may take deciding it again.
+    async fn taken_on(&mut self, mut passage: Passage, calling: &Calling<'_>, bytes: u64) -> Result<Gate, crate::Stop> {
+        loop {
+            let fits = self.within_quota(passage.grant(ENTRY.capability.name), bytes).is_ok();
+            if passage.admitted || !fits {
+                return Ok(Gate::Go(passage));
+            }
+            match self.admit(passage, calling).await? {
+                Ok(passage) => return Ok(Gate::Go(Passage { admitted: true, ..passage })),
+                Err(Gate::Go(next)) => passage = next,
+                Err(done) => return Ok(done),
+            }
+        }
+    }
+
     fn within_quota(&self, grant: Option<&Grant>, bytes: u64) -> Result<(), Error> {
         let Some(grant) = grant else { return Ok(()) };
         if let Some(quota) = grant.quota

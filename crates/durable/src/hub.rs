@@ -5,6 +5,7 @@
 //! Nothing here needs an async runtime, and everything works inside of one: receipts and
 //! waiters are plain futures, and can be waited for on any thread.
 
+mod collect;
 mod future;
 mod generation;
 mod running;
@@ -30,7 +31,7 @@ use crate::schedule::ScheduleRecord;
 use crate::sqlite::{self, SqliteStore};
 use crate::state_dir::StateDir;
 use crate::step::Step;
-use crate::store::{ExecutionRecord, GrantRecord, PromiseFilter, Reader, Refusal, Store, StoreError, Write, Written};
+use crate::store::{ExecutionRecord, GrantRecord, Listing, PromiseFilter, Reader, Refusal, Store, StoreError, Write};
 use generation::Grants;
 use watch::Watch;
 use writer::Queue;
@@ -281,20 +282,6 @@ impl Hub {
         self.0.shared.backend.owners()?.is_alive(owner)
     }
 
-    /// Removes executions that ended before a time, and the lock files of dead owners. Says
-    /// how many executions went.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub fn collect(&self, before: UnixMs) -> Result<u64, WriteError> {
-        let removed = match self.write(Write::Collect { before }).wait()? {
-            Written::Collected(removed) => removed,
-            _ => 0,
-        };
-        self.0.shared.backend.owners()?.sweep()?;
-        Ok(removed)
-    }
-
     /// Ends the hub for all its clones. When this returns everything queued is durable, no write is taken any more,
     /// the threads have ended, and what this process still held is free. It can still be read.
     pub fn close(&self) {
@@ -320,7 +307,7 @@ impl Hub {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError> {
+    pub fn executions(&self, with_ended: bool) -> Result<Listing<ExecutionRecord>, StoreError> {
         self.0.shared.read(|reader| reader.executions(with_ended))
     }
 
@@ -365,7 +352,7 @@ impl Hub {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+    pub fn promises(&self, filter: &PromiseFilter) -> Result<Listing<PromiseRecord>, StoreError> {
         future::block_on(self.promises_async(filter))
     }
 
@@ -373,13 +360,13 @@ impl Hub {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn promises_async(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+    pub async fn promises_async(&self, filter: &PromiseFilter) -> Result<Listing<PromiseRecord>, StoreError> {
         if self.0.shared.read(|reader| reader.next_deadline())?.is_some_and(|at| at <= self.now()) {
             self.expire().await?;
         }
         let found = self.0.shared.read(|reader| reader.promises(filter))?;
         let now = self.now();
-        if !found.iter().any(|record| record.is_ahead(now)) {
+        if !found.whole.iter().any(|record| record.is_ahead(now)) {
             return Ok(found);
         }
         self.recompute().await?;
@@ -402,11 +389,19 @@ impl Hub {
         self.0.shared.read(|reader| reader.grants(id))
     }
 
-    /// The schedules, by id (that is by age).
+    /// The schedules that are whole, by id (that is by age).
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
+        Ok(self.schedule_listing()?.whole)
+    }
+
+    /// The schedules, and those that are damaged.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn schedule_listing(&self) -> Result<Listing<ScheduleRecord>, StoreError> {
         self.0.shared.read(|reader| reader.schedules())
     }
 
@@ -416,6 +411,14 @@ impl Hub {
     /// See [`StoreError`].
     pub fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
         self.0.shared.read(|reader| reader.schedule(id))
+    }
+
+    /// What is damaged of one execution. Each text names one fault.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn damage(&self, id: ExecutionId) -> Result<Vec<String>, StoreError> {
+        self.0.shared.read(|reader| reader.damage(id))
     }
 
     /// Checks the whole store. Each text names one fault.

@@ -11,8 +11,8 @@ use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::{Completion, Step, StepResult};
 use crate::store::{
-    Changes, Commit, ExecutionRecord, GrantRecord, INLINE_LIMIT, Lease, PromiseFilter, Reader, Refusal, Store,
-    StoreError, Write, Written,
+    Changes, Commit, ExecutionRecord, GrantRecord, INLINE_LIMIT, Lease, Listing, Mark, PromiseFilter, Reader, Refusal,
+    Store, StoreError, Write, Written,
 };
 
 /// A store that lives in memory. Clones share what they hold.
@@ -29,6 +29,8 @@ struct Maps {
     payloads: BTreeMap<Digest, Arc<[u8]>>,
     grants: BTreeMap<(ExecutionId, u64), GrantRecord>,
     schedules: BTreeMap<ScheduleId, ScheduleRecord>,
+    /// See [`Write::Doom`].
+    doomed: BTreeSet<(Digest, Mark)>,
     /// See [`Reader::granted`].
     granted: u64,
     /// See [`Reader::cursor`].
@@ -93,7 +95,13 @@ impl Maps {
                 let all = self.promises.values_mut();
                 Ok(Written::Recomputed(all.map(|promise| u64::from(promise.record.recompute(*now))).sum()))
             }
-            Write::Collect { before } => Ok(Written::Collected(self.collect(*before))),
+            Write::Collect { executions, before } => Ok(Written::Collected(self.collect(executions, *before))),
+            Write::Doom { digests, mark } => {
+                self.doomed.extend(digests.iter().map(|digest| (*digest, *mark)));
+                Ok(Written::Doomed)
+            }
+            Write::Sweep { digests, mark } => Ok(Written::Swept(self.sweep(digests, *mark))),
+            Write::SetAside { execution, outcome, now } => self.set_aside(*execution, outcome, *now),
             Write::Grant { execution, generation, policy, by, change, now } => {
                 let record = GrantRecord {
                     execution: *execution,
@@ -131,7 +139,7 @@ impl Maps {
         }
         record.generation = generation;
         record.updated_at = grant.at;
-        self.payloads.entry(grant.policy).or_insert_with(|| policy.clone());
+        self.put(grant.policy, policy);
         self.grants.insert((execution, generation), grant);
         self.granted += 1;
         Ok(Written::Granted(generation))
@@ -142,7 +150,7 @@ impl Maps {
             return Err(Refusal::ScheduleExists(new.id));
         }
         for (digest, bytes) in &new.payloads {
-            self.payloads.entry(*digest).or_insert_with(|| bytes.clone());
+            self.put(*digest, bytes);
         }
         self.schedules.insert(new.id, ScheduleRecord::of(new));
         Ok(Written::Scheduled(0))
@@ -159,6 +167,8 @@ impl Maps {
         let record = ExecutionRecord::fired(schedule, fire);
         schedule.fire(fire);
         let revision = schedule.revision;
+        self.spare(&record.component);
+        self.spare(&record.setup);
         self.executions.insert(fire.execution, Execution { record, ended: None });
         Ok(Written::Fired(revision))
     }
@@ -219,14 +229,17 @@ impl Maps {
 
         if let Some(new) = &commit.create {
             let record = ExecutionRecord::of(id, new, commit.now);
+            self.spare(&record.component);
+            self.spare(&record.setup);
             self.executions.insert(id, Execution { record, ended: None });
         }
         for (digest, bytes) in &commit.payloads {
-            self.payloads.entry(*digest).or_insert_with(|| bytes.clone());
+            self.put(*digest, bytes);
         }
-        for step in &commit.steps {
+        let withheld = self.running(id)?.withheld(commit);
+        for step in commit.steps.iter().filter(|step| Some(step.number) != withheld) {
             for bytes in long_parts(step) {
-                self.payloads.entry(Digest::of(bytes)).or_insert_with(|| bytes.into());
+                self.put(Digest::of(bytes), &bytes.into());
             }
             self.steps.insert((id, step.number), step.clone());
         }
@@ -237,13 +250,14 @@ impl Maps {
             }
         }
         let record = self.running(id)?;
-        record.advance(commit);
+        record.advance(commit, withheld);
+        let present = record.generation;
         match &commit.lease {
             Lease::Keep => {}
             Lease::Release => record.owner = None,
             Lease::End(outcome) => self.end(id, outcome, commit.now)?,
         }
-        Ok(Written::Committed)
+        Ok(if withheld.is_some() { Written::Withheld(present) } else { Written::Committed })
     }
 
     fn acquire(&mut self, id: ExecutionId, owner: OwnerId, void: Option<OwnerId>) -> Result<Written, Refusal> {
@@ -266,7 +280,7 @@ impl Maps {
         let timed_out = promise.record.apply_timeout(now);
         let won = pending && !timed_out;
         if won {
-            if promise.record.is_timer() {
+            if promise.record.is_timer() && state == PromiseState::Rejected {
                 return Err(Refusal::Timer(id.clone()));
             }
             promise.record.state = state;
@@ -321,17 +335,19 @@ impl Maps {
         expired
     }
 
-    fn collect(&mut self, before: UnixMs) -> u64 {
-        let gone: BTreeSet<ExecutionId> = self
-            .executions
-            .values()
-            .filter(|e| e.record.outcome.is_some() && e.record.updated_at < before)
-            .map(|e| e.record.id)
-            .collect();
+    fn collect(&mut self, executions: &[ExecutionId], before: UnixMs) -> u64 {
+        let ended = |e: &Execution| e.record.outcome.is_some() && e.record.updated_at < before;
+        let gone: BTreeSet<ExecutionId> =
+            executions.iter().filter(|id| self.executions.get(id).is_some_and(ended)).copied().collect();
         self.executions.retain(|id, _| !gone.contains(id));
         self.steps.retain(|(id, _), _| !gone.contains(id));
         self.promises.retain(|_, promise| !gone.contains(&promise.execution));
         self.grants.retain(|(id, _), _| !gone.contains(id));
+        gone.len() as u64
+    }
+
+    /// All names of payloads that there are.
+    fn named(&self) -> BTreeSet<Digest> {
         let mut named: BTreeSet<Digest> = self.grants.values().map(|grant| grant.policy).collect();
         for schedule in self.schedules.values() {
             named.extend([schedule.component, schedule.setup]);
@@ -342,8 +358,66 @@ impl Maps {
         for step in self.steps.values() {
             named.extend(long_parts(step).map(Digest::of));
         }
-        self.payloads.retain(|digest, _| named.contains(digest));
-        gone.len() as u64
+        named
+    }
+
+    fn sweep(&mut self, digests: &[Digest], mark: Mark) -> u64 {
+        let mut removed = 0;
+        for digest in digests {
+            if self.doomed.contains(&(*digest, mark)) {
+                self.spare(digest);
+                removed += u64::from(self.payloads.remove(digest).is_some());
+            }
+        }
+        removed
+    }
+
+    /// Somebody names it from now on.
+    fn spare(&mut self, digest: &Digest) {
+        self.doomed.retain(|(doomed, _)| doomed != digest);
+    }
+
+    /// Stores a payload, or names one that is there.
+    fn put(&mut self, digest: Digest, bytes: &Arc<[u8]>) {
+        self.spare(&digest);
+        self.payloads.entry(digest).or_insert_with(|| bytes.clone());
+    }
+
+    fn set_aside(&mut self, id: ExecutionId, outcome: &str, now: UnixMs) -> Result<Written, Refusal> {
+        let faults = self.damage(id);
+        if self.executions.contains_key(&id) {
+            self.running(id)?;
+        } else if faults.is_empty() {
+            return Err(Refusal::NoExecution(id));
+        }
+        if faults.is_empty() {
+            return Err(Refusal::Whole(id));
+        }
+        let record = self.running(id)?;
+        record.set_aside(faults, now);
+        self.end(id, outcome, now)?;
+        Ok(Written::SetAside)
+    }
+
+    /// What can be damaged in memory: what was never written.
+    fn damage(&self, id: ExecutionId) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Some(execution) = self.executions.get(&id)
+            && !self.payloads.contains_key(&execution.record.setup)
+        {
+            faults.push(format!("executions row {id}: its setup is missing"));
+        }
+        let mut wanted = 0;
+        for ((_, number), step) in self.steps.range((id, 0)..=(id, u64::MAX)) {
+            if *number != wanted {
+                faults.push(format!("steps row {number} of execution {id}: the step before it is missing"));
+            }
+            wanted = number + step.calls;
+            if step.promise.as_ref().is_some_and(|promise| !self.promises.contains_key(promise)) {
+                faults.push(format!("steps row {number} of execution {id}: its promise is missing"));
+            }
+        }
+        faults
     }
 }
 
@@ -364,10 +438,10 @@ impl Reader for MemoryStore {
         Ok(self.lock().executions.get(&id).map(|execution| execution.record.clone()))
     }
 
-    fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError> {
+    fn executions(&self, with_ended: bool) -> Result<Listing<ExecutionRecord>, StoreError> {
         let maps = self.lock();
         let all = maps.executions.values().map(|execution| &execution.record);
-        Ok(all.filter(|record| with_ended || record.outcome.is_none()).cloned().collect())
+        Ok(all.filter(|record| with_ended || record.outcome.is_none()).cloned().collect::<Vec<_>>().into())
     }
 
     fn steps(&self, id: ExecutionId, from: u64, limit: usize) -> Result<Vec<Step>, StoreError> {
@@ -379,7 +453,7 @@ impl Reader for MemoryStore {
         Ok(self.lock().promises.get(id).map(|promise| promise.record.clone()))
     }
 
-    fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+    fn promises(&self, filter: &PromiseFilter) -> Result<Listing<PromiseRecord>, StoreError> {
         let maps = self.lock();
         let mut found: Vec<PromiseRecord> = maps
             .promises
@@ -390,7 +464,7 @@ impl Reader for MemoryStore {
             .map(|p| p.record.clone())
             .collect();
         found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(found)
+        Ok(found.into())
     }
 
     fn payload(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
@@ -431,33 +505,39 @@ impl Reader for MemoryStore {
         Ok(self.lock().granted)
     }
 
-    fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        Ok(self.lock().schedules.values().cloned().collect())
+    fn schedules(&self) -> Result<Listing<ScheduleRecord>, StoreError> {
+        Ok(self.lock().schedules.values().cloned().collect::<Vec<_>>().into())
     }
 
     fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
         Ok(self.lock().schedules.get(&id).cloned())
     }
 
+    fn damage(&self, id: ExecutionId) -> Result<Vec<String>, StoreError> {
+        Ok(self.lock().damage(id))
+    }
+
+    fn ended(&self, before: UnixMs) -> Result<Vec<(ExecutionId, u64)>, StoreError> {
+        let maps = self.lock();
+        let all = maps.executions.values().map(|execution| &execution.record);
+        let ended = all.filter(|record| record.outcome.is_some() && record.updated_at < before);
+        Ok(ended.map(|record| (record.id, record.calls.unwrap_or(0))).collect())
+    }
+
+    fn unnamed(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let maps = self.lock();
+        let named = maps.named();
+        let payloads = maps.payloads.iter().filter(|(digest, _)| !named.contains(digest));
+        Ok(payloads.map(|(digest, bytes)| (*digest, bytes.len() as u64)).collect())
+    }
+
     fn check(&self) -> Result<Vec<String>, StoreError> {
         let maps = self.lock();
-        let mut faults = Vec::new();
-        let mut before: Option<(ExecutionId, u64)> = None;
-        for ((id, number), step) in &maps.steps {
-            let expected = before.filter(|(previous, _)| previous == id).map_or(0, |(_, next)| next);
-            if expected != *number {
-                faults.push(format!("steps row {number} of execution {id}: the step before it is missing"));
-            }
-            before = Some((*id, number + step.calls));
-            if step.promise.as_ref().is_some_and(|promise| !maps.promises.contains_key(promise)) {
-                faults.push(format!("steps row {number} of execution {id}: its promise is missing"));
-            }
-        }
-        for execution in maps.executions.values() {
-            if !maps.payloads.contains_key(&execution.record.setup) {
-                faults.push(format!("executions row {}: its setup is missing", execution.record.id));
-            }
-        }
+        let whole = |id: &&ExecutionId| maps.executions.get(id).is_none_or(|e| e.record.aside.is_none());
+        let ids: BTreeSet<ExecutionId> = maps.executions.keys().copied().collect();
+        let mut faults: Vec<String> = ids.iter().filter(whole).flat_map(|id| maps.damage(*id)).collect();
+        // As the other store has them: executions before steps.
+        faults.sort_by_key(|fault| !fault.starts_with("executions"));
         for schedule in maps.schedules.values() {
             for (digest, what) in [(schedule.component, "component"), (schedule.setup, "setup")] {
                 if !maps.payloads.contains_key(&digest) {

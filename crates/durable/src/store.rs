@@ -11,9 +11,11 @@ use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::Step;
 
 mod error;
+mod listing;
 mod record;
 
 pub use error::{Refusal, StoreError};
+pub use listing::{Damaged, Listing};
 pub use record::{ExecutionRecord, GrantRecord, Usage};
 
 /// Arguments, notes and results of steps that are longer than this, in bytes, are kept as payloads,
@@ -52,7 +54,7 @@ pub trait Reader: Send {
     ///
     /// # Errors
     /// See [`StoreError`].
-    fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError>;
+    fn executions(&self, with_ended: bool) -> Result<Listing<ExecutionRecord>, StoreError>;
 
     /// At most `limit` steps of an execution with a number of at least `from`, in order.
     ///
@@ -66,11 +68,11 @@ pub trait Reader: Send {
     /// See [`StoreError`].
     fn promise(&self, id: &PromiseId) -> Result<Option<PromiseRecord>, StoreError>;
 
-    /// Promises by creation time, then id.
+    /// Promises by creation time, then id. Of a damaged one the capability is not asked for.
     ///
     /// # Errors
     /// See [`StoreError`].
-    fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError>;
+    fn promises(&self, filter: &PromiseFilter) -> Result<Listing<PromiseRecord>, StoreError>;
 
     /// A payload by its digest.
     ///
@@ -119,13 +121,33 @@ pub trait Reader: Send {
     ///
     /// # Errors
     /// See [`StoreError`].
-    fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError>;
+    fn schedules(&self) -> Result<Listing<ScheduleRecord>, StoreError>;
 
     /// One schedule.
     ///
     /// # Errors
     /// See [`StoreError`].
     fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError>;
+
+    /// What is damaged of one execution: each text names one fault. Empty: nothing is, or there is no such execution.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn damage(&self, id: ExecutionId) -> Result<Vec<String>, StoreError>;
+
+    /// The executions that ended before a time, by id, each with how many calls it has recorded.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn ended(&self, before: UnixMs) -> Result<Vec<(ExecutionId, u64)>, StoreError>;
+
+    /// The payloads that nothing names, by digest, with their sizes in bytes. Names are: the component and the setup
+    /// of an execution or a schedule, the policy of a grant, and long arguments, notes and results of a step; digests
+    /// inside payloads are not looked at.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn unnamed(&self) -> Result<Vec<(Digest, u64)>, StoreError>;
 
     /// Checks the whole store: structure, checksums, references. Each text names one fault.
     ///
@@ -171,8 +193,8 @@ pub enum Write {
         void: Option<OwnerId>,
     },
     /// Settles a promise: compare-and-set on `pending`, after the timeout has been applied.
-    /// One that is not pending is answered with the record as it stands, timers as well; a
-    /// pending timer is refused.
+    /// One that is not pending is answered with the record as it stands. A pending timer is resolved,
+    /// as if its time had come, or canceled; there is nothing about it to reject.
     Settle {
         /// Which.
         id: PromiseId,
@@ -267,14 +289,51 @@ pub enum Write {
         /// The former one, which the caller has seen to be dead; the write is refused if another one has it by now.
         void: Option<OwnerId>,
     },
-    /// Removes executions that ended before a time, with their steps, promises and grants, and payloads
-    /// that nothing names any more. Names are: the component and the setup of an execution or a
-    /// schedule, the policy of a grant, and long arguments, notes and results of a step; digests inside
-    /// payloads are not looked at.
+    /// Sets aside an execution of which something is damaged: it ends with an outcome, its pending promises are
+    /// canceled, the rows that are damaged go, and what was wrong is kept with it.
+    SetAside {
+        /// Which. Refused when nothing of it is damaged, and when it has ended.
+        execution: ExecutionId,
+        /// The outcome to record, as JSON text.
+        outcome: String,
+        /// The time of the request.
+        now: UnixMs,
+    },
+    /// Removes executions with their steps, promises and grants. Payloads that only they have named stay until they
+    /// are swept. Few at a time: nobody else can write meanwhile.
     Collect {
-        /// Unix milliseconds; those that ended earlier go.
+        /// Which; one that has not ended, or not before that time, is left as it is.
+        executions: Vec<ExecutionId>,
+        /// Unix milliseconds.
         before: UnixMs,
     },
+    /// Notes that payloads are about to be removed because nothing names them (see [`Reader::unnamed`]). A write that
+    /// names one takes it out of the note. To be looked at once more after this is durable, then swept.
+    Doom {
+        /// Which.
+        digests: Vec<Digest>,
+        /// Whose note it is: of two who look at the same time neither may go by what the other has noted.
+        mark: Mark,
+    },
+    /// Removes payloads that are noted as doomed still.
+    Sweep {
+        /// Whose note.
+        mark: Mark,
+        /// Which; nothing named them after the note was durable.
+        digests: Vec<Digest>,
+    },
+}
+
+/// Tells the notes of one search for payloads without a name from those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(pub uuid::Uuid);
+
+impl Mark {
+    /// A new one.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(ExecutionId::generate().0)
+    }
 }
 
 /// Everything that one execution makes durable in one go.
@@ -296,8 +355,20 @@ pub struct Commit {
     pub usage: Usage,
     /// What becomes of the lease.
     pub lease: Lease,
+    /// The call that is taken on with it, if that depends on the grants.
+    pub admits: Option<Admission>,
     /// The time of the commit.
     pub now: UnixMs,
+}
+
+/// A call that is taken on under a generation of grants. Where another one has begun meanwhile its step is withheld
+/// from the commit, which is taken otherwise: a revoke that was acknowledged before is never passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The number of its step.
+    pub step: u64,
+    /// The generation under which it was decided.
+    pub generation: u64,
 }
 
 /// What becomes of the lease with a commit.
@@ -331,6 +402,8 @@ pub struct NewExecution {
 pub enum Written {
     /// The commit is durable.
     Committed,
+    /// The commit is durable but for the step of its admission: this is the present generation.
+    Withheld(u64),
     /// The execution is yours.
     Acquired(Fence),
     /// The promise as it stands now, and whether it was this write that settled it.
@@ -360,4 +433,10 @@ pub enum Written {
     Felled(u64),
     /// The last output is the claimant's to show.
     Claimed,
+    /// The damaged execution has ended.
+    SetAside,
+    /// The payloads are noted.
+    Doomed,
+    /// How many payloads were removed.
+    Swept(u64),
 }

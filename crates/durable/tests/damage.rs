@@ -5,8 +5,8 @@
 mod common;
 
 use common::*;
-use parole_durable::store::{INLINE_LIMIT, Refusal};
-use parole_durable::{Digest, ExecutionId, ScheduleId, Stage, Store, StoreError, Write};
+use parole_durable::store::{Damaged, INLINE_LIMIT, PromiseFilter, Refusal};
+use parole_durable::{Digest, ExecutionId, Fence, ScheduleId, Stage, Store, StoreError, Write, Written};
 use rusqlite::types::Value as Cell;
 use uuid::Uuid;
 
@@ -178,5 +178,109 @@ fn what_is_missing_or_changed_is_named_and_others_go_on() {
     let answers = store.write(&[attempt, grant(id(2), 1, NOW), Write::Unschedule { id: schedule_id }]).unwrap();
     assert_eq!(answers[0], Err(damaged));
     assert!(answers[1].is_ok() && answers[2].is_ok(), "{answers:?}");
-    assert_eq!(store.reader().unwrap().schedules().unwrap(), []);
+    assert_eq!(store.reader().unwrap().schedules().unwrap().whole, []);
+}
+
+/// An execution with everything that one can have, parked; `n` tells it from others.
+fn rich(store: &mut dyn Store, n: u128) {
+    let (mut first, _) = parked(id(n), owner(1), FOREVER, NOW);
+    first.steps.push(read_step(1, vec![n.to_le_bytes()[0]; INLINE_LIMIT + 1], NOW));
+    for write in [write(first), grant(id(n), 1, NOW)] {
+        assert!(one(store, write).is_ok());
+    }
+}
+
+fn aside(n: u128) -> Write {
+    Write::SetAside { execution: id(n), outcome: "\"aside\"".into(), now: NOW + 5 }
+}
+
+#[test]
+fn a_damaged_row_stands_in_lists_beside_the_others() {
+    let place = Place::new();
+    let mut store = place.store();
+    (1..=3).for_each(|n| rich(&mut store, n));
+    let schedules = [4_u128, 5].map(|n| ScheduleId(Uuid::from_u128(n)));
+    for id in schedules {
+        one(&mut store, Write::Schedule(Box::new(schedule(id, Some(NOW), NOW)))).unwrap();
+    }
+    let raw = place.raw();
+    let change = |sql: &str, key: &Uuid| assert_eq!(raw.execute(sql, [key.as_bytes()]).unwrap(), 1, "{sql}");
+    change("UPDATE executions SET fence = fence + 1 WHERE id = ?", &id(1).0);
+    change("UPDATE promises SET created_at = 0 WHERE execution = ?", &id(2).0);
+    change("UPDATE schedules SET fired = 9 WHERE id = ?", &schedules[0].0);
+    let reader = store.reader().unwrap();
+    let executions = reader.executions(false).unwrap();
+    assert_eq!(executions.whole.iter().map(|e| e.id).collect::<Vec<_>>(), [id(2), id(3)]);
+    let what = format!("executions row {}", id(1));
+    assert_eq!(executions.damaged, [Damaged { execution: Some(id(1)), what: what.as_str().into() }]);
+    assert_eq!(executions.all(), Err(StoreError::Damaged(what.into())));
+    for pending in [true, false] {
+        let filter = PromiseFilter { pending, ..PromiseFilter::default() };
+        let promises = reader.promises(&filter).unwrap();
+        assert_eq!(promises.whole.len(), 2);
+        assert_eq!(promises.damaged[0].execution, Some(id(2)));
+        // Others are not concerned.
+        let filter = PromiseFilter { execution: Some(id(3)), ..filter };
+        assert_eq!(reader.promises(&filter).unwrap().all().unwrap().len(), 1);
+    }
+    let listed = reader.schedules().unwrap();
+    assert_eq!((listed.whole.len(), listed.damaged.len()), (1, 1));
+}
+
+#[test]
+fn whatever_is_damaged_of_an_execution_it_can_be_set_aside() {
+    let long = |n: u8| Digest::of(&vec![n; INLINE_LIMIT + 1]).0.to_vec();
+    let policy = |n: u128| Digest::of(format!("policy 1 of {}", id(n)).as_bytes()).0.to_vec();
+    let key = |n: u128| id(n).0.as_bytes().to_vec();
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("UPDATE executions SET journal = 99 WHERE id = ?", key(1), "executions row"),
+        ("DELETE FROM executions WHERE id = ?", key(1), "is missing"),
+        ("UPDATE executions SET setup = x'00' WHERE id = ?", key(1), "executions row"),
+        ("UPDATE steps SET effect = 4 WHERE number = 1 AND execution = ?", key(1), "steps row 1"),
+        ("DELETE FROM steps WHERE number = 0 AND execution = ?", key(1), "steps row 1"),
+        ("DELETE FROM steps WHERE number = 1 AND execution = ?", key(1), "the steps of the calls 1 to 1 are missing"),
+        ("UPDATE payloads SET bytes = x'00' WHERE digest = ?", long(1), "its payload is damaged"),
+        ("DELETE FROM payloads WHERE digest = ?", long(1), "its payload is missing"),
+        ("UPDATE promises SET state = 1 WHERE execution = ?", key(1), "promises row"),
+        ("DELETE FROM promises WHERE execution = ?", key(1), "its promise is missing"),
+        ("UPDATE grants SET author = 'eve' WHERE execution = ?", key(1), "grants row 1"),
+        ("DELETE FROM grants WHERE execution = ?", key(1), "its grant 1 is missing"),
+        ("DELETE FROM payloads WHERE digest = ?", policy(1), "its policy is missing"),
+    ];
+    for (sql, values, what) in cases {
+        let place = Place::new();
+        let mut store = place.store();
+        (1..=2).for_each(|n| rich(&mut store, n));
+        // Of what is whole nothing is lost.
+        assert_eq!(one(&mut store, aside(1)), Err(Refusal::Whole(id(1))));
+        assert_eq!(one(&mut store, aside(3)), Err(Refusal::NoExecution(id(3))));
+        assert_eq!(place.raw().execute(sql, [&values]).unwrap(), 1, "{sql}");
+        let faults = store.reader().unwrap().damage(id(1)).unwrap();
+        assert!(faults.iter().any(|fault| fault.contains(what)), "{sql}: {faults:?}");
+        assert_eq!(store.reader().unwrap().damage(id(2)).unwrap(), [""; 0]);
+
+        assert_eq!(one(&mut store, aside(1)), Ok(Written::SetAside), "{sql}");
+        assert_eq!(one(&mut store, aside(1)), Err(Refusal::Ended(id(1))));
+        drop(store);
+        let store = place.store();
+        let reader = store.reader().unwrap();
+        let record = reader.execution(id(1)).unwrap().unwrap();
+        assert_eq!((record.outcome.as_deref(), record.owner), (Some("\"aside\""), None), "{sql}");
+        assert!(record.aside.is_some_and(|text| text.contains(what)), "{sql}");
+        assert_eq!(reader.executions(false).unwrap().all().unwrap().len(), 1);
+        let pending = PromiseFilter { pending: true, ..PromiseFilter::default() };
+        assert_eq!(reader.promises(&pending).unwrap().all().unwrap().len(), 1, "{sql}");
+        assert!(reader.steps(id(1), 0, 9).is_ok() && reader.grants(id(1)).is_ok());
+        assert_eq!(reader.check().unwrap(), [""; 0], "{sql}");
+    }
+}
+
+#[test]
+fn who_has_lost_the_row_of_an_execution_does_not_go_on_with_it() {
+    let place = Place::new();
+    let mut store = place.store();
+    one(&mut store, write(create(id(1), owner(1), NOW))).unwrap();
+    assert_eq!(place.raw().execute("UPDATE executions SET cpu_us = 1", []).unwrap(), 1);
+    one(&mut store, aside(1)).unwrap();
+    assert_eq!(one(&mut store, write(commit(id(1), Fence(1), NOW))), Err(Refusal::Ended(id(1))));
 }

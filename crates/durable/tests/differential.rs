@@ -13,6 +13,8 @@
 )]
 
 mod common;
+#[path = "common/search.rs"]
+mod search;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use parole_durable::promise::{TAG_CAPABILITY, TAG_TIMER};
 use parole_durable::schedule::{Fire, NewSchedule};
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
-use parole_durable::store::{Lease, PromiseFilter, Refusal, Usage};
+use parole_durable::store::{Admission, Lease, PromiseFilter, Refusal, Usage};
 use parole_durable::{
     Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Reader, ScheduleId, Stage, Step,
     StepResult, Store, Value, Write, Written,
@@ -81,6 +83,14 @@ const ANSWERS: &[&str] = &[
     "reschedule NoSchedule",
     "unschedule done",
     "unschedule NoSchedule",
+    "commit withheld",
+    "sweep some",
+    "sweep none",
+    "doom done",
+    "set aside done",
+    "set aside Whole",
+    "set aside Ended",
+    "set aside NoExecution",
     "fell done",
     "fell Held",
     "fell Ended",
@@ -360,6 +370,10 @@ impl World {
                     shown: self.random.random_range(0..9),
                     ..Usage::default()
                 };
+                if self.chance(20) {
+                    let generation = self.executions[known].generation + u64::from(self.chance(25));
+                    next.admits = next.steps.last().map(|last| Admission { step: last.number, generation });
+                }
                 next.lease = match self.random.random_range(0..20) {
                     0..4 => Lease::Release,
                     4 => Lease::End(format!("{{\"code\":{now}}}")),
@@ -396,8 +410,12 @@ impl World {
             82..84 => Write::Shown { execution: id, upto: self.random.random_range(0..9) },
             84..88 => Write::Cancel { execution: id, outcome: r#""canceled""#.into(), now },
             88 => Write::Recompute { now: now.saturating_sub(self.random.random_range(0..20_000)) },
-            89..96 => Write::Expire { now: if self.chance(10) { 0 } else { now } },
-            96 => Write::Collect { before: now.saturating_sub(self.random.random_range(0..3000)) },
+            89..95 => Write::Expire { now: if self.chance(10) { 0 } else { now } },
+            95 => Write::SetAside { execution: id, outcome: "\"aside\"".into(), now },
+            96 => Write::Collect {
+                executions: self.executions.iter().map(|known| known.id).collect(),
+                before: now.saturating_sub(self.random.random_range(0..3000)),
+            },
             _ => Write::Acquire { execution: id, owner: self.owner(), void: None },
         }
     }
@@ -413,6 +431,9 @@ impl World {
             Write::Expire { .. } => "expire",
             Write::Recompute { .. } => "recompute",
             Write::Collect { .. } => "collect",
+            Write::Doom { .. } => "doom",
+            Write::Sweep { .. } => "sweep",
+            Write::SetAside { .. } => "set aside",
             Write::Grant { .. } => "grant",
             Write::Schedule(_) => "schedule",
             Write::Fire(_) => "fire",
@@ -440,6 +461,7 @@ impl World {
                 let text = format!("{refusal:?}");
                 text.split(['(', ' ']).next().unwrap_or_default().to_owned()
             }
+            (_, Ok(Written::Withheld(_))) => "withheld".into(),
             (Write::Commit(commit), Ok(_)) => match (&commit.create, &commit.lease) {
                 (Some(_), _) => "created".into(),
                 (_, Lease::Keep) => "kept".into(),
@@ -457,7 +479,7 @@ impl World {
                 PromiseState::RejectedTimedout => "timed out".into(),
                 _ => "lost".into(),
             },
-            (_, Ok(Written::Expired(n) | Written::Recomputed(n) | Written::Collected(n))) => {
+            (_, Ok(Written::Expired(n) | Written::Recomputed(n) | Written::Collected(n) | Written::Swept(n))) => {
                 if *n > 0 { "some" } else { "none" }.into()
             }
             (_, Ok(_)) => "done".into(),
@@ -472,8 +494,8 @@ fn compare<T: PartialEq + std::fmt::Debug>(what: &str, model: T, sqlite: T) {
 
 /// Everything that can be seen of both.
 fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
-    let executions = model.executions(true).unwrap();
-    compare("executions", executions.clone(), sqlite.executions(true).unwrap());
+    let executions = model.executions(true).unwrap().whole;
+    compare("executions", executions.clone(), sqlite.executions(true).unwrap().whole);
     compare("running", model.executions(false).unwrap(), sqlite.executions(false).unwrap());
     for execution in &executions {
         let steps = model.steps(execution.id, 0, usize::MAX).unwrap();
@@ -485,6 +507,7 @@ fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
             sqlite.steps(execution.id, from, limit).unwrap(),
         );
         compare("grants", model.grants(execution.id).unwrap(), sqlite.grants(execution.id).unwrap());
+        compare("damage", model.damage(execution.id).unwrap(), sqlite.damage(execution.id).unwrap());
         compare("execution", model.execution(execution.id).unwrap(), sqlite.execution(execution.id).unwrap());
     }
     let some = (!executions.is_empty()).then(|| executions[world.random.random_range(0..executions.len())].id);
@@ -512,6 +535,8 @@ fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
     for from in [0, cursor / 2, cursor.saturating_sub(5), cursor] {
         compare("changes", model.settled_since(from).unwrap(), sqlite.settled_since(from).unwrap());
     }
+    compare("unnamed", model.unnamed().unwrap(), sqlite.unnamed().unwrap());
+    compare("ended", model.ended(world.now - 500).unwrap(), sqlite.ended(world.now - 500).unwrap());
     compare("deadline", model.next_deadline().unwrap(), sqlite.next_deadline().unwrap());
     compare("faults", model.check().unwrap(), sqlite.check().unwrap());
 }
@@ -538,10 +563,12 @@ fn sqlite_does_what_the_model_does() {
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let started = Instant::now();
     let mut done = 0;
+    let mut searches = Vec::new();
     while done < OPERATIONS || !ANSWERS.iter().all(|answer| seen.contains(*answer)) {
         let missing: Vec<_> = ANSWERS.iter().filter(|answer| !seen.contains(**answer)).collect();
         assert!(started.elapsed() < LIMIT, "after {done} operations never seen: {missing:?}");
-        let batch: Vec<Write> = (0..world.random.random_range(1..100)).map(|_| world.operation()).collect();
+        let mut batch: Vec<Write> = (0..world.random.random_range(1..100)).map(|_| world.operation()).collect();
+        search::step(&mut world.random, &mut searches, &mut batch, model.reader().unwrap().as_ref());
         let expected = model.write(&batch).unwrap();
         let found = sqlite.write(&batch).unwrap();
         for (write, (expected, found)) in batch.iter().zip(expected.iter().zip(&found)) {

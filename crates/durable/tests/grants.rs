@@ -86,7 +86,7 @@ fn policies_of_grants_stay_as_long_as_their_execution() {
         }
         one(store, end(id(1))).unwrap();
         let policy = |n| Digest::of(format!("policy 1 of {}", id(n)).as_bytes());
-        assert_eq!(one(store, Write::Collect { before: NOW + 99 }), Ok(Written::Collected(1)));
+        assert_eq!(collect(store, NOW + 99), 1);
         let reader = store.reader().unwrap();
         assert_eq!((reader.grants(id(1)).unwrap().len(), reader.grants(id(2)).unwrap().len()), (0, 1));
         assert_eq!(reader.payload(&policy(1)).unwrap(), None);

@@ -220,7 +220,7 @@ fn a_time_that_a_wrong_clock_stored_is_computed_anew() {
     hand.store(start + 4_000, Ordering::Relaxed);
     let listed = |id: &PromiseId| {
         let all = hub.promises(&PromiseFilter { pending: true, ..PromiseFilter::default() }).unwrap();
-        all.iter().find(|record| record.id == *id).unwrap().timeout_at
+        all.whole.iter().find(|record| record.id == *id).unwrap().timeout_at
     };
     assert_eq!(listed(&third), start + 9_000);
     hand.store(start + 1_000, Ordering::Relaxed);
@@ -249,10 +249,10 @@ fn reads_apply_timeouts_first() {
     hand.store(2000, Ordering::Relaxed);
     assert_eq!(state(&hub, &first), PromiseState::RejectedTimedout);
     let pending = PromiseFilter { pending: true, ..PromiseFilter::default() };
-    assert_eq!(hub.promises(&pending).unwrap(), []);
+    assert_eq!(hub.promises(&pending).unwrap().whole, []);
     let (_, third) = suspended(&hub, 3000);
     hand.store(3000, Ordering::Relaxed);
-    assert_eq!(hub.promises(&pending).unwrap(), []);
+    assert_eq!(hub.promises(&pending).unwrap().whole, []);
     assert_eq!(hub.promise(&third).unwrap().unwrap().settled_at, Some(3000));
     assert_eq!(hub.promise(&second).unwrap().unwrap().settled_at, Some(2000));
 }
@@ -298,7 +298,7 @@ fn dropping_the_last_hub_makes_everything_durable_wherever_it_happens() {
         let owner = hub.owner().unwrap();
         (0..50).map(|_| hub.write(write(create(ExecutionId::generate(), owner, hub.now())))).collect()
     };
-    let count = || place.hub().executions(true).unwrap().len();
+    let count = || place.hub().executions(true).unwrap().whole.len();
 
     let hub = place.hub();
     let (receipts, waiter) = (queue(&hub), hub.settled(&PromiseId::from("x"), FOREVER));
@@ -443,7 +443,7 @@ fn a_lock_of_another_process_holds_up_no_async_thread() {
             }
         );
         assert_eq!(one.unwrap().unwrap().state, PromiseState::RejectedTimedout);
-        assert_eq!(all.unwrap().len(), 2);
+        assert_eq!(all.unwrap().whole.len(), 2);
         assert_eq!(taken.unwrap().fence, Fence(2));
         assert!(matches!(claim.unwrap_err(), WriteError::Refused(Refusal::NotEnded(_))));
     });
@@ -541,7 +541,7 @@ fn failures_reach_every_caller_and_do_not_last() {
     assert_eq!(first(&hub).wait(), Err(WriteError::Store(StoreError::Closed)));
     assert_eq!(first(&hub).wait(), Err(WriteError::Store(StoreError::Io("as told".into()))));
     first(&hub).wait().unwrap();
-    assert_eq!(hub.executions(false).unwrap().len(), 3);
+    assert_eq!(hub.executions(false).unwrap().whole.len(), 3);
     hub.flush().wait().unwrap();
     assert_eq!(hub.queued(), 0);
 }
@@ -566,6 +566,6 @@ fn a_database_that_is_opened_ahead_says_what_is_wrong_with_it() {
     // Nothing yet: the reader makes it as well.
     let empty = Place::new();
     let hub = Hub::sqlite_ahead(&empty.path).unwrap();
-    assert_eq!(hub.executions(true).unwrap(), []);
+    assert_eq!(hub.executions(true).unwrap().whole, []);
     drop(StateDir::open(&empty.path).unwrap());
 }

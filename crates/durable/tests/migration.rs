@@ -73,7 +73,7 @@ fn assert_whole(place: &Place, store: &SqliteStore) {
     assert_eq!(version(place), PRESENT);
     let reader = store.reader().unwrap();
     assert_eq!(reader.check().unwrap(), [""; 0]);
-    let executions = reader.executions(true).unwrap();
+    let executions = reader.executions(true).unwrap().whole;
     assert_eq!(executions.iter().map(|e| e.id).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
     assert!(executions.iter().all(|e| e.generation == 0 && e.schedule.is_none()));
     assert!(executions.iter().all(|e| e.calls.is_none() && e.felled == 0 && e.showing.is_none() && e.aside.is_none()));
@@ -95,7 +95,7 @@ fn assert_whole(place: &Place, store: &SqliteStore) {
     assert_eq!((answered.state, answered.settled_at), (PromiseState::Resolved, Some(NOW + 9)));
     assert!(reader.promise(&"an-odd-one".into()).unwrap().is_some());
     assert_eq!((reader.cursor().unwrap(), reader.granted().unwrap()), (2, 0));
-    assert_eq!((reader.schedules().unwrap(), reader.grants(id(1)).unwrap()), (Vec::new(), Vec::new()));
+    assert_eq!((reader.schedules().unwrap().whole, reader.grants(id(1)).unwrap()), (Vec::new(), Vec::new()));
 }
 
 #[test]
@@ -125,14 +125,14 @@ fn an_old_database_is_taken_over_and_used() {
         write(next),
         Write::Schedule(Box::new(schedule)),
         Write::Fire(Box::new(fired)),
-        Write::Collect { before: NOW + 1000 },
+        Write::Collect { executions: [1, 2, 3].map(id).to_vec(), before: NOW + 1000 },
     ];
     let answers = store.write(&batch).unwrap();
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(answers[6], Ok(Written::Collected(1)));
     let reader = store.reader().unwrap();
     assert_eq!(reader.steps(id(3), 0, 9).unwrap(), [written]);
-    let ids: Vec<ExecutionId> = reader.executions(true).unwrap().iter().map(|e| e.id).collect();
+    let ids: Vec<ExecutionId> = reader.executions(true).unwrap().whole.iter().map(|e| e.id).collect();
     assert_eq!(ids, [id(1), id(3), made]);
     assert_eq!(reader.execution(id(3)).unwrap().unwrap().generation, 1);
     assert_eq!(reader.check().unwrap(), [""; 0]);
@@ -143,12 +143,12 @@ fn assert_whole_2(place: &Place, store: &SqliteStore) {
     assert_eq!(version(place), PRESENT);
     let reader = store.reader().unwrap();
     assert_eq!(reader.check().unwrap(), [""; 0]);
-    let executions = reader.executions(true).unwrap();
+    let executions = reader.executions(true).unwrap().whole;
     assert_eq!(executions.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 2, 3, 4, 5].map(id));
     assert!(executions.iter().all(|e| e.calls.is_none() && e.felled == 0 && e.showing.is_none() && e.aside.is_none()));
     let usage = Usage { cpu_us: 11, wall_us: 12, output: 13, journal: 14, shown: 2 };
     assert_eq!((executions[0].usage, executions[0].generation), (usage, 1));
-    let schedule = reader.schedules().unwrap().remove(0);
+    let schedule = reader.schedules().unwrap().whole.remove(0);
     assert_eq!((executions[3].schedule, schedule.last, schedule.revision), (Some(schedule.id), Some(id(4)), 1));
     assert_eq!(reader.grants(id(1)).unwrap()[0].by, "ada");
     assert_eq!(reader.granted().unwrap(), 1);

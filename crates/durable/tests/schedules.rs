@@ -75,7 +75,7 @@ fn a_schedule_from_its_start_to_its_end() {
         assert_eq!((record.fired, record.last, record.last_at), (2, Some(last.execution), Some(now + 6)));
         assert_eq!((record.next_at, record.paused, record.revision), (None, false, 4));
         assert_eq!((record.created_at, record.updated_at), (NOW, now + 6));
-        assert_eq!(store.reader().unwrap().schedules().unwrap(), [record]);
+        assert_eq!(store.reader().unwrap().schedules().unwrap().whole, [record]);
         assert_eq!(store.reader().unwrap().check().unwrap(), [""; 0]);
 
         assert_eq!(one(store, Write::Unschedule { id }), Ok(Written::Unscheduled));
@@ -83,7 +83,7 @@ fn a_schedule_from_its_start_to_its_end() {
         assert_eq!(one(store, put(fire(id, 4, None, now))), Err(Refusal::NoSchedule(id)));
         assert_eq!(one(store, pause(4, true)), Err(Refusal::NoSchedule(id)));
         let reader = store.reader().unwrap();
-        assert_eq!((reader.schedules().unwrap(), reader.schedule(id).unwrap()), (Vec::new(), None));
+        assert_eq!((reader.schedules().unwrap().whole, reader.schedule(id).unwrap()), (Vec::new(), None));
         assert!(reader.execution(last.execution).unwrap().is_some(), "what it made stays");
         assert_eq!(reader.check().unwrap(), [""; 0]);
     });
@@ -98,7 +98,7 @@ fn what_a_schedule_names_is_kept_as_long_as_it_is_there() {
         let execution = fired.execution;
         one(store, put(fired)).unwrap();
         one(store, Write::Cancel { execution, outcome: "0".into(), now: NOW }).unwrap();
-        assert_eq!(one(store, Write::Collect { before: NOW + 1 }), Ok(Written::Collected(1)));
+        assert_eq!(collect(store, NOW + 1), 1);
         let stored = |store: &dyn parole_durable::Store, bytes: &[u8]| {
             store.reader().unwrap().payload(&Digest::of(bytes)).unwrap().is_some()
         };
@@ -106,7 +106,7 @@ fn what_a_schedule_names_is_kept_as_long_as_it_is_there() {
         assert_eq!(store.reader().unwrap().schedule(id).unwrap().unwrap().last, Some(execution), "though it is gone");
         assert_eq!(store.reader().unwrap().check().unwrap(), [""; 0]);
         one(store, Write::Unschedule { id }).unwrap();
-        one(store, Write::Collect { before: NOW + 1 }).unwrap();
+        collect(store, NOW + 1);
         assert!(!stored(store, COMPONENT) && !stored(store, SETUP));
     });
 }
@@ -168,7 +168,7 @@ fn of_many_that_fire_at_once_one_does_each_time() {
     }
     won.sort_unstable();
     assert_eq!(won, (1..=TIMES).collect::<Vec<_>>(), "each time once, none left out");
-    let executions = hub.executions(true).unwrap();
+    let executions = hub.executions(true).unwrap().whole;
     let made: BTreeSet<ExecutionId> = executions.iter().filter(|e| e.schedule == Some(id)).map(|e| e.id).collect();
     let record = hub.schedule(id).unwrap().unwrap();
     assert_eq!((made.len() as u64, record.fired, record.revision), (TIMES, TIMES, TIMES));

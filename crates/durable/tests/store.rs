@@ -87,7 +87,7 @@ fn d08_d12_guessed_ids_are_not_found_and_make_no_row() {
         for answer in store.write(&guesses).unwrap() {
             assert!(matches!(answer, Err(Refusal::NoPromise(_))), "{answer:?}");
         }
-        assert_eq!(store.reader().unwrap().promises(&PromiseFilter::default()).unwrap().len(), 1);
+        assert_eq!(store.reader().unwrap().promises(&PromiseFilter::default()).unwrap().whole.len(), 1);
         assert!(settled(one(store, resolve(&promise, "1", NOW))).2);
     });
 }
@@ -169,12 +169,12 @@ fn long_parts_are_stored_once_and_collected() {
         place.raw().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     };
     assert_eq!(count("payloads"), 2, "the setup and one long result");
-    assert_eq!(one(&mut store, Write::Collect { before: NOW + 1 }), Ok(Written::Collected(2)));
+    assert_eq!(collect(&mut store, NOW + 1), 2);
     assert_eq!((count("payloads"), count("steps"), count("executions")), (2, 2, 1));
     let reader = store.reader().unwrap();
     assert_eq!(reader.steps(id(3), 0, 9).unwrap()[0].size(), 20 + long.len() as u64);
     one(&mut store, cancel(3, NOW)).unwrap();
-    assert_eq!(one(&mut store, Write::Collect { before: NOW + 1 }), Ok(Written::Collected(1)));
+    assert_eq!(collect(&mut store, NOW + 1), 1);
     assert_eq!((count("payloads"), count("steps"), count("executions")), (0, 0, 0));
 }
 
@@ -338,7 +338,7 @@ fn an_io_error_at_a_commit_acknowledges_nothing_and_the_store_goes_on() {
         let store = place.store();
         let reader = store.reader().unwrap();
         assert_eq!(reader.check().unwrap(), [""; 0]);
-        assert_eq!(reader.executions(true).unwrap().len(), 2);
+        assert_eq!(reader.executions(true).unwrap().whole.len(), 2);
         return;
     };
     let mut store = SqliteStore::open(&StateDir::open(Path::new(&path)).unwrap()).unwrap();
@@ -394,7 +394,7 @@ fn the_log_stays_short_and_survives() {
     let length = std::fs::metadata(place.path.join("parole.db-wal")).unwrap().len();
     assert!(length <= 1100 * 8216, "a long run leaves {length} bytes of log");
     drop(store);
-    assert_eq!(place.store().reader().unwrap().executions(false).unwrap().len(), 2199);
+    assert_eq!(place.store().reader().unwrap().executions(false).unwrap().whole.len(), 2199);
 }
 
 #[test]

@@ -84,6 +84,14 @@ impl Blocking<'_> {
         block_on(self.0.collect(before))
     }
 
+    /// See [`Runtime::set_aside`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn set_aside(&self, id: ExecutionId, by: &str) -> Result<(), Error> {
+        block_on(self.0.set_aside(id, by))
+    }
+
     /// See [`Runtime::inspect`].
     ///
     /// # Errors

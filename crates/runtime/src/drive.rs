@@ -133,6 +133,7 @@ async fn refuse(runtime: &Runtime, id: ExecutionId, birth: Birth, denied: Vec<De
         promises: Vec::new(),
         usage: Usage::default(),
         lease: Lease::End(text),
+        admits: None,
         now: now(),
     };
     runtime.hub().write(Write::Commit(Box::new(commit))).await?;
@@ -402,6 +403,7 @@ impl Drive {
             promises: Vec::new(),
             usage: record.usage,
             lease: Lease::Release,
+            admits: None,
             now: now(),
         };
         // Where the fence has gone up there is nothing to give back. For this process it is free without that.
@@ -434,7 +436,7 @@ impl Drive {
             return self.runtime.show_async(self.id).await;
         }
         let filter = PromiseFilter { pending: true, execution: Some(self.id), capability: None };
-        let pending = self.runtime.hub().promises_async(&filter).await?.iter().map(pending_of).collect();
+        let pending = self.runtime.hub().promises_async(&filter).await?.whole.iter().map(pending_of).collect();
         Ok(Report { pending, ..report(self.id, Ending::of(Outcome::Suspended), gathered) })
     }
 

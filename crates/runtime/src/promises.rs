@@ -1,7 +1,7 @@
 //! The promises that executions wait for: listed, answered, refused, canceled.
 
 use parole_capabilities::question::{self, Question};
-use parole_durable::store::PromiseFilter;
+use parole_durable::store::{Listing, PromiseFilter};
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
 use serde::Serialize;
 
@@ -53,12 +53,21 @@ pub struct Settled {
 }
 
 impl Promises<'_> {
-    /// Promises in the order in which they were made.
+    /// Promises in the order in which they were made, without those that are damaged.
     ///
     /// # Errors
     /// [`Error::Store`].
     pub fn list(&self, filter: &PromiseFilter) -> Result<Vec<Listed>, Error> {
-        Ok(self.0.hub().promises(filter)?.into_iter().map(Listed::of).collect())
+        Ok(self.list_all(filter)?.whole)
+    }
+
+    /// Promises in the order in which they were made, and beside them what cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn list_all(&self, filter: &PromiseFilter) -> Result<Listing<Listed>, Error> {
+        let Listing { whole, damaged } = self.0.hub().promises(filter)?;
+        Ok(Listing { whole: whole.into_iter().map(Listed::of).collect(), damaged })
     }
 
     /// One promise.
@@ -96,8 +105,12 @@ impl Promises<'_> {
             Some(check) => {
                 check(value).map_err(bad)?;
             }
+            // As if its time had come.
             None if promise.record.is_timer() => {
-                return Err(Error::Usage(format!("{id} is a timer: nothing but its time settles it")));
+                if !value.is_null() {
+                    return Err(bad("a timer has no value: it is resolved with null, or without one".into()));
+                }
+                return self.settle(id, PromiseState::Resolved, None, by).await;
             }
             None => return Err(Error::Usage(format!("{id} is not settled from outside"))),
         }
@@ -107,7 +120,7 @@ impl Promises<'_> {
     /// Says no: the guest gets `denied` with the reason.
     ///
     /// # Errors
-    /// As [`Promises::resolve`].
+    /// As [`Promises::resolve`]; [`Error::Usage`] for a timer.
     pub async fn reject(&self, id: &str, reason: Option<&str>, by: &str) -> Result<Settled, Error> {
         let data = reason.map(|reason| serde_json::Value::from(reason).to_string());
         self.settle(id, PromiseState::Rejected, data, by).await

@@ -206,15 +206,18 @@ impl Runtime {
         self.on_workers(Box::pin(work)).await
     }
 
-    /// Executions that can go on: not ended, nobody runs them, and nothing they wait for is pending.
+    /// Executions that can go on: not ended, nobody runs them, and nothing they wait for is pending. Of those that are
+    /// seen to be damaged none is.
     ///
     /// # Errors
     /// [`Error::Store`].
     pub fn ready(&self) -> Result<Vec<ExecutionId>, Error> {
         let mut ready = Vec::new();
         let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
-        let waiting: HashSet<_> = self.hub().promises(&filter)?.iter().filter_map(PromiseRecord::execution).collect();
-        for record in self.hub().executions(false)? {
+        let promises = self.hub().promises(&filter)?;
+        let damaged = promises.damaged.iter().filter_map(|damaged| damaged.execution);
+        let waiting: HashSet<_> = promises.whole.iter().filter_map(PromiseRecord::execution).chain(damaged).collect();
+        for record in self.hub().executions(false)?.whole {
             if !waiting.contains(&record.id) && !self.hub().is_held(&record)? {
                 ready.push(record.id);
             }
@@ -233,6 +236,28 @@ impl Runtime {
             Ok(this.hub().collect(before)?)
         });
         self.on_workers(Box::pin(work)).await
+    }
+
+    /// What is damaged of an execution: a line for each fault. Empty: nothing is.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn damage(&self, id: ExecutionId) -> Result<Vec<String>, Error> {
+        Ok(self.hub().damage(id)?)
+    }
+
+    /// Sets aside an execution of which something is damaged: it ends as canceled, what it waits for is canceled, and
+    /// its damaged rows are removed. `by` says who did.
+    ///
+    /// # Errors
+    /// [`Error::NoExecution`]; [`Error::NotResumed`] when nothing of it is damaged, or it has ended.
+    pub async fn set_aside(&self, id: ExecutionId, by: &str) -> Result<(), Error> {
+        let outcome =
+            serde_json::to_string(&Ending::error(Outcome::Canceled, format!("set aside as damaged, by {by}")))
+                .map_err(|error| Error::Internal(error.to_string()))?;
+        let write = Write::SetAside { execution: id, outcome, now: parole_durable::hub::now() };
+        self.hub().write(write).await?;
+        Ok(())
     }
 
     /// Removes every compiled guest from the cache, and gives how many bytes that freed.

@@ -28,10 +28,13 @@ impl Runtime {
     /// [`Error::Store`].
     pub fn standing(&self) -> Result<Standing, Error> {
         let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
-        let waiting: HashSet<_> = self.hub().promises(&filter)?.iter().filter_map(PromiseRecord::execution).collect();
+        let promises = self.hub().promises(&filter)?;
+        // What is seen to be damaged is not ready.
+        let damaged = promises.damaged.iter().filter_map(|damaged| damaged.execution);
+        let waiting: HashSet<_> = promises.whole.iter().filter_map(PromiseRecord::execution).chain(damaged).collect();
         let me = self.owner()?;
         let mut standing = Standing::default();
-        for record in self.hub().executions(false)? {
+        for record in self.hub().executions(false)?.whole {
             let held = self.hub().is_held(&record)?;
             match record.owner {
                 // One that waits in the memory of another process is left there when that ends.

@@ -19,7 +19,7 @@ impl Runtime {
 
     /// What ended executions have left: those that completed have nothing, because their last write did too.
     pub(crate) fn sweep_all(&self) {
-        for record in self.hub().executions(true).unwrap_or_default() {
+        for record in self.hub().executions(true).map(|found| found.whole).unwrap_or_default() {
             let ending = record.outcome.as_deref().map(serde_json::from_str::<Ending>);
             if let Some(ending) = ending
                 && !ending.is_ok_and(|ending| ending.outcome == Outcome::Completed)

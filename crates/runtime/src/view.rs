@@ -8,7 +8,7 @@ use parole_capabilities::types::Refused;
 use parole_capabilities::{Event, Payload, audit};
 use parole_durable::journal::{DROPPED, OUTPUT, frames};
 use parole_durable::store::{ExecutionRecord, PromiseFilter};
-use parole_durable::{Effect, ExecutionId, Stage, Step, StepResult, UnixMs};
+use parole_durable::{Effect, ExecutionId, Stage, Step, StepResult, StoreError, UnixMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ const PAGE: usize = 1024;
 pub struct Summary {
     /// Its id.
     pub execution: ExecutionId,
-    /// `running`, `suspended`, or its outcome.
+    /// `running`, `suspended`, `damaged`, or its outcome.
     pub state: &'static str,
     /// The name of its guest.
     pub guest: String,
@@ -40,6 +40,33 @@ pub struct Summary {
     pub updated_at: UnixMs,
     /// What it waits for.
     pub pending: Vec<Pending>,
+    /// What is wrong with what is stored of it, as far as a list comes upon it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+    /// What was wrong when it was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<String>,
+}
+
+/// The state of an execution that cannot go on as it is.
+const DAMAGED: &str = "damaged";
+
+impl Summary {
+    /// One of which the row itself cannot be read.
+    fn damaged(execution: Option<ExecutionId>, what: &str) -> Self {
+        Self {
+            // What cannot be told from a key that is damaged too.
+            execution: execution.unwrap_or(ExecutionId(Default::default())),
+            state: DAMAGED,
+            guest: "?".into(),
+            component: String::new(),
+            created_at: 0,
+            updated_at: 0,
+            pending: Vec::new(),
+            damage: Some(what.into()),
+            aside: None,
+        }
+    }
 }
 
 /// One step of a journal.
@@ -78,30 +105,70 @@ impl Runtime {
     /// [`Error::Store`].
     pub fn executions(&self, with_ended: bool) -> Result<Vec<Summary>, Error> {
         let mut pending: HashMap<ExecutionId, Vec<Pending>> = HashMap::new();
-        for promise in self.hub().promises(&PromiseFilter { pending: true, ..PromiseFilter::default() })? {
+        let mut damage: HashMap<ExecutionId, String> = HashMap::new();
+        let promises = self.hub().promises(&PromiseFilter { pending: true, ..PromiseFilter::default() })?;
+        for promise in promises.whole {
             if let Some(execution) = promise.execution() {
                 pending.entry(execution).or_default().push(pending_of(&promise));
             }
         }
+        for damaged in promises.damaged {
+            damage.extend(damaged.execution.map(|id| (id, damaged.what.to_string())));
+        }
         let records = self.hub().executions(with_ended)?;
-        let summary = |record: &ExecutionRecord| -> Result<Summary, Error> {
-            let setup = self.hub().payload(&record.setup)?.map(|bytes| Setup::from_bytes(&bytes)).transpose();
-            let state = match &record.outcome {
-                Some(text) => ending(record, text)?.outcome.as_str(),
-                None if self.hub().is_held(record)? => "running",
-                None => "suspended",
-            };
-            Ok(Summary {
-                execution: record.id,
-                state,
-                guest: setup.ok().flatten().map_or_else(|| "?".into(), |setup| setup.guest),
-                component: record.component.to_string(),
-                created_at: record.created_at,
-                updated_at: record.updated_at,
-                pending: pending.get(&record.id).cloned().unwrap_or_default(),
-            })
+        let mut all = Vec::with_capacity(records.whole.len() + records.damaged.len());
+        for record in records.whole {
+            let pending = pending.remove(&record.id).unwrap_or_default();
+            all.push(self.summary(&record, pending, damage.remove(&record.id))?);
+        }
+        all.extend(records.damaged.iter().map(|damaged| Summary::damaged(damaged.execution, &damaged.what)));
+        all.sort_by_key(|summary| summary.execution);
+        Ok(all)
+    }
+
+    fn summary(
+        &self,
+        record: &ExecutionRecord,
+        pending: Vec<Pending>,
+        mut damage: Option<String>,
+    ) -> Result<Summary, Error> {
+        let setup = match self.hub().payload(&record.setup) {
+            Ok(Some(bytes)) => Setup::from_bytes(&bytes).ok(),
+            // Of one that was set aside that may be what was damaged.
+            Ok(None) if record.aside.is_some() => None,
+            Ok(None) => {
+                damage.get_or_insert_with(|| "its set-up is missing".into());
+                None
+            }
+            Err(StoreError::Damaged(what)) => {
+                damage.get_or_insert_with(|| what.to_string());
+                None
+            }
+            Err(error) => return Err(error.into()),
         };
-        records.iter().map(summary).collect()
+        let state = match &record.outcome {
+            Some(text) => match ending(record, text) {
+                Ok(ending) => ending.outcome.as_str(),
+                Err(error) => {
+                    damage = Some(error.to_string());
+                    DAMAGED
+                }
+            },
+            None if damage.is_some() => DAMAGED,
+            None if self.hub().is_held(record)? => "running",
+            None => "suspended",
+        };
+        Ok(Summary {
+            execution: record.id,
+            state,
+            guest: setup.map_or_else(|| "?".into(), |setup| setup.guest),
+            component: record.component.to_string(),
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            pending,
+            damage,
+            aside: record.aside.clone(),
+        })
     }
 
     /// The report of an execution as far as it has come, from what is stored.
@@ -121,7 +188,7 @@ impl Runtime {
             None => Ending::of(Outcome::Suspended),
         };
         let filter = PromiseFilter { pending: true, execution: Some(id), capability: None };
-        let pending = self.hub().promises_async(&filter).await?.iter().map(pending_of).collect();
+        let pending = self.hub().promises_async(&filter).await?.whole.iter().map(pending_of).collect();
         Ok(Report { pending, ..report(id, ending, gathered) })
     }
 

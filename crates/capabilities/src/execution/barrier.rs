@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parole_durable::hub::now;
 use parole_durable::journal::OUTPUT;
-use parole_durable::store::{Lease, Usage};
-use parole_durable::{Commit, StoreError, Write};
+use parole_durable::store::{Admission, Lease, Usage};
+use parole_durable::{Commit, StoreError, Write, Written};
 
 use super::Execution;
 use crate::Stop;
@@ -20,8 +20,8 @@ pub(super) const CANCEL_DELAY: Duration = Duration::from_millis(100);
 /// Steps of a guest that runs without a wait are made durable in lots of this many.
 const STEPS_A_COMMIT: usize = 1024;
 
-/// A commit under way. When it is durable its output is shown, and it resolves.
-pub(super) type Flight = Pin<Box<dyn Future<Output = Result<(), Stop>> + Send + Sync>>;
+/// A commit under way. When it is durable its output is shown, and it resolves: whether all of it was taken.
+pub(super) type Flight = Pin<Box<dyn Future<Output = Result<bool, Stop>> + Send + Sync>>;
 
 impl Execution {
     /// Makes everything so far durable, then shows the output in it.
@@ -32,8 +32,20 @@ impl Execution {
     pub async fn commit(&mut self, lease: Lease) -> Result<(), Stop> {
         // One after the other: a commit that fails must not be followed by one that leaves a hole.
         self.all_landed().await?;
-        self.submit(lease);
+        self.submit(lease, None);
         self.all_landed().await
+    }
+
+    /// Makes everything so far durable, and with it that a call is taken on; `false`: the grants are not those by which
+    /// it was decided any more, and all is durable but that.
+    pub(super) async fn commit_admission(&mut self, step: u64) -> Result<bool, Stop> {
+        self.all_landed().await?;
+        self.submit(Lease::Keep, Some(Admission { step, generation: self.generation }));
+        let mut taken = true;
+        while let Some(flight) = self.flights.pop_front() {
+            taken = flight.await?;
+        }
+        Ok(taken)
     }
 
     /// Waits for the commits that are under way, and shows what is in them.
@@ -52,7 +64,7 @@ impl Execution {
     pub(crate) async fn show_meanwhile(&mut self) -> Result<(), Stop> {
         if self.live && self.parts.journal.has_output() {
             self.all_landed().await?;
-            self.submit(Lease::Keep);
+            self.submit(Lease::Keep, None);
         }
         self.land_aside();
         Ok(())
@@ -115,7 +127,7 @@ impl Execution {
         let unknown = self.parts.birth.is_some() && self.started.elapsed() >= CANCEL_DELAY;
         let due = old_output || unknown || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT;
         if due && self.live && self.flights.is_empty() {
-            self.submit(Lease::Keep);
+            self.submit(Lease::Keep, None);
             self.land_aside();
         }
         Ok(())
@@ -149,7 +161,7 @@ impl Execution {
         }
     }
 
-    fn submit(&mut self, lease: Lease) {
+    fn submit(&mut self, lease: Lease, admits: Option<Admission>) {
         let unsaved = self.parts.journal.take_unsaved();
         self.output_since = None;
         let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();
@@ -176,14 +188,15 @@ impl Execution {
             promises: unsaved.promises,
             usage: self.usage(),
             lease,
+            admits,
             now: now(),
         };
         let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
         let view = Arc::clone(&self.view);
         self.flights.push_back(Box::pin(async move {
-            receipt.await?;
+            let written = receipt.await?;
             view.show(&output, upto);
-            Ok(())
+            Ok(!matches!(written, Written::Withheld(_)))
         }));
     }
 

@@ -111,6 +111,11 @@ impl Execution {
                 Heard::Nothing => {}
             }
         }
+        self.decided(open, calling, approved).await
+    }
+
+    /// Decides a call, as often as it takes: `approved`, a person has allowed it once.
+    async fn decided(&mut self, mut open: Open, calling: &Calling<'_>, mut approved: bool) -> Result<Gate, Stop> {
         loop {
             let scope = self.current_scope()?;
             let (leave, rule) = match self.ruling(&scope, calling) {
@@ -153,7 +158,9 @@ impl Execution {
                 // Using the approval and taking the call on are one commit; after it the call is never
                 // repeated in silence.
                 open.effect = Effect::Once;
-                self.admit(&open).await?;
+                if !self.admitted(&open).await? {
+                    continue;
+                }
             }
             return Ok(Gate::Go(Passage { open, scope, leave, admitted }));
         }
@@ -474,10 +481,23 @@ impl Execution {
         }
     }
 
-    /// Records that an effect is about to happen, and makes that durable with all that came before.
-    pub(crate) async fn admit(&mut self, open: &Open) -> Result<(), Stop> {
+    /// Records that an effect is about to happen, and makes that durable with all that came before. Where the grants
+    /// have changed since the call was decided it is decided again: what came of that is the error.
+    pub(crate) async fn admit(
+        &mut self,
+        passage: Passage,
+        calling: &Calling<'_>,
+    ) -> Result<Result<Passage, Gate>, Stop> {
+        if self.admitted(&passage.open).await? {
+            return Ok(Ok(passage));
+        }
+        self.decided(passage.open, calling, false).await.map(Err)
+    }
+
+    /// Whether it is durable that a call is taken on, under the generation by which it was decided.
+    async fn admitted(&mut self, open: &Open) -> Result<bool, Stop> {
         self.parts.journal.record(open, Stage::Admitted, None, None, now())?;
-        self.commit(Lease::Keep).await
+        self.commit_admission(open.number).await
     }
 
     /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
@@ -504,7 +524,7 @@ fn is_about(question: &Question, form: &[u8], given: &[u8], digest: impl Fn(&[u8
     question.digest == digest(form) || (form != given && question.digest == digest(given))
 }
 
-fn who(record: &PromiseRecord) -> Option<String> {
+pub(super) fn who(record: &PromiseRecord) -> Option<String> {
     record.value.headers.get("parole:by").cloned()
 }
 

@@ -10,6 +10,7 @@ use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Valu
 use parole_policy::Timeout;
 
 use super::{Calling, Execution, Gate};
+use crate::audit;
 use crate::sink::Event;
 use crate::types::Error;
 use crate::{Entry, Stop};
@@ -67,7 +68,7 @@ impl Execution {
     /// Waits for the promise of a call, and ends the call with what `read` makes of it.
     pub(crate) async fn answered(
         &mut self,
-        open: Open,
+        mut open: Open,
         promise: Result<PromiseId, Error>,
         timer: bool,
         read: impl FnOnce(PromiseRecord) -> Result<Vec<u8>, Error>,
@@ -75,12 +76,30 @@ impl Execution {
         let (promise, answer) = match promise {
             Ok(id) => {
                 let record = self.wait(&id, timer).await?;
+                if timer {
+                    self.note_end(&mut open, &record);
+                }
                 (Some(id), read(record))
             }
             Err(error) => (None, Err(error)),
         };
         self.finish(open, promise, &answer)?;
         Ok(answer)
+    }
+
+    /// Notes who ended a timer before its time.
+    fn note_end(&self, open: &mut Open, record: &PromiseRecord) {
+        let Some(by) = super::gate::who(record) else { return };
+        let canceled = record.state == PromiseState::RejectedCanceled;
+        let verdict = if canceled { audit::Verdict::Cancel } else { audit::Verdict::Done };
+        let at = record.settled_at.unwrap_or_else(now);
+        let note = audit::Note { promise: Some(record.id.as_str().into()), by: Some(by), at, ..self.verdict(verdict) };
+        let name = super::entry_of(open.function()).map_or("", |entry| entry.capability.name);
+        audit::tell(self.id(), open.number, name, open.arguments(), &note);
+        if open.notes.is_empty() {
+            audit::add(&mut open.notes, audit::Note { at: record.created_at, ..self.verdict(audit::Verdict::Allow) });
+        }
+        audit::add(&mut open.notes, note);
     }
 
     /// A pending promise of this execution. `label` says what kind it is: a capability, or a question about a call.

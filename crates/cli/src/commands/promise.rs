@@ -31,6 +31,7 @@ Examples:
   parole promise resolve input:0192…:7f3c… --data Ada
   parole promise resolve approve:0192…:1b22… --value true
   parole promise reject approve:0192…:1b22… --data 'not on a Friday'
+  parole promise resolve sleep:0192…:66d0…
   parole promise get ask:0192…:55ae…
   parole promise resolve ask:0192…:55ae… --value '{\"decision\": \"once\", \"digest\": \"sha256:…\"}'
   parole promise resolve doubt:0192…:91c0… --value '\"again\"'")]
@@ -45,13 +46,14 @@ enum Verb {
     Get(Which),
     /// Answer it: the guest's call returns the value
     ///
-    /// The value must be one that the call can return, else nothing is settled.
+    /// The value must be one that the call can return, else nothing is settled. A timer (`sleep:…`) needs none: the
+    /// guest sees its time as passed.
     Resolve(Resolve),
     /// Say no: the guest gets `denied` with the reason
     ///
-    /// Of an `ask` that is the decision `deny`; of a `doubt` it is `fail`, with the reason as its text.
+    /// A timer asks nothing that could be refused. Of an `ask` that is the decision `deny`; of a `doubt` it is `fail`, with the reason as its text.
     Reject(Reject),
-    /// Take the question back: the guest gets `canceled`
+    /// Take the question back, or end a timer: the guest gets `canceled`
     Cancel(Which),
 }
 
@@ -79,7 +81,7 @@ struct Resolve {
 }
 
 #[derive(clap::Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Answer {
     /// A text: short for --value '"TEXT"'
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -111,7 +113,11 @@ pub fn run(args: &Args) -> Result<u8> {
             Ok(0)
         }
         Verb::Resolve(Resolve { which, answer }) => {
-            let value = answer.read()?;
+            let value = match answer.read()? {
+                Some(value) => value,
+                None if open(which)?.promises().get(&which.id)?.record.is_timer() => Value::Null,
+                None => return Err(Failure::usage("expected --data <TEXT>, --value <JSON> or --file <FILE>")),
+            };
             Ok(settled(&open(which)?.blocking().resolve(&which.id, &value, &who::who())?, which))
         }
         Verb::Reject(Reject { which, data }) => {
@@ -126,16 +132,17 @@ fn open(which: &Which) -> Result<Runtime> {
 }
 
 impl Answer {
-    fn read(&self) -> Result<Value> {
+    /// What was given, if anything was.
+    fn read(&self) -> Result<Option<Value>> {
         if let Some(text) = &self.data {
-            return Ok(Value::from(text.as_str()));
+            return Ok(Some(Value::from(text.as_str())));
         }
         let (from, text) = match (&self.value, &self.file) {
             (Some(text), _) => ("--value".to_owned(), text.clone()),
             (None, Some(file)) => (format!("--file {}", file.display()), read(file)?),
-            (None, None) => return Err(Failure::usage("expected --data TEXT, --value JSON or --file FILE")),
+            (None, None) => return Ok(None),
         };
-        json::strict(&text).map_err(|error| {
+        json::strict(&text).map(Some).map_err(|error| {
             Failure::usage(format!("{from} is not JSON: {error}"))
                 .hint("a text needs quotes in JSON: --value '\"Ada\"', or use --data Ada")
         })

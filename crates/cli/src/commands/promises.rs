@@ -2,7 +2,9 @@
 
 use parole_durable::PromiseState;
 use parole_durable::hub::now;
+use parole_durable::store::{Damaged, Listing};
 use parole_runtime::{ExecutionId, Listed, PromiseFilter};
+use serde_json::{Value, json};
 
 use crate::fail::Result;
 use crate::policy_flags::promise_of;
@@ -39,9 +41,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<u8> {
     let filter =
         PromiseFilter { pending: args.pending, execution: args.execution, capability: args.capability.clone() };
-    let promises = args.state.look()?.promises().list(&filter)?;
+    let Listing { whole: promises, damaged } = args.state.look()?.promises().list_all(&filter)?;
     if args.json {
-        output::json(&promises);
+        let whole = promises.iter().map(|promise| json!(promise));
+        output::json(&whole.chain(damaged.iter().map(unreadable)).collect::<Vec<_>>());
         return Ok(0);
     }
     let now = now();
@@ -59,8 +62,19 @@ pub fn run(args: &Args) -> Result<u8> {
             [record.id.to_string(), promise.capability.clone(), state(promise), when, promise.summary()]
         })
         .collect();
+    let damaged = damaged.iter().map(|damaged| {
+        let asks = format!("damaged: {}", damaged.what);
+        ["?".into(), "?".into(), "damaged".into(), String::new(), asks]
+    });
+    let rows: Vec<[String; 5]> = rows.into_iter().chain(damaged).collect();
     table::print(["PROMISE", "CAPABILITY", "STATE", "EXPIRES", "ASKS"], &rows);
     Ok(0)
+}
+
+/// A promise of which no more can be told than what is wrong.
+fn unreadable(damaged: &Damaged) -> Value {
+    let execution = damaged.execution.map(|id| id.to_string());
+    json!({ "state": "damaged", "execution": execution, "damage": &*damaged.what })
 }
 
 /// The word for where a promise stands.

@@ -164,7 +164,8 @@ fn values() {
     s.parole(&["resume", &execution]).code(0).prints("Hello, Ada!\n");
 
     let (_, timer) = s.left_at(&["run", &guest("sleeper.wasm"), "--detach", "--json"]);
-    check(&s, &["promise", "resolve", &timer, "--data", "x"], 2, "nothing but its time");
+    check(&s, &["promise", "resolve", &timer, "--data", "x"], 2, "a timer has no value");
+    check(&s, &["promise", "reject", &timer], 2, "it can be resolved, as if its time had come, or canceled");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod bad_input;
 mod beside;
 mod clocks;
 mod consent;
+mod damaged;
 mod decisions;
 mod grants;
 mod help;

@@ -324,7 +324,7 @@ impl Committed for Watch {
                 Write::Expire { now } => woken.extend(state.take_due(*now)),
                 // Each looks for its own deadline.
                 Write::Recompute { .. } => woken.extend(state.take_all()),
-                Write::Cancel { execution, .. } => {
+                Write::Cancel { execution, .. } | Write::SetAside { execution, .. } => {
                     state.take(self.hash(execution), &mut woken);
                     // Which promises it canceled is in the store.
                     state.nudged = true;
@@ -337,6 +337,8 @@ impl Committed for Watch {
                 Write::Commit(_)
                 | Write::Shown { .. }
                 | Write::Collect { .. }
+                | Write::Doom { .. }
+                | Write::Sweep { .. }
                 | Write::Grant { .. }
                 | Write::Schedule(_)
                 | Write::Fire(_)

@@ -19,7 +19,10 @@ ALTER TABLE grants RENAME COLUMN crc TO checksum;
 ALTER TABLE schedules RENAME COLUMN crc TO checksum;
 ALTER TABLE counters RENAME TO numbers;
 
--- Payloads that nothing named when somebody looked, until they are removed. Whoever names one takes it out.
+-- Payloads that nothing named when somebody looked, until they are removed; mark: of those who look each has their own.
+-- Whoever names one takes it out.
 CREATE TABLE doomed (
-    digest BLOB NOT NULL PRIMARY KEY
+    digest BLOB NOT NULL,
+    mark   BLOB NOT NULL,
+    PRIMARY KEY (digest, mark)
 ) STRICT, WITHOUT ROWID;

@@ -59,11 +59,13 @@ pub(super) struct Apply<'c> {
     cursor: Option<u64>,
     /// Whether the write at hand has moved the cursor: it does so once, whatever it settles.
     moved: bool,
+    /// Whether payloads are noted as doomed, once a write has needed to know.
+    pub(super) doomed: Option<bool>,
 }
 
 impl<'c> Apply<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
-        Self { connection, cursor: None, moved: false }
+        Self { connection, cursor: None, moved: false, doomed: None }
     }
 
     pub(super) fn write(&mut self, write: &Write) -> Result<Result<Written, Refusal>, StoreError> {
@@ -76,7 +78,10 @@ impl<'c> Apply<'c> {
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => self.expire(*now).map(Written::Expired),
             Write::Recompute { now } => self.recompute(*now).map(Written::Recomputed),
-            Write::Collect { before } => self.collect(*before).map(Written::Collected),
+            Write::Collect { executions, before } => self.collect(executions, *before),
+            Write::Doom { digests, mark } => self.doom(digests, *mark),
+            Write::Sweep { digests, mark } => self.sweep(digests, *mark),
+            Write::SetAside { execution, outcome, now } => self.set_aside(*execution, outcome, *now),
             Write::Grant { execution, generation, policy, by, change, now } => {
                 let grant = GrantRecord {
                     execution: *execution,
@@ -114,7 +119,7 @@ impl<'c> Apply<'c> {
     }
 
     /// The cursor as it is at this point of the transaction.
-    fn cursor(&mut self) -> rusqlite::Result<u64> {
+    pub(super) fn cursor(&mut self) -> rusqlite::Result<u64> {
         let cursor = match self.cursor {
             Some(cursor) => cursor,
             None => self.connection.prepare_cached(CURSOR)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned(),
@@ -222,13 +227,19 @@ impl<'c> Apply<'c> {
         for (digest, bytes) in &commit.payloads {
             self.insert_payload(digest, bytes)?;
         }
-        for step in &commit.steps {
+        if let Some(new) = &commit.create {
+            self.name(&new.component)?;
+            self.name(&new.setup)?;
+        }
+        let withheld = record.withheld(commit);
+        for step in commit.steps.iter().filter(|step| Some(step.number) != withheld) {
             self.insert_step(id, step)?;
         }
         for promise in &commit.promises {
             self.insert_promise(id, promise)?;
         }
-        record.advance(commit);
+        record.advance(commit, withheld);
+        let present = record.generation;
         let mut ended = None;
         match &commit.lease {
             Lease::Keep => {}
@@ -240,20 +251,22 @@ impl<'c> Apply<'c> {
         } else {
             self.update_execution(record, ended)?;
         }
-        Ok(Written::Committed)
+        Ok(if withheld.is_some() { Written::Withheld(present) } else { Written::Committed })
     }
 
     /// Looks first: a component may have 20 MB, which binding would copy.
-    pub(super) fn insert_payload(&self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
+    pub(super) fn insert_payload(&mut self, digest: &Digest, bytes: &[u8]) -> rusqlite::Result<()> {
         let mut known = self.connection.prepare_cached(KNOWN_PAYLOAD)?;
-        if !known.exists([digest.0])? {
+        if known.exists([digest.0])? {
+            self.name(digest)?;
+        } else {
             self.connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![digest.0, bytes])?;
         }
         Ok(())
     }
 
     /// Moves a long part of a step out of its row; says whether it did.
-    fn shorten(&self, part: &mut std::borrow::Cow<'_, [u8]>) -> rusqlite::Result<bool> {
+    fn shorten(&mut self, part: &mut std::borrow::Cow<'_, [u8]>) -> rusqlite::Result<bool> {
         if part.len() <= INLINE_LIMIT {
             return Ok(false);
         }
@@ -263,7 +276,7 @@ impl<'c> Apply<'c> {
         Ok(true)
     }
 
-    fn insert_step(&self, id: ExecutionId, step: &Step) -> rusqlite::Result<()> {
+    fn insert_step(&mut self, id: ExecutionId, step: &Step) -> rusqlite::Result<()> {
         let mut row = StepRow::of(id, step);
         if self.shorten(&mut row.arguments)? {
             row.stored |= STORED_ARGUMENTS;
@@ -407,7 +420,7 @@ impl<'c> Apply<'c> {
         let pending = record.state == PromiseState::Pending;
         let won = pending && !record.apply_timeout(now);
         if won {
-            if record.is_timer() {
+            if record.is_timer() && state == PromiseState::Rejected {
                 return Err(Refusal::Timer(id.clone()).into());
             }
             record.state = state;
@@ -430,7 +443,7 @@ impl<'c> Apply<'c> {
     }
 
     /// Ends an execution, whose row is the caller's to write: what is pending times out or is canceled.
-    fn end(&mut self, execution: &mut ExecutionRecord, outcome: &str, now: UnixMs) -> Result<u64, Fail> {
+    pub(super) fn end(&mut self, execution: &mut ExecutionRecord, outcome: &str, now: UnixMs) -> Result<u64, Fail> {
         const SQL: &str = "WHERE execution = ? AND settled_seq IS NULL";
         execution.end(outcome);
         for (row, mut record) in self.select_promises(SQL, params![execution.id.0.as_bytes()])? {
@@ -496,33 +509,6 @@ impl<'c> Apply<'c> {
             }
         }
         Ok(found)
-    }
-
-    fn collect(&mut self, before: UnixMs) -> Result<u64, Fail> {
-        let cursor = self.cursor()?;
-        self.connection
-            .prepare_cached("UPDATE numbers SET value = ?1 WHERE name = 'settled' AND value <> ?1")?
-            .execute([stored(cursor)])?;
-        const ENDED: &str = "SELECT id FROM executions WHERE outcome IS NOT NULL AND updated_at < ?";
-        let before = stored(before.min(i64::MAX.cast_unsigned()));
-        for sql in [
-            format!("DELETE FROM steps WHERE execution IN ({ENDED})"),
-            format!("DELETE FROM promises WHERE execution IN ({ENDED})"),
-            format!("DELETE FROM grants WHERE execution IN ({ENDED})"),
-        ] {
-            self.connection.prepare_cached(&sql)?.execute([before])?;
-        }
-        let sql = "DELETE FROM executions WHERE outcome IS NOT NULL AND updated_at < ?";
-        let removed = self.connection.prepare_cached(sql)?.execute([before])?;
-        self.connection
-            .prepare_cached(
-                "DELETE FROM payloads WHERE digest NOT IN (SELECT component FROM executions UNION \
-                 SELECT setup FROM executions UNION SELECT arguments FROM steps WHERE stored & 1 UNION \
-                 SELECT result FROM steps WHERE stored & 2 UNION SELECT notes FROM steps WHERE stored & 4 UNION \
-                 SELECT policy FROM grants UNION SELECT component FROM schedules UNION SELECT setup FROM schedules)",
-            )?
-            .execute([])?;
-        Ok(removed as u64)
     }
 }
 

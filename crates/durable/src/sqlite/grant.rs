@@ -48,12 +48,20 @@ fn read(row: &Row<'_>) -> Result<GrantRecord, Damage> {
     }
 }
 
-/// The grants of an execution, in order.
-pub(super) fn of(connection: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Result<GrantRecord, Damage>>> {
+/// The rows of an execution with their generations, in order.
+pub(super) fn rows_of(
+    connection: &Connection,
+    id: ExecutionId,
+) -> rusqlite::Result<Vec<(u64, Result<GrantRecord, Damage>)>> {
     let sql = format!("SELECT {COLUMNS} FROM grants WHERE execution = ? ORDER BY generation");
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map([id.0.as_bytes()], |row| Ok(read(row)))?;
+    let rows = statement.query_map([id.0.as_bytes()], |row| Ok((number(row, 1)?, read(row))))?;
     rows.collect()
+}
+
+/// The grants of an execution, in order.
+pub(super) fn of(connection: &Connection, id: ExecutionId) -> rusqlite::Result<Vec<Result<GrantRecord, Damage>>> {
+    Ok(rows_of(connection, id)?.into_iter().map(|(_, grant)| grant).collect())
 }
 
 impl Apply<'_> {
@@ -91,7 +99,8 @@ pub(super) fn check(connection: &Connection, faults: &mut Vec<String>, limit: us
         faults.push(COUNTER.to_owned());
     }
     let mut known = connection.prepare("SELECT 1 FROM payloads WHERE digest = ?")?;
-    let mut owned = connection.prepare("SELECT ifnull(generation, 0) FROM executions WHERE id = ?")?;
+    let mut owned =
+        connection.prepare("SELECT ifnull(generation, 0), aside IS NOT NULL FROM executions WHERE id = ?")?;
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM grants ORDER BY execution, generation"))?;
     let mut rows = statement.query([])?;
     // The execution at hand, and the generation that its next grant must have; unknown after a damaged row.
@@ -114,11 +123,16 @@ pub(super) fn check(connection: &Connection, faults: &mut Vec<String>, limit: us
             Some((same, wanted)) if same == id => wanted,
             _ => Some(1),
         };
+        expected = Some((id, generation.checked_add(1)));
+        let owner = owned.query_row([id.0.as_bytes()], |row| Ok((number(row, 0)?, row.get(1)?))).optional()?;
+        // Of one that was set aside it is known that something is missing.
+        if owner.is_some_and(|(_, aside)| aside) {
+            continue;
+        }
         if wanted.is_some_and(|wanted| wanted != generation) {
             faults.push(format!("{name}: the grant before it is missing"));
         }
-        expected = Some((id, generation.checked_add(1)));
-        match owned.query_row([id.0.as_bytes()], |row| number(row, 0)).optional()? {
+        match owner.map(|(present, _): (u64, bool)| present) {
             None => faults.push(format!("{name}: its execution is missing")),
             Some(present) if present < generation => faults.push(format!("{name}: its execution is behind it")),
             Some(_) => {}
@@ -128,7 +142,7 @@ pub(super) fn check(connection: &Connection, faults: &mut Vec<String>, limit: us
         }
     }
     // The last grant of an execution is the one that its row names.
-    let sql = "SELECT id, generation FROM executions e WHERE generation > 0 AND NOT EXISTS \
+    let sql = "SELECT id, generation FROM executions e WHERE generation > 0 AND aside IS NULL AND NOT EXISTS \
                (SELECT 1 FROM grants g WHERE g.execution = e.id AND g.generation = e.generation) ORDER BY id";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;

@@ -2,7 +2,7 @@
 //!
 //! * `rows` and `promise_row`: rows and their checksums.
 //! * `apply`: what each write does; `read`: the reading side and the check.
-//! * `grant` and `schedule`: the same for these.
+//! * `grant` and `schedule`: the same for these; `aside` for what is damaged, `collect` for what is not needed.
 //!
 //! # The write-ahead log
 //!
@@ -15,6 +15,8 @@
 //! that commit once each would otherwise fold a growing log each time and never reset it.
 
 mod apply;
+mod aside;
+mod collect;
 mod grant;
 mod promise_row;
 mod read;
@@ -336,13 +338,14 @@ mod tests {
                 promises: Vec::new(),
                 usage: Usage::default(),
                 lease: Lease::Keep,
+                admits: None,
                 now: 0,
             }))
         };
         assert_eq!(store.write(&[first(vec![1]), first(vec![2; 1_000_000])]), Err(StoreError::Full));
-        assert_eq!(store.reader().unwrap().executions(true).unwrap(), []);
+        assert_eq!(store.reader().unwrap().executions(true).unwrap().whole, []);
         assert_eq!(store.write(&[first(vec![3])]), Ok(vec![Ok(Written::Committed)]));
-        assert_eq!(store.reader().unwrap().executions(true).unwrap().len(), 1);
+        assert_eq!(store.reader().unwrap().executions(true).unwrap().whole.len(), 1);
     }
 
     #[test]

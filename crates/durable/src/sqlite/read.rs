@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
 use super::apply::{CURSOR, find_promise};
+use super::aside::Damages;
 use super::promise_row::{PromiseRow, decode_id};
-use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, stored, uuid};
-use super::{failed, grant, schedule};
+use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, number, stored, uuid};
+use super::{collect, failed, grant, schedule};
 use crate::ids::{Digest, ExecutionId, NEVER, PromiseId, ScheduleId, UnixMs};
 use crate::promise::PromiseRecord;
 use crate::schedule::ScheduleRecord;
 use crate::step::Step;
-use crate::store::{Changes, ExecutionRecord, GrantRecord, PromiseFilter, Reader, StoreError};
+use crate::store::{Changes, Damaged, ExecutionRecord, GrantRecord, Listing, PromiseFilter, Reader, StoreError};
 
 /// How many faults are named; a check of a thoroughly damaged database must end.
 const FAULTS: usize = 1000;
@@ -88,11 +89,18 @@ impl Reader for SqliteReader {
         Ok(found.transpose().map_err(damaged)?.map(|row| row.record))
     }
 
-    fn executions(&self, with_ended: bool) -> Result<Vec<ExecutionRecord>, StoreError> {
+    fn executions(&self, with_ended: bool) -> Result<Listing<ExecutionRecord>, StoreError> {
         let sql = format!("SELECT {} FROM executions WHERE ? OR outcome IS NULL ORDER BY id", ExecutionRow::COLUMNS);
         let mut statement = self.0.prepare_cached(&sql).map_err(|e| failed(&e))?;
-        let rows = statement.query_map([with_ended], |row| Ok(ExecutionRow::read(row))).map_err(|e| failed(&e))?;
-        rows.map(|row| Ok(row.map_err(|e| failed(&e))?.map_err(damaged)?.record)).collect()
+        let mut rows = statement.query([with_ended]).map_err(|e| failed(&e))?;
+        let mut found = Listing::from(Vec::new());
+        while let Some(row) = rows.next().map_err(|e| failed(&e))? {
+            match ExecutionRow::read(row) {
+                Ok(row) => found.whole.push(row.record),
+                Err(what) => found.damaged.push(Damaged { execution: uuid(row, 0).ok().map(ExecutionId), what }),
+            }
+        }
+        Ok(found)
     }
 
     fn steps(&self, id: ExecutionId, from: u64, limit: usize) -> Result<Vec<Step>, StoreError> {
@@ -115,7 +123,7 @@ impl Reader for SqliteReader {
         Ok(found.transpose().map_err(damaged)?.map(|(_, record)| record))
     }
 
-    fn promises(&self, filter: &PromiseFilter) -> Result<Vec<PromiseRecord>, StoreError> {
+    fn promises(&self, filter: &PromiseFilter) -> Result<Listing<PromiseRecord>, StoreError> {
         let execution = filter.execution.map(|id| id.0.into_bytes());
         let (condition, values): (&str, &[&dyn ToSql]) = match (&execution, filter.pending) {
             (Some(id), true) => ("WHERE execution = ? AND settled_seq IS NULL", &[id]),
@@ -125,15 +133,19 @@ impl Reader for SqliteReader {
         };
         let sql = format!("SELECT {} FROM promises {condition}", PromiseRow::COLUMNS);
         let mut statement = self.0.prepare_cached(&sql).map_err(|e| failed(&e))?;
-        let rows = statement.query_map(values, |row| Ok(PromiseRow::read(row))).map_err(|e| failed(&e))?;
-        let mut found = Vec::new();
-        for row in rows {
-            let (_, record) = row.map_err(|e| failed(&e))?.map_err(damaged)?;
-            if filter.capability.as_deref().is_none_or(|name| record.capability() == name) {
-                found.push(record);
+        let mut rows = statement.query(values).map_err(|e| failed(&e))?;
+        let mut found = Listing::from(Vec::new());
+        while let Some(row) = rows.next().map_err(|e| failed(&e))? {
+            match PromiseRow::read(row) {
+                Ok((_, record)) => {
+                    if filter.capability.as_deref().is_none_or(|name| record.capability() == name) {
+                        found.whole.push(record);
+                    }
+                }
+                Err(what) => found.damaged.push(Damaged { execution: uuid(row, 0).ok().map(ExecutionId), what }),
             }
         }
-        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        found.whole.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(found)
     }
 
@@ -151,13 +163,14 @@ impl Reader for SqliteReader {
                 transaction.prepare_cached("SELECT execution, id FROM promises WHERE settled_seq > ?")?;
             let mut rows = statement.query([from])?;
             while let Some(row) = rows.next()? {
-                let execution = ExecutionId(uuid(row, 0)?);
+                // A key that is none wakes nobody, and keeps nobody else from being woken.
+                let Ok(execution) = uuid(row, 0).map(ExecutionId) else { continue };
                 changes.promises.extend(decode_id(execution, &row.get::<_, Vec<u8>>(1)?));
             }
             let mut statement = transaction.prepare_cached("SELECT id FROM executions WHERE ended_seq > ?")?;
             let mut rows = statement.query([from])?;
             while let Some(row) = rows.next()? {
-                changes.executions.push(ExecutionId(uuid(row, 0)?));
+                changes.executions.extend(uuid(row, 0).map(ExecutionId));
             }
             let mut statement = transaction.prepare_cached(CURSOR)?;
             changes.cursor = statement.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned().max(cursor);
@@ -192,13 +205,32 @@ impl Reader for SqliteReader {
         self.number(grant::GRANTED, &[])?.ok_or_else(|| damaged(grant::COUNTER.into()))
     }
 
-    fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        let rows = schedule::all(&self.0).map_err(|e| failed(&e))?;
-        rows.into_iter().map(|row| row.map_err(damaged)).collect()
+    fn schedules(&self) -> Result<Listing<ScheduleRecord>, StoreError> {
+        let mut found = Listing::from(Vec::new());
+        for row in schedule::all(&self.0).map_err(|e| failed(&e))? {
+            match row {
+                Ok(record) => found.whole.push(record),
+                Err(what) => found.damaged.push(Damaged { execution: None, what }),
+            }
+        }
+        Ok(found)
     }
 
     fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
         schedule::find(&self.0, id).map_err(|e| failed(&e))?.transpose().map_err(damaged)
+    }
+
+    fn damage(&self, id: ExecutionId) -> Result<Vec<String>, StoreError> {
+        let transaction = self.0.unchecked_transaction().map_err(|e| failed(&e))?;
+        Damages::of(&transaction, id).map(|damages| damages.faults).map_err(|e| failed(&e))
+    }
+
+    fn ended(&self, before: UnixMs) -> Result<Vec<(ExecutionId, u64)>, StoreError> {
+        collect::ended(&self.0, before).map_err(|e| failed(&e))
+    }
+
+    fn unnamed(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
+        collect::unnamed(&self.0).map_err(|e| failed(&e))
     }
 
     fn check(&self) -> Result<Vec<String>, StoreError> {
@@ -226,17 +258,34 @@ fn structure(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Res
     Ok(())
 }
 
+/// What is said of steps that are missing at the end.
+pub(super) fn lost_tail(id: ExecutionId, there: u64, calls: u64) -> String {
+    format!("executions row {id}: the steps of the calls {there} to {} are missing", calls - 1)
+}
+
 fn executions(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Result<()> {
+    let sql = "SELECT number + calls FROM steps WHERE execution = ? ORDER BY number DESC LIMIT 1";
+    let mut last = connection.prepare(sql)?;
     let mut known = connection.prepare("SELECT 1 FROM payloads WHERE digest = ?")?;
     let mut statement = connection.prepare(&format!("SELECT {} FROM executions ORDER BY id", ExecutionRow::COLUMNS))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match ExecutionRow::read(row) {
             Err(damage) => faults.push(damage.to_string()),
-            Ok(row) if !known.exists([row.record.setup.0])? => {
-                faults.push(format!("executions row {}: its setup is missing", row.record.id));
+            // Of one that was set aside it is known that something is missing.
+            Ok(row) if row.record.aside.is_some() => {}
+            Ok(row) => {
+                let id = row.record.id;
+                if !known.exists([row.record.setup.0])? {
+                    faults.push(format!("executions row {id}: its setup is missing"));
+                }
+                let there = last.query_row([id.0.as_bytes()], |row| number(row, 0)).optional()?.unwrap_or(0);
+                if let Some(calls) = row.record.calls
+                    && there < calls
+                {
+                    faults.push(lost_tail(id, there, calls));
+                }
             }
-            Ok(_) => {}
         }
         if faults.len() >= FAULTS {
             break;
@@ -247,12 +296,13 @@ fn executions(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Re
 
 fn steps(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Result<()> {
     let mut known = connection.prepare("SELECT 1 FROM payloads WHERE digest = ?")?;
-    let mut owned = connection.prepare("SELECT 1 FROM executions WHERE id = ?")?;
+    let mut owned = connection.prepare("SELECT aside IS NOT NULL FROM executions WHERE id = ?")?;
     let sql = format!("SELECT {} FROM steps ORDER BY execution, number", StepRow::COLUMNS);
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
     // The execution at hand, and the number that its next step must have; unknown after a damaged row.
     let mut expected: Option<(ExecutionId, Option<u64>)> = None;
+    let mut aside = false;
     while let Some(row) = rows.next()? {
         if faults.len() >= FAULTS {
             break;
@@ -269,12 +319,18 @@ fn steps(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Result<
         let wanted = match expected {
             Some((same, wanted)) if same == id => wanted,
             _ => {
-                if !owned.exists([id.0.as_bytes()])? {
+                let owner = owned.query_row([id.0.as_bytes()], |row| row.get(0)).optional()?;
+                if owner.is_none() {
                     faults.push(format!("{name}: its execution is missing"));
                 }
+                aside = owner == Some(true);
                 Some(0)
             }
         };
+        if aside {
+            expected = Some((id, None));
+            continue;
+        }
         if wanted.is_some_and(|wanted| wanted != row.number) {
             faults.push(format!("{name}: the step before it is missing"));
         }

@@ -90,6 +90,8 @@ impl Apply<'_> {
         if self.find_execution(fire.execution)?.is_some() {
             return Err(Refusal::Exists(fire.execution).into());
         }
+        self.name(&record.component)?;
+        self.name(&record.setup)?;
         self.insert_execution(ExecutionRecord::fired(&record, fire), None)?;
         record.fire(fire);
         self.store_schedule(&record)?;

@@ -59,9 +59,12 @@ pub enum Refusal {
     /// Nobody can settle a promise into that state.
     #[error("a promise cannot be settled as {0:?}")]
     State(PromiseState),
-    /// A timer is settled by its time alone.
-    #[error("{0} is a timer: nothing but its time settles it")]
+    /// A timer asks nothing that could be refused.
+    #[error("{0} is a timer: it can be resolved, as if its time had come, or canceled")]
     Timer(PromiseId),
+    /// There is nothing for which it could be set aside.
+    #[error("nothing of the execution {0} is damaged")]
+    Whole(ExecutionId),
 }
 
 /// What can go wrong with a store.

@@ -8,6 +8,9 @@ use super::{Commit, NewExecution, Refusal};
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, ScheduleId, Secret, UnixMs};
 use crate::schedule::{Fire, ScheduleRecord};
 
+/// How many faults are kept with an execution that was set aside.
+const FAULTS_KEPT: usize = 16;
+
 /// What an execution has used, saved at barriers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -106,25 +109,44 @@ impl ExecutionRecord {
         }
     }
 
-    /// What a commit changes, but for what becomes of the lease.
-    pub(crate) fn advance(&mut self, commit: &Commit) {
+    /// What a commit changes, without the step that is withheld from it, and but for what becomes of the lease.
+    pub(crate) fn advance(&mut self, commit: &Commit, withheld: Option<u64>) {
+        let steps = commit.steps.iter().filter(|step| Some(step.number) != withheld);
         // What has been shown stays shown, whatever an attempt believed that began before it was noted.
         let shown = self.usage.shown.max(commit.usage.shown);
         self.usage = Usage { shown, ..commit.usage };
         self.updated_at = commit.now;
         let known = self.calls.unwrap_or(0);
         // A call that is taken on again, as one that may be repeated is, is not further than before.
-        if commit.steps.iter().any(|step| step.number >= known || step.completion.is_some()) {
+        if steps.clone().any(|step| step.number >= known || step.completion.is_some()) {
             self.felled = 0;
         }
-        let upto = commit.steps.iter().map(|step| step.number.saturating_add(step.calls)).max();
+        let upto = steps.map(|step| step.number.saturating_add(step.calls)).max();
         self.calls = self.calls.map(|calls| calls.max(upto.unwrap_or(0)));
+    }
+
+    /// The step that a commit is to leave out: the call was decided under grants that are not the present ones.
+    pub(crate) fn withheld(&self, commit: &Commit) -> Option<u64> {
+        commit.admits.filter(|admission| admission.generation != self.generation).map(|admission| admission.step)
     }
 
     /// It ends; what it has not shown yet is for its owner to show.
     pub(crate) fn end(&mut self, outcome: &str) {
         self.outcome = Some(outcome.to_owned());
         self.showing = self.owner.take();
+    }
+
+    /// It is taken from whoever holds it, and nobody is to show any of it.
+    pub(crate) fn set_aside(&mut self, mut faults: Vec<String>, now: UnixMs) {
+        let more = faults.len().saturating_sub(FAULTS_KEPT);
+        faults.truncate(FAULTS_KEPT);
+        if more > 0 {
+            faults.push(format!("and {more} more"));
+        }
+        self.aside = Some(faults.join("; "));
+        self.fence.0 += 1;
+        self.owner = None;
+        self.updated_at = now;
     }
 
     /// It has felled its owner; gives how many by now.

@@ -11,7 +11,7 @@ use parole_durable::promise::{TAG_CAPABILITY, TAG_COMPONENT, TAG_EXECUTION, TAG_
 use parole_durable::schedule::{Fire, NewSchedule};
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
-use parole_durable::store::{Lease, NewExecution, Refusal, Usage};
+use parole_durable::store::{Lease, Mark, NewExecution, Refusal, Usage};
 use parole_durable::{
     Commit, Completion, Digest, Effect, ExecutionId, Fence, Hub, OwnerId, PromiseId, PromiseRecord, PromiseState,
     ScheduleId, Secret, Stage, Step, StepResult, Store, UnixMs, Value, Write, Written,
@@ -106,8 +106,21 @@ pub fn commit(execution: ExecutionId, fence: Fence, now: UnixMs) -> Commit {
         promises: Vec::new(),
         usage: Usage::default(),
         lease: Lease::Keep,
+        admits: None,
         now,
     }
+}
+
+/// What a hub does to collect, in one go. Gives how many executions went.
+pub fn collect(store: &mut dyn Store, before: UnixMs) -> u64 {
+    let reader = store.reader().unwrap();
+    let executions = reader.ended(before).unwrap().into_iter().map(|(id, _)| id).collect();
+    let Ok(Written::Collected(removed)) = one(store, Write::Collect { executions, before }) else { unreachable!() };
+    let digests: Vec<Digest> = reader.unnamed().unwrap().into_iter().map(|(digest, _)| digest).collect();
+    let mark = Mark::generate();
+    one(store, Write::Doom { digests: digests.clone(), mark }).unwrap();
+    one(store, Write::Sweep { digests, mark }).unwrap();
+    removed
 }
 
 /// The first commit of an execution.

@@ -330,6 +330,32 @@ async fn a_revoked_print_is_dropped_from_a_guest_that_runs() {
     assert!(audit.iter().any(|(verdict, _)| *verdict == Verdict::Deny));
 }
 
+/// A grant is taken away, and that is acknowledged, after a call was decided and before it is taken on.
+#[test]
+fn a_call_does_not_pass_a_revoke_that_came_before_it_was_taken_on() {
+    let here: Arc<std::sync::OnceLock<(Runtime, ExecutionId, String)>> = Arc::default();
+    let late = Arc::clone(&here);
+    // A check runs between the two, which is where the revoke is wanted.
+    let check = move |_: &parole_runtime::Call| {
+        if let Some((runtime, id, origin)) = late.get() {
+            let flags = Flags { allow_net: vec![origin.clone()], ..Flags::default() };
+            let revoked = |policy: &SecurityPolicy| change(policy.revoked_by(&flags, &[], Path::new("/"), &CATALOGUE));
+            // The second time there is nothing left to take.
+            let _ = runtime.blocking().regrant(*id, revoked, "revoke", "me");
+        }
+        Ok(())
+    };
+    let validator = parole_runtime::Validator::new("late", "fetch", check);
+    let (runtime, server) = (Runtime::builder().validator(validator).open().unwrap(), Server::start());
+    let report = runtime.blocking().run(guest("prebuilt/web.wasm"), asking(&server.origin), post(&server)).unwrap();
+    decide(&runtime, &suspended(&report), Decision::Once);
+    here.set((runtime.clone(), report.execution, server.origin.clone())).ok().unwrap();
+    let report = resume(&runtime, report.execution);
+    assert_eq!((report.denied.len(), server.seen()), (1, Vec::new()), "{report:?}");
+    let last = verdicts(&runtime, report.execution, "fetch").pop();
+    assert_eq!(last, Some((Verdict::Deny, 1)));
+}
+
 /// Directories that stay granted stay the handles that they were, whatever becomes of their names.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_grant_does_not_open_a_directory_again() {
