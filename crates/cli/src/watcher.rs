@@ -1,6 +1,7 @@
 //! The worker of `resume --all --watch`: resumes whatever becomes ready, each as soon as it is.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parole_durable::StoreError;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::fail::{Failure, Result};
 use crate::session::{STOP_WITHIN, Session};
 use crate::supervisor::Line;
-use crate::{output, times};
+use crate::{output, state, times};
 
 /// What a question to the library comes to.
 type Asked<T> = std::result::Result<T, Error>;
@@ -211,6 +212,8 @@ pub struct Watcher {
     trouble: Trouble,
     /// Whether it was said that an execution could not go on because of the store.
     stuck: bool,
+    /// What was said to be damaged.
+    told_damaged: HashSet<Arc<str>>,
     trials: Trials,
     looked_at_trials: Instant,
     holders: BTreeSet<OwnerId>,
@@ -232,6 +235,7 @@ impl Watcher {
             retry: true,
             trouble: Trouble::default(),
             stuck: false,
+            told_damaged: HashSet::new(),
             trials: Trials::default(),
             looked_at_trials: Instant::now(),
             holders: BTreeSet::new(),
@@ -378,6 +382,11 @@ impl Watcher {
     /// Starts what can go on.
     fn start(&mut self, standing: Standing, session: &Session) {
         self.holders = standing.holders;
+        for (id, what) in standing.damaged {
+            if self.told_damaged.insert(Arc::clone(&what)) {
+                output::err(&format!("parole: {}; it is left as it is", damaged(id, &what)));
+            }
+        }
         let passed = self.trials.sort(standing.suspects);
         if let (true, true, Some((id, times))) =
             (self.running.is_empty(), self.trials.now.is_none(), self.trials.queue.front().copied())
@@ -407,6 +416,17 @@ impl Watcher {
         }
         let (runtime, pinned) = (session.runtime.clone(), self.pinned);
         self.running.spawn(async move { (id, runtime.resume(id, ResumeOptions { wait, pinned }).await) });
+    }
+}
+
+/// What is damaged, and what can be done about it.
+pub fn damaged(execution: Option<ExecutionId>, what: &str) -> String {
+    match execution {
+        Some(id) => {
+            let gc = state::command(&format!("gc --damaged {id}"));
+            format!("{id} is damaged ({}); `{gc}` sets it aside", output::cell(what))
+        }
+        None => format!("damaged: {}", output::cell(what)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What there is to do for a process that resumes whatever it can.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use parole_durable::ids::OwnerId;
 use parole_durable::store::PromiseFilter;
@@ -19,6 +20,9 @@ pub struct Standing {
     pub suspects: Vec<(ExecutionId, u64)>,
     /// The processes, other than this one, that run some. When one of them ends what it ran is ready.
     pub holders: BTreeSet<OwnerId>,
+    /// What is damaged, as far as these lists come upon it, each with its execution where that can be told: it is left
+    /// as it is.
+    pub damaged: BTreeSet<(Option<ExecutionId>, Arc<str>)>,
 }
 
 impl Runtime {
@@ -34,7 +38,11 @@ impl Runtime {
         let waiting: HashSet<_> = promises.whole.iter().filter_map(PromiseRecord::execution).chain(damaged).collect();
         let me = self.owner()?;
         let mut standing = Standing::default();
-        for record in self.hub().executions(false)?.whole {
+        let executions = self.hub().executions(false)?;
+        let schedules = self.hub().schedule_listing()?;
+        let damaged = promises.damaged.iter().chain(&executions.damaged).chain(&schedules.damaged);
+        standing.damaged.extend(damaged.map(|damaged| (damaged.execution, damaged.what.clone())));
+        for record in executions.whole {
             let held = self.hub().is_held(&record)?;
             match record.owner {
                 // One that waits in the memory of another process is left there when that ends.

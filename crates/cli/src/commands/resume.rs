@@ -1,6 +1,6 @@
 //! `parole resume`
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::console::{Console, Show};
-use crate::fail::{Failure, Result};
+use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
 use crate::session::{Answers, STOP_WITHIN, Session, Signals, TICK, Went, block_on};
 use crate::state::{self, StateArgs, execution};
 use crate::supervisor::{Line, Service};
 use crate::watch::Changes;
-use crate::watcher::{Watcher, fire};
+use crate::watcher::{Watcher, damaged, fire};
 use crate::{output, report};
 
 /// Go on with suspended executions
@@ -162,19 +162,28 @@ impl Results {
 /// Goes on with what was named, or with whatever is ready.
 async fn all(session: &mut Session, args: &Args) -> Result<u8> {
     // Those that were running in a worker that fell come last, and each alone.
+    let mut damage = BTreeSet::new();
     let (ids, suspects) = if args.all {
         fire(session).await?;
         let standing = session.runtime.standing()?;
+        damage = standing.damaged;
         (standing.ready, standing.suspects.into_iter().map(|(id, _)| id).collect())
     } else {
         (args.executions.clone(), Vec::new())
     };
-    if ids.is_empty() && suspects.is_empty() {
+    if ids.is_empty() && suspects.is_empty() && damage.is_empty() {
         let list = state::command("ps");
         session.console.notice(&format!("parole: nothing is ready to go on (`{list}` says what waits for what)"));
     }
     let single = args.executions.len() == 1;
     let mut results = Results { single, json: args.json, worst: 0, objects: HashMap::new() };
+    // The others go on.
+    let mut broken = Vec::new();
+    for (id, what) in damage {
+        let failure = Failure::new(Kind::NotResumed, damaged(id, &what));
+        results.worst = worse(results.worst, failure.report(false));
+        broken.push(id.map_or_else(|| failure.to_json(), |id| failed(id, &failure)));
+    }
     let one_by_one = if ids.len() > 1 && matches!(session.answers, Answers::Nobody) {
         let interrupted = side_by_side(session, &ids, args.pinned, &mut results).await?;
         if interrupted { &[] } else { suspects.as_slice() }
@@ -190,7 +199,8 @@ async fn all(session: &mut Session, args: &Args) -> Result<u8> {
     }
     if args.json && !single {
         let objects = &mut results.objects;
-        output::json(&ids.iter().chain(&suspects).filter_map(|id| objects.remove(id)).collect::<Vec<_>>());
+        let all = ids.iter().chain(&suspects).filter_map(|id| objects.remove(id));
+        output::json(&all.chain(broken).collect::<Vec<_>>());
     }
     Ok(results.worst)
 }

@@ -87,3 +87,31 @@ fn at_a_terminal_it_is_asked_about() {
     }
     assert!(row(&scratch, &["ps", "--all"], &bad).contains("set aside"));
 }
+
+/// Whoever goes on with all says it, once, and goes on.
+#[test]
+fn those_that_resume_all_say_what_is_damaged_and_go_on() {
+    let scratch = Scratch::new();
+    let (bad, _) = scratch.waiting();
+    damage(&scratch, KINDS[0].0, &bad);
+    let (first, promise) = scratch.waiting();
+    scratch.parole(&["promise", "resolve", &promise, "--data", "Ada"]).code(0);
+    let ran = scratch.parole(&["resume", "--all"]).code(73).prints("Hello, Ada!\n");
+    ran.says(&format!("{bad} is damaged")).says(&format!("gc --damaged {bad}"));
+    assert!(row(&scratch, &["ps", "--all"], &first).contains("completed"));
+    let all = scratch.parole(&["resume", "--all", "--json"]).code(73).json();
+    assert_eq!((all.as_array().unwrap().len(), &all[0]["execution"]), (1, &bad.as_str().into()));
+
+    let watcher = scratch.command(["resume", "--all", "--watch"]).spawn().unwrap();
+    for name in ["Ada", "Grace"] {
+        let (next, promise) = scratch.waiting();
+        scratch.parole(&["promise", "resolve", &promise, "--data", name]).code(0);
+        while !row(&scratch, &["ps", "--all"], &next).contains("completed") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    let pid = watcher.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let ran = crate::scratch::Ran::of(&watcher.wait_with_output().unwrap()).code(0);
+    assert_eq!(ran.err.matches("is damaged").count(), 1, "{}", ran.err);
+}
