@@ -24,6 +24,14 @@ pub fn of_errno(errno: Errno) -> Option<&'static str> {
     })
 }
 
+/// What is short where a file cannot be opened, asked of one that nothing else can be the reason for: for engines that
+/// keep the reason to themselves.
+#[must_use]
+pub fn of_descriptors() -> Option<&'static str> {
+    use rustix::fs::{Mode, OFlags, open};
+    of_errno(open("/", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).err()?)
+}
+
 /// What is short where an allocation fails.
 pub const MEMORY: &str = "memory or address space (ENOMEM)";
 /// What is short where no thread can be started.

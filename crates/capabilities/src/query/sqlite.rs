@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, oneshot};
 use self::walls::Walls;
 use super::engine::{self, Budget, COMMIT_GRACE, Failure, Job, Rows, Value};
 use crate::clock;
-use crate::lack::{self, lack};
+use crate::lack;
 
 /// The most statements that run at once in this process, those included that nobody waits for any more.
 const STATEMENTS_MAX: usize = 16;
@@ -337,7 +337,7 @@ fn explain(error: &rusqlite::Error) -> Failure {
         ErrorCode::NotADatabase => said("the file is not an SQLite database"),
         ErrorCode::DatabaseCorrupt => said("the database is damaged"),
         // The engine keeps the reason to itself, so it is looked for where nothing else can be the reason.
-        ErrorCode::CannotOpen => match std::fs::File::open("/").err().as_ref().and_then(lack) {
+        ErrorCode::CannotOpen => match lack::of_descriptors() {
             Some(what) => Failure::Lack(what),
             None => said("the database, or a file beside it, cannot be opened"),
         },

@@ -301,6 +301,10 @@ fn failed(error: &rusqlite::Error) -> StoreError {
         }
         ErrorCode::DiskFull => StoreError::Full,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Damaged(error.to_string().into()),
+        // SQLite keeps the reason to itself, so it is looked for where nothing else can be the reason.
+        ErrorCode::CannotOpen if let Err(reason) = std::fs::File::open("/") => {
+            StoreError::Io(format!("the database cannot be opened: {reason}").into())
+        }
         _ => {
             let name = ffi::code_to_str(code.extended_code);
             StoreError::Io(format!("SQLite: {error} ({name}, {})", code.extended_code).into())
