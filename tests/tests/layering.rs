@@ -101,6 +101,10 @@ fn absences() {
                     if *word == "std::fs::" && file.ends_with("net/resolve.rs") {
                         continue;
                     }
+                    // The authorities of a policy are read before it is pinned, where its operator says they lie.
+                    if *word == "std::fs::" && file.ends_with("capabilities/src/trust.rs") {
+                        continue;
+                    }
                     // `cap_std::fs` is what `std::fs` is not.
                     let line = line.replace("cap_std::", "");
                     assert!(!line.contains(word), "{}: line {number} of code has `{word}`", file.display());

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use parole_durable::Effect;
 use parole_policy::{
-    Arguments, Authority, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, GrantEffect, GrantKey, Kind,
-    Level, Mode, QUERY_ARGUMENTS, QueryValue, Source, Timeout,
+    Arguments, Authority, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, Grant, GrantEffect, GrantKey,
+    Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, Source, Timeout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -158,17 +158,12 @@ async fn perform(
     let key = (effect == Effect::Idempotent).then(|| execution.key(&passage.open, ENTRY.capability.name));
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
-        let timeout = grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
         let job = Job {
             sql: sql.to_owned(),
             parameters: parameters.iter().map(engine::Value::from).collect(),
             write: database.mode == Mode::Rw,
             key: key.as_ref().map(|key| key.as_str().to_owned()),
-            limits: Limits {
-                max_rows: grant.max_rows.unwrap_or(DEFAULT_MAX_ROWS),
-                max_bytes: grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES),
-                deadline: clock::now() + timeout,
-            },
+            limits: limits_from_now(&grant),
         };
         let left = execution.left(effect);
         execution.pause();
@@ -201,6 +196,16 @@ async fn perform(
     };
     execution.conclude(passage.open, &result).await?;
     Ok(result)
+}
+
+/// What a grant allows an answer; its time runs from now on.
+fn limits_from_now(grant: &Grant) -> Limits {
+    let timeout = grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
+    Limits {
+        max_rows: grant.max_rows.unwrap_or(DEFAULT_MAX_ROWS),
+        max_bytes: grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES),
+        deadline: clock::now() + timeout,
+    }
 }
 
 /// Goes on with a call that was decided again.

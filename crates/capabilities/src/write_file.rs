@@ -65,11 +65,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let recorded = Question { path, bytes: contents.len(), digest: Digest::of(&contents) };
     let arguments = json(&recorded);
     let open = match execution.begin("write_file", Effect::Idempotent, &arguments)? {
-        Begin::Answered(answer) => {
-            let answer = answer.map(|made| made == MADE);
-            execution.written.charge(bytes, &answer);
-            return Ok(answer.map(drop));
-        }
+        Begin::Answered(answer) => return Ok(execution.written.charge_answer(bytes, answer)),
         Begin::Open(open) => open,
     };
     let key = execution.key(&open, ENTRY.capability.name);
@@ -93,9 +89,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
             if begun {
                 forget_unfinished(execution, path, &key).await?;
             }
-            let answer = answer.map(|made| made == MADE);
-            execution.written.charge(bytes, &answer);
-            return Ok(answer.map(drop));
+            return Ok(execution.written.charge_answer(bytes, answer));
         }
     };
     let grant = passage.grant(ENTRY.capability.name).cloned();
@@ -154,6 +148,13 @@ fn opened(scope: &Scope, dir: Option<usize>) -> Option<std::io::Result<Dir>> {
 }
 
 impl crate::execution::Written {
+    /// Charges a write of which the recorded answer is at hand, and gives that as the guest has it.
+    fn charge_answer(&mut self, bytes: u64, answer: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let answer = answer.map(|made| made == MADE);
+        self.charge(bytes, &answer);
+        answer.map(drop)
+    }
+
     /// Takes a call off the quota, whatever came of it, unless its answer says that it never began to
     /// write. The answer alone decides, so that a replay counts the same.
     fn charge(&mut self, bytes: u64, answer: &Result<bool, Error>) {
