@@ -213,7 +213,7 @@ fn open_itself(dir: &Dir, path: &str) -> Result<File, Unread> {
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | QUIET;
     let file: OwnedFd = openat(&parent, name, flags, Mode::empty()).map_err(failed)?;
-    Ok(File::from_std(std::fs::File::from(file)))
+    Ok(File::from_std(file.into()))
 }
 
 /// The directory of this name below another one, with no link on the way: `path`, without its last name, has neither
@@ -228,7 +228,7 @@ pub(crate) fn directory_itself(dir: &Dir, parent: &str, path: &str) -> Result<Di
             let link = there.is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
             if link { through_link(path).into() } else { unread(&errno.into(), path) }
         })?;
-        here = Dir::from_std_file(std::fs::File::from(next));
+        here = Dir::from_std_file(next.into());
     }
     Ok(here)
 }
