@@ -3,36 +3,13 @@
 
 mod common;
 
-use common::{capability, policy};
+use common::{capability, plain, policy};
 use parole_policy::{
     Arguments, Denial, DenialKind, FetchArguments, GuestPath, Headers, Looks, SecurityPolicy, Target, Verdict, decide,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-
-/// What the escapes of the table stand for.
-fn plain(text: &str) -> String {
-    let (mut plain, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let mut chars = after.chars();
-        let (c, after) = match chars.next().unwrap() {
-            'u' => {
-                let (hex, after) = after.strip_prefix("u{").unwrap().split_once('}').unwrap();
-                (char::from_u32(u32::from_str_radix(hex, 16).unwrap()).unwrap(), after)
-            }
-            's' => (' ', chars.as_str()),
-            't' => ('\t', chars.as_str()),
-            'n' => ('\n', chars.as_str()),
-            '0' => ('\0', chars.as_str()),
-            other => (other, chars.as_str()),
-        };
-        plain.push(c);
-        rest = after;
-    }
-    plain + rest
-}
 
 fn word(denial: &Denial) -> String {
     assert!(!denial.reason.is_empty() && !denial.remedy.is_empty(), "{denial:?}");
@@ -44,6 +21,11 @@ fn word(denial: &Denial) -> String {
     }
 }
 
+/// The name of a header where a rule looks at another part of the request.
+fn beside(header: &str, looks: Looks) -> Result<String, Denial> {
+    Headers::read(header.split_once(": "), looks).map(|headers| headers[0].0.clone())
+}
+
 fn form(what: &str, text: &str) -> String {
     let found = match what {
         "path" => GuestPath::read(text).map(|path| path.as_str().to_owned()),
@@ -53,6 +35,8 @@ fn form(what: &str, text: &str) -> String {
             let (name, value) = &headers[0];
             format!("{name}: {value}")
         }),
+        "beside a rule on the method" => beside(text, Looks { method: true, ..Looks::default() }),
+        "beside a rule on the path" => beside(text, Looks { path: true, ..Looks::default() }),
         _ => panic!("{what}"),
     };
     found.unwrap_or_else(|denial| word(&denial))

@@ -5,36 +5,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::capability;
+use common::{capability, plain};
 use parole_policy::{
     Arguments, Denial, DenialKind, FetchArguments, Headers, Level, Looks, MAX_URL, Scheme, SecurityPolicy, Target, Url,
     Verdict, decide,
 };
 
 const TABLE: &str = include_str!("urls.txt");
-
-/// What escapes stand for.
-fn plain(text: &str) -> String {
-    let (mut plain, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let mut chars = after.chars();
-        let (c, after) = match chars.next().unwrap() {
-            'u' => {
-                let (hex, after) = after.strip_prefix("u{").unwrap().split_once('}').unwrap();
-                (char::from_u32(u32::from_str_radix(hex, 16).unwrap()).unwrap(), after)
-            }
-            't' => ('\t', chars.as_str()),
-            'n' => ('\n', chars.as_str()),
-            'r' => ('\r', chars.as_str()),
-            '0' => ('\0', chars.as_str()),
-            other => (other, chars.as_str()),
-        };
-        plain.push(c);
-        rest = after;
-    }
-    plain + rest
-}
 
 fn word(denial: &Denial) -> &'static str {
     assert!(!denial.reason.is_empty() && !denial.remedy.is_empty(), "{denial:?}");

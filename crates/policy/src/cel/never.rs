@@ -20,6 +20,7 @@ enum Path {
 #[derive(Copy, Clone, PartialEq)]
 enum How {
     Equal,
+    NotEqual,
     Starts,
     Ends,
     Contains,
@@ -33,7 +34,8 @@ impl Checker<'_> {
         }
         self.never = match (call.func_name.as_str(), &call.target, call.args.as_slice()) {
             (op::EQUALS | op::NOT_EQUALS, None, [left, right]) => {
-                self.odd(left, How::Equal, right).or_else(|| self.odd(right, How::Equal, left))
+                let how = if call.func_name == op::EQUALS { How::Equal } else { How::NotEqual };
+                self.odd(left, how, right).or_else(|| self.odd(right, how, left))
             }
             (op::IN, None, [item, list]) => match &list.expr {
                 Expr::List(list) => list.elements.iter().find_map(|element| self.odd(item, How::Equal, element)),
@@ -56,12 +58,13 @@ impl Checker<'_> {
             Path::Url => "a path has no `.`, `..`, empty segment, `;` or needless escape here, and starts with `/`",
         };
         let plain = match (path, how) {
-            (Path::File, How::Equal | How::Starts) => guest_path::GuestPath::read(text).ok(),
+            (Path::File, How::Equal | How::NotEqual | How::Starts) => guest_path::GuestPath::read(text).ok(),
             _ => None,
         };
+        let holds = if how == How::NotEqual { "always" } else { "never" };
         let help = plain.filter(|plain| plain.as_str() != text);
         let help = help.map(|plain| format!("write \"{}\"", plain.as_str().escape_debug()));
-        Some(fault(self.places.token(with.id), format!("this never holds: {form}"), help))
+        Some(fault(self.places.token(with.id), format!("this {holds} holds: {form}"), help))
     }
 
     fn path(&self, part: &IdedExpr) -> Option<Path> {
@@ -82,7 +85,7 @@ impl Checker<'_> {
 impl Path {
     /// Whether any path is so.
     fn may(self, how: How, text: &str) -> bool {
-        let from_start = matches!(how, How::Equal | How::Starts);
+        let from_start = matches!(how, How::Equal | How::NotEqual | How::Starts);
         let odd = ["//", "/./", "/../"].iter().any(|odd| text.contains(odd));
         if odd || (from_start && !text.is_empty() && !text.starts_with('/')) {
             return false;

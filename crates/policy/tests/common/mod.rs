@@ -182,3 +182,28 @@ pub fn faults(toml: &str) -> Vec<String> {
     };
     parse(toml).err().unwrap_or_default().into_iter().map(show).collect()
 }
+
+/// A text of a table, its escapes undone: `\s` is a blank, `\u{…}` any character.
+pub fn plain(text: &str) -> String {
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let mut chars = after.chars();
+        let (c, after) = match chars.next().expect("something after `\\`") {
+            'u' => {
+                let hex = after.strip_prefix("u{").and_then(|after| after.split_once('}'));
+                let (hex, after) = hex.expect("`\\u{…}`");
+                (u32::from_str_radix(hex, 16).ok().and_then(char::from_u32).expect("a character"), after)
+            }
+            's' => (' ', chars.as_str()),
+            't' => ('\t', chars.as_str()),
+            'n' => ('\n', chars.as_str()),
+            'r' => ('\r', chars.as_str()),
+            '0' => ('\0', chars.as_str()),
+            other => (other, chars.as_str()),
+        };
+        plain.push(c);
+        rest = after;
+    }
+    plain + rest
+}
