@@ -155,9 +155,9 @@ impl Question {
                 "edit" => match self.edited(&text, keyboard)? {
                     Some(edited) => {
                         text = edited;
-                        // The person has had all of it in hand.
+                        // The person has had all of it in hand; what came before it is as it was.
                         Sheet::new(&self.record.id).show(&text);
-                        sheet.forget();
+                        sheet.forget_last();
                     }
                     None => continue,
                 },

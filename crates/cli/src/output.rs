@@ -159,14 +159,13 @@ fn write_out(text: &str) -> bool {
         return false;
     }
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        if error.kind() != ErrorKind::BrokenPipe {
-            let _ = LOST.set(error.to_string());
-        }
+    let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) else { return true };
+    if error.kind() == ErrorKind::BrokenPipe {
         READER_GONE.store(true, Ordering::Relaxed);
-        return false;
+    } else if LOST.set(error.to_string()).is_ok() {
+        err(&format!("parole: stdout cannot be written: {error}; what could not be shown is shown by a resume"));
     }
-    true
+    false
 }
 
 /// Guest text as one cell, one line.

@@ -274,17 +274,14 @@ impl Session {
         if !self.changes.seen(deadline) {
             return Ok(());
         }
-        let pending = |record: &PromiseRecord| -> Result<bool> {
-            Ok(self.runtime.promises().get(record.id.as_str())?.record.state == PromiseState::Pending)
-        };
         if let Some(asking) = &mut watched.asking
             && asking.open.is_some()
-            && !pending(&asking.record)?
+            && !self.changes.is_pending(&asking.record.id)
         {
             asking.open = None;
         }
         if let Some(record) = &watched.wants_line
-            && !pending(record)?
+            && !self.changes.is_pending(&record.id)
         {
             watched.wants_line = None;
         }

@@ -265,7 +265,8 @@ impl Worker {
 pub struct Line {
     says: Option<OwnedWriteHalf>,
     hears: Option<OwnedReadHalf>,
-    /// How often a signal has told us to end.
+    signals: Signals,
+    /// How often one has told us to end.
     signaled: u32,
     /// How often the supervisor has.
     told: u32,
@@ -276,14 +277,14 @@ impl Line {
     /// process does not outlive it.
     pub fn of(supervisor: u32) -> Result<Self> {
         if supervisor == 0 {
-            return Ok(Self { says: None, hears: None, signaled: 0, told: 0 });
+            return Ok(Self { says: None, hears: None, signals: Signals::new()?, signaled: 0, told: 0 });
         }
         end_with(supervisor)?;
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::internal)?;
         let stream = std::os::unix::net::UnixStream::from(stdin);
         stream.set_nonblocking(true).map_err(Failure::internal)?;
         let (hears, says) = UnixStream::from_std(stream).map_err(Failure::internal)?.into_split();
-        Ok(Self { says: Some(says), hears: Some(hears), signaled: 0, told: 0 })
+        Ok(Self { says: Some(says), hears: Some(hears), signals: Signals::new()?, signaled: 0, told: 0 })
     }
 
     /// Says under which id executions are held. Nothing may be held before.
@@ -305,11 +306,11 @@ impl Line {
 
     /// Resolves when this process is told to end once more: by a signal to it, or by its supervisor. Ctrl-C at a
     /// terminal does both, and is one.
-    pub async fn stop(&mut self, signals: &mut Signals) {
+    pub async fn stop(&mut self) {
         let before = self.signaled.max(self.told);
         while self.signaled.max(self.told) == before {
             tokio::select! {
-                () = signals.next() => self.signaled += 1,
+                () = self.signals.next() => self.signaled += 1,
                 gone = heard(&mut self.hears) => {
                     self.told += 1;
                     if gone {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use parole_durable::hub::now;
 use parole_durable::ids::UnixMs;
 use parole_durable::state_dir::StateDir;
-use parole_durable::{Reader, sqlite};
+use parole_durable::{PromiseId, PromiseState, Reader, sqlite};
 
 /// A reader that remembers which version of the store it has seen. It is opened at the first question: most runs
 /// never ask.
@@ -38,6 +38,12 @@ impl Changes {
         let changed = version.is_none() || version != self.version;
         self.version = version;
         changed || deadline.is_some_and(|deadline| (before..=now).contains(&deadline))
+    }
+
+    /// Whether a promise is still to be settled. Nothing is written for that, so nobody's lock is waited for.
+    pub fn is_pending(&mut self, id: &PromiseId) -> bool {
+        let record = self.reader().and_then(|reader| reader.promise(id).ok().flatten());
+        record.is_none_or(|record| record.state == PromiseState::Pending && record.timeout_at > now())
     }
 
     /// When the next promise times out, if any is pending.

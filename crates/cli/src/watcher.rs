@@ -251,7 +251,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 biased;
-                () = line.stop(&mut session.signals) => return session.console.stop(),
+                () = line.stop() => return session.console.stop(),
                 Some(ended) = self.running.join_next() => {
                     if let Ok((_, Ok(report))) = ended {
                         told(&report, session, self.json);
@@ -269,7 +269,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 biased;
-                () = line.stop(&mut session.signals) => {
+                () = line.stop() => {
                     self.leave(session, line).await;
                     return Ok(0);
                 }
@@ -283,8 +283,19 @@ impl Watcher {
                     if self.trouble.waits() {
                         continue;
                     }
-                    if let Err(error) = self.look(session).await {
-                        self.trouble.met(error, session)?;
+                    // A lock that another program holds on the database is no reason not to hear.
+                    let looked = tokio::select! {
+                        biased;
+                        () = line.stop() => None,
+                        looked = self.look(session) => Some(looked),
+                    };
+                    match looked {
+                        None => {
+                            self.leave(session, line).await;
+                            return Ok(0);
+                        }
+                        Some(Err(error)) => self.trouble.met(error, session)?,
+                        Some(Ok(())) => {}
                     }
                     if self.trials.wants_room() {
                         self.leave(session, line).await;
@@ -357,7 +368,7 @@ impl Watcher {
         if !changed && !self.retry && !due && !freed && !trial {
             return Ok(());
         }
-        let standing = session.runtime.standing()?;
+        let standing = session.runtime.standing().await?;
         self.looked_at_trials = Instant::now();
         self.retry = self.trouble.over(session);
         self.busy.retain(|_, since| since.is_none_or(|since| since.elapsed() < AGAIN));

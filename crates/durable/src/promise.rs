@@ -111,7 +111,7 @@ impl PromiseRecord {
         true
     }
 
-    /// Whether its timeout resolves it; such a promise is settled by nobody else.
+    /// Whether its timeout resolves it. Whoever may settle promises can end it before.
     #[must_use]
     pub fn is_timer(&self) -> bool {
         self.tags.get(TAG_TIMER).is_some_and(|value| value == "true")

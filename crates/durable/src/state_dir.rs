@@ -48,7 +48,7 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let handle = match open_directory(path) {
             Err(Errno::NOENT) => {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| cannot(path, &e))?;
+                make(path).map_err(|e| cannot(path, &e))?;
                 open_directory(path)
             }
             other => other,
@@ -161,6 +161,23 @@ impl StateDir {
         check_mode(&path, &stat, 0o600)?;
         Ok(true)
     }
+}
+
+/// Makes a directory (0700), and those above it that are missing. Their names are durable when this returns.
+fn make(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match std::fs::File::open(parent) {
+            Ok(parent) => parent.sync_all()?,
+            // One may be allowed to make entries in a directory that one cannot read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {

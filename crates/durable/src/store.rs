@@ -280,13 +280,13 @@ pub enum Write {
         owner: OwnerId,
     },
     /// Takes over the showing of the last output of an execution that has ended: of many that come upon it one
-    /// shows it.
+    /// shows it. Or gives it up.
     Claim {
         /// Which.
         execution: ExecutionId,
-        /// Who takes it.
-        owner: OwnerId,
-        /// The former one, which the caller has seen to be dead; the write is refused if another one has it by now.
+        /// Who takes it; nobody, where the former one could not do it.
+        owner: Option<OwnerId>,
+        /// The former one, which gives it up, or which the caller has seen to be dead; the write is refused if another one has it by now.
         void: Option<OwnerId>,
     },
     /// Sets aside an execution of which something is damaged: it ends with an outcome, its pending promises are

@@ -405,7 +405,8 @@ impl World {
             60..62 => Write::Fell { execution: id, owner: self.owner() },
             62..65 => {
                 let void = self.chance(40).then(|| self.owner());
-                Write::Claim { execution: id, owner: self.owner(), void }
+                let owner = self.chance(75).then(|| self.owner());
+                Write::Claim { execution: id, owner, void }
             }
             82..84 => Write::Shown { execution: id, upto: self.random.random_range(0..9) },
             84..88 => Write::Cancel { execution: id, outcome: r#""canceled""#.into(), now },

@@ -174,7 +174,10 @@ fn a_database_of_version_2_is_taken_over_and_used() {
     assert!(one(&mut store, write(next)).is_ok());
     assert_eq!(store.reader().unwrap().execution(id(4)).unwrap().unwrap().calls, Some(1));
     // Of one that had ended nobody is known to have shown the output.
-    assert_eq!(one(&mut store, Write::Claim { execution: id(2), owner: owner(5), void: None }), Ok(Written::Claimed));
+    assert_eq!(
+        one(&mut store, Write::Claim { execution: id(2), owner: Some(owner(5)), void: None }),
+        Ok(Written::Claimed)
+    );
     assert_eq!(store.reader().unwrap().check().unwrap(), [""; 0]);
 }
 

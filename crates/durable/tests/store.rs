@@ -441,7 +441,10 @@ fn a_late_attempt_does_not_forget_what_was_shown() {
 #[test]
 fn the_last_output_is_shown_by_one() {
     both(|store| {
-        let claim = |n, void: Option<u128>| Write::Claim { execution: id(1), owner: owner(n), void: void.map(owner) };
+        let claim = |n, void: Option<u128>| {
+            let owner_of = |n: u128| (n > 0).then(|| owner(n));
+            Write::Claim { execution: id(1), owner: owner_of(n), void: void.and_then(owner_of) }
+        };
         assert_eq!(one(store, claim(2, None)), Err(Refusal::NoExecution(id(1))));
         one(store, write(create(id(1), owner(1), NOW))).unwrap();
         assert_eq!(one(store, claim(2, None)), Err(Refusal::NotEnded(id(1))));
@@ -453,6 +456,10 @@ fn the_last_output_is_shown_by_one() {
         assert_eq!(one(store, claim(2, None)), Err(Refusal::Held(id(1))));
         let answers = store.write(&[claim(2, Some(1)), claim(3, Some(1))]).unwrap();
         assert_eq!(answers, [Ok(Written::Claimed), Err(Refusal::Held(id(1)))]);
+        // It could not show it, and says so: whoever comes is welcome. Nobody else can say so for it.
+        assert_eq!(one(store, claim(0, Some(1))), Err(Refusal::Held(id(1))));
+        let answers = store.write(&[claim(0, Some(2)), claim(3, None), claim(4, None)]).unwrap();
+        assert_eq!(answers, [Ok(Written::Claimed), Ok(Written::Claimed), Err(Refusal::Held(id(1)))]);
         assert_eq!(store.reader().unwrap().check().unwrap(), [""; 0]);
     });
 }

@@ -206,6 +206,9 @@ async fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Er
     if upto != record.usage.shown {
         runtime.hub().write(Write::Shown { execution: record.id, upto }).await?;
     }
+    if !all {
+        runtime.hub().unclaim(record.id);
+    }
     Ok(())
 }
 

@@ -35,7 +35,8 @@ pub struct Felled {
 /// [`Error::Store`].
 pub async fn note(hub: &Hub, owner: OwnerId, how: &str) -> Result<Vec<Felled>, Error> {
     let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
-    let waiting: HashSet<_> = hub.promises(&filter)?.whole.iter().filter_map(PromiseRecord::execution).collect();
+    let waiting: HashSet<_> =
+        hub.promises_async(&filter).await?.whole.iter().filter_map(PromiseRecord::execution).collect();
     let held = hub.executions(false)?.whole.into_iter().filter(|record| record.owner == Some(owner));
     let running: Vec<ExecutionId> = held.map(|record| record.id).filter(|id| !waiting.contains(id)).collect();
     let alone = running.len() == 1;

@@ -10,7 +10,7 @@ mod calendar;
 use parole_durable::hub::{WriteError, now};
 use parole_durable::ids::UnixMs;
 use parole_durable::schedule::{Fire, NewSchedule};
-use parole_durable::store::Refusal;
+use parole_durable::store::{Listing, Refusal};
 use parole_durable::{Digest, ExecutionId, ScheduleId, ScheduleRecord, Secret, StoreError, Write};
 use parole_policy::SecurityPolicy;
 use serde::Serialize;
@@ -138,12 +138,14 @@ impl Runtime {
         self.on_workers(Box::pin(plan(this, guest, policy, invoke, spec))).await
     }
 
-    /// Every schedule, by age.
+    /// Every schedule, by age, and those that are damaged.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn schedules(&self) -> Result<Vec<Schedule>, Error> {
-        self.hub().schedules()?.iter().map(|record| self.listed(record)).collect()
+    pub fn schedules(&self) -> Result<Listing<Schedule>, Error> {
+        let Listing { whole, damaged } = self.hub().schedule_listing()?;
+        let whole = whole.iter().map(|record| self.listed(record)).collect::<Result<_, _>>()?;
+        Ok(Listing { whole, damaged })
     }
 
     /// One schedule.

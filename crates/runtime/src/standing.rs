@@ -30,9 +30,9 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn standing(&self) -> Result<Standing, Error> {
+    pub async fn standing(&self) -> Result<Standing, Error> {
         let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
-        let promises = self.hub().promises(&filter)?;
+        let promises = self.hub().promises_async(&filter).await?;
         // What is seen to be damaged is not ready.
         let damaged = promises.damaged.iter().filter_map(|damaged| damaged.execution);
         let waiting: HashSet<_> = promises.whole.iter().filter_map(PromiseRecord::execution).chain(damaged).collect();

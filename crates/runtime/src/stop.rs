@@ -12,6 +12,8 @@ use crate::runtime::{Inner, Runtime};
 /// How long executions may take to come to an end of what is under way where nobody says how long: when the last
 /// handle of a runtime is dropped.
 pub const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// A bound that is none: ten years.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// What is left after that is given this long to notice.
 const LAST: Duration = Duration::from_millis(200);
 
@@ -76,7 +78,8 @@ impl Runtime {
     /// # Errors
     /// [`Error::Lack`]: no thread can be started for it.
     pub async fn shutdown(&self, within: Duration) -> Result<bool, Error> {
-        let until = Instant::now() + within;
+        let now = Instant::now();
+        let until = now.checked_add(within).unwrap_or_else(|| now + FOREVER);
         // At once, whatever becomes of the thread.
         self.0.stopping.begin(until);
         let inner = Arc::clone(&self.0);

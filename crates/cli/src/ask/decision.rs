@@ -18,13 +18,12 @@ impl Question {
             return Err(if self.may_skip { Reply::Skip } else { Reply::End });
         };
         let mut sheet = Sheet::new(&self.record.id);
-        let show = |sheet: &mut Sheet| self.show(&call, sheet);
         keyboard.draws();
-        show(&mut sheet);
+        self.show(&call, &mut sheet);
         if self.record.capability() == ASK {
-            self.allow(&call, keyboard, &mut sheet, &show)
+            self.allow(&call, keyboard, &mut sheet)
         } else {
-            self.clear_up(&call, keyboard, &mut sheet, &show)
+            self.clear_up(&call, keyboard, &mut sheet)
         }
     }
 
@@ -54,15 +53,10 @@ impl Question {
         }
     }
 
-    fn allow(
-        &self,
-        call: &question::Question,
-        keyboard: &mut Keyboard<'_>,
-        sheet: &mut Sheet,
-        show: &dyn Fn(&mut Sheet),
-    ) -> Asked<Value> {
+    fn allow(&self, call: &question::Question, keyboard: &mut Keyboard<'_>, sheet: &mut Sheet) -> Asked<Value> {
         loop {
-            let typed = self.word("once, execution or deny", keyboard, sheet, show)?;
+            let typed =
+                self.word("once, execution or deny", keyboard, sheet, &|sheet: &mut Sheet| self.show(call, sheet))?;
             match typed.strip_suffix(" unseen").unwrap_or(&typed) {
                 word @ ("once" | "execution") if sheet.is_whole() || word != typed => {
                     return Ok(json!({ "decision": word, "digest": call.digest }));
@@ -93,15 +87,10 @@ impl Question {
         Ok(answer)
     }
 
-    fn clear_up(
-        &self,
-        call: &question::Question,
-        keyboard: &mut Keyboard<'_>,
-        sheet: &mut Sheet,
-        show: &dyn Fn(&mut Sheet),
-    ) -> Asked<Value> {
+    fn clear_up(&self, call: &question::Question, keyboard: &mut Keyboard<'_>, sheet: &mut Sheet) -> Asked<Value> {
         loop {
-            let typed = self.word("done, again or fail", keyboard, sheet, show)?;
+            let typed =
+                self.word("done, again or fail", keyboard, sheet, &|sheet: &mut Sheet| self.show(call, sheet))?;
             match typed.strip_suffix(" unseen").unwrap_or(&typed) {
                 "done" => {
                     if let Some(value) = self.outcome(call, keyboard)? {

@@ -15,13 +15,15 @@ const LINES_MAX: usize = 200;
 /// What a person was shown of a question.
 pub struct Sheet {
     promise: String,
-    /// Lines that were not shown yet, text by text.
-    rest: VecDeque<VecDeque<String>>,
+    /// How many texts there are.
+    texts: usize,
+    /// Lines that were not shown yet, text by text, each with its number.
+    rest: VecDeque<(usize, VecDeque<String>)>,
 }
 
 impl Sheet {
     pub fn new(promise: &PromiseId) -> Self {
-        Self { promise: promise.as_str().to_owned(), rest: VecDeque::new() }
+        Self { promise: promise.as_str().to_owned(), texts: 0, rest: VecDeque::new() }
     }
 
     /// Whether nothing was left out.
@@ -29,26 +31,33 @@ impl Sheet {
         self.rest.is_empty()
     }
 
-    /// What was left out is not asked about any more, or shown from its start.
+    /// All of it is to be shown from its start.
     pub fn forget(&mut self) {
+        self.texts = 0;
         self.rest.clear();
+    }
+
+    /// What was left out of the last text is not asked about any more.
+    pub fn forget_last(&mut self) {
+        self.rest.retain(|(text, _)| *text != self.texts);
     }
 
     /// Shows a text, or its first page.
     pub fn show(&mut self, text: &str) {
+        self.texts += 1;
         let bytes = text.len();
         let mut lines = wrap(&output::block(text), terminal::width().saturating_sub(2)).into();
         page(&mut lines);
         if !lines.is_empty() {
             let get = state::command(&format!("promise get {}", self.promise));
             output::err(&format!("├ of {bytes} bytes the rest is not shown; all of it: {}", output::cell(&get)));
-            self.rest.push_back(lines);
+            self.rest.push_back((self.texts, lines));
         }
     }
 
     /// Shows the next page of what was left out.
     pub fn more(&mut self) {
-        let Some(mut lines) = self.rest.pop_front() else {
+        let Some((text, mut lines)) = self.rest.pop_front() else {
             output::err("(All of it has been shown.)");
             return;
         };
@@ -56,7 +65,7 @@ impl Sheet {
         page(&mut lines);
         if !lines.is_empty() {
             output::err(&format!("├ {} more lines", lines.len()));
-            self.rest.push_front(lines);
+            self.rest.push_front((text, lines));
         } else if self.rest.is_empty() {
             output::err("└ That was all.");
         }
@@ -99,7 +108,25 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::wrap;
+    use parole_durable::PromiseId;
+
+    use super::{LINES_MAX, Sheet, wrap};
+
+    #[test]
+    fn what_was_left_out_of_one_text_is_not_seen_with_another() {
+        let mut sheet = Sheet::new(&PromiseId::from("review:x"));
+        let long = "line\n".repeat(LINES_MAX + 1);
+        for title in ["short", &long] {
+            sheet.forget();
+            sheet.show(title);
+            sheet.show(&long);
+            assert!(!sheet.is_whole());
+            sheet.forget_last();
+            assert_eq!(sheet.is_whole(), title == "short");
+        }
+        sheet.more();
+        assert!(sheet.is_whole());
+    }
 
     #[test]
     fn guest_lines_never_reach_the_edge() {

@@ -91,12 +91,12 @@ pub fn run(args: Args) -> Result<u8> {
     let (console, notes) = Console::new(Show { json: args.json, quiet: args.quiet });
     block_on(async {
         // First of all: a worker ends with its supervisor.
-        let mut line = Line::of(args.worker.unwrap_or(0))?;
+        let line = args.watch.then(|| Line::of(args.worker.unwrap_or(0))).transpose()?;
         let signals = Signals::new()?;
         let runtime = args.state.open(console.sink(), None)?;
         let changes = Changes::of(args.state.dir()?);
         let mut session = Session { runtime, console, notes, answers, signals, changes, asker: None };
-        if args.watch {
+        if let Some(mut line) = line {
             line.up(session.runtime.owner()?).await?;
             if args.worker == Some(0) {
                 session.console.notice("parole: watching; Ctrl-C ends it");
@@ -165,7 +165,7 @@ async fn all(session: &mut Session, args: &Args) -> Result<u8> {
     let mut damage = BTreeSet::new();
     let (ids, suspects) = if args.all {
         fire(session).await?;
-        let standing = session.runtime.standing()?;
+        let standing = session.runtime.standing().await?;
         damage = standing.damaged;
         (standing.ready, standing.suspects.into_iter().map(|(id, _)| id).collect())
     } else {

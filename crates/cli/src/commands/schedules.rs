@@ -1,8 +1,11 @@
 //! `parole schedules`
 
 use parole_durable::hub::now;
+use parole_durable::store::Listing;
 use parole_runtime::schedules::MISSED_MAX;
 use parole_runtime::{Missed, Overlap, Schedule, When};
+
+use serde_json::json;
 
 use crate::fail::Result;
 use crate::state::StateArgs;
@@ -24,11 +27,19 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let schedules = args.state.look()?.schedules()?;
+    let Listing { whole: schedules, damaged } = args.state.look()?.schedules()?;
     if args.json {
-        output::json(&schedules);
+        let whole = schedules.iter().map(|schedule| json!(schedule));
+        let damaged = damaged.iter().map(|damaged| json!({ "state": "damaged", "damage": &*damaged.what }));
+        output::json(&whole.chain(damaged).collect::<Vec<_>>());
         return Ok(0);
     }
+    let damaged = damaged.iter().map(|damaged| {
+        let mut row = [const { String::new() }; 9];
+        row[0] = "?".into();
+        row[2] = format!("damaged: {}", damaged.what);
+        row
+    });
     let rows: Vec<[String; 9]> = schedules
         .iter()
         .map(|schedule| {
@@ -44,6 +55,7 @@ pub fn run(args: &Args) -> Result<u8> {
                 schedule.last.map(|id| id.to_string()).unwrap_or_default(),
             ]
         })
+        .chain(damaged)
         .collect();
     table::print(
         ["SCHEDULE", "GUEST", "WHEN", "NEXT", "FIRED", "MISSED", "IF MISSED", "OVERLAP", "LAST EXECUTION"],

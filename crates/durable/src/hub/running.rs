@@ -84,10 +84,18 @@ impl Hub {
             Some(holder) if holder != owner && self.0.shared.backend.owners()?.is_alive(holder)? => return Ok(None),
             holder => holder,
         };
-        match self.write(Write::Claim { execution: id, owner, void }).await {
+        match self.write(Write::Claim { execution: id, owner: Some(owner), void }).await {
             Ok(_) => Ok(Some(running)),
             Err(WriteError::Refused(Refusal::Held(_))) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves the last output of an execution to whoever comes upon it: this process could not show it. Nobody waits for
+    /// that; until it is durable others leave it to this process.
+    pub fn unclaim(&self, id: ExecutionId) {
+        if let Ok(owner) = self.owner() {
+            drop(self.write(Write::Claim { execution: id, owner: None, void: Some(owner) }));
         }
     }
 }

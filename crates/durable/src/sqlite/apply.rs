@@ -404,7 +404,7 @@ impl<'c> Apply<'c> {
         Ok(Written::Felled(felled))
     }
 
-    fn claim(&mut self, id: ExecutionId, owner: OwnerId, void: Option<OwnerId>) -> Result<Written, Fail> {
+    fn claim(&mut self, id: ExecutionId, owner: Option<OwnerId>, void: Option<OwnerId>) -> Result<Written, Fail> {
         let mut row = self.find_row(id)?.ok_or(Refusal::NoExecution(id))?;
         row.record.claim(owner, void)?;
         self.update_execution(row.record, row.ended)?;

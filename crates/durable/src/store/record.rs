@@ -159,15 +159,15 @@ impl ExecutionRecord {
         Ok(self.felled)
     }
 
-    /// Somebody else shows its last output.
-    pub(crate) fn claim(&mut self, owner: OwnerId, void: Option<OwnerId>) -> Result<(), Refusal> {
+    /// Somebody else shows its last output, or nobody yet.
+    pub(crate) fn claim(&mut self, owner: Option<OwnerId>, void: Option<OwnerId>) -> Result<(), Refusal> {
         if self.outcome.is_none() {
             return Err(Refusal::NotEnded(self.id));
         }
         if self.showing.is_some() && self.showing != void {
             return Err(Refusal::Held(self.id));
         }
-        self.showing = Some(owner);
+        self.showing = owner;
         Ok(())
     }
 }

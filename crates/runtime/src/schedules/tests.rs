@@ -68,7 +68,7 @@ fn one_time_makes_one_execution_that_runs_like_any_other() {
     assert_eq!(schedule.guest, "hello.wat");
     // It has had its time; the execution stays.
     assert_eq!(runtime.blocking().collect_schedules(now() + 1).unwrap(), 1);
-    assert_eq!(runtime.schedules().unwrap(), []);
+    assert_eq!(runtime.schedules().unwrap().whole, []);
     assert_eq!(runtime.show(execution).unwrap().outcome, Outcome::Completed);
 }
 
@@ -261,7 +261,7 @@ fn what_cannot_run_is_refused_when_it_is_made() {
     assert!(usage(None, policy(), When::At(now() - 1)).contains("has passed"));
     let odd = When::Every { cron: "x".into(), zone: "UTC".into() };
     assert!(usage(None, policy(), odd).contains("five fields"));
-    assert_eq!(runtime.schedules().unwrap(), []);
+    assert_eq!(runtime.schedules().unwrap().whole, []);
     let text = Guest::from_bytes("text", *b"no guest").unwrap();
     assert!(matches!(runtime.blocking().schedule(text, policy(), None, spec()), Err(Error::NotAGuest(_))));
 }
@@ -287,7 +287,7 @@ fn what_another_version_made_is_left_alone() {
         runtime.hub().write(Write::Schedule(Box::new(new(spec, 5)))).wait().unwrap();
     }
     assert_eq!((fire(&runtime), runtime.next_due().unwrap()), (vec![], None));
-    let schedules = runtime.schedules().unwrap();
+    let schedules = runtime.schedules().unwrap().whole;
     assert_eq!((schedules.len(), schedules[0].when.clone(), schedules[0].missed), (2, None, 0));
     let id = made(&runtime, later(), Missed::Run);
     assert_eq!(runtime.next_due().unwrap(), runtime.scheduled(id).unwrap().next_at);
