@@ -39,7 +39,7 @@ use crate::{ALL, Entry};
 use barrier::Flight;
 pub(crate) use barrier::OUTPUT_DELAY;
 pub(crate) use calling::{Calling, Form, Formless};
-pub(crate) use gate::{Gate, Leave, Passage};
+pub(crate) use gate::{Gate, Leave, Passage, was_begun};
 use view::View;
 
 /// Bytes of output text that are kept in memory for the report of one execution: most put out less. Of those that

@@ -80,7 +80,7 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
     let links = Links::of(&passage.scope, &ENTRY);
     let result = match dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
         Some(dir) => match at_once_or_aside(execution, dir, (passage.leave.below(path), links), max, timeout).await? {
-            Err(Unread::Lack(what)) => return Err(Stop::Lack(what).into()),
+            Err(Unread::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await.into()),
             Err(Unread::Told(error)) => Err(error),
             Ok(bytes) => Ok(bytes),
         },

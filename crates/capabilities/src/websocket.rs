@@ -189,7 +189,7 @@ async fn open_socket(
         let timeout = grant.and_then(|grant| grant.timeout.as_millis());
         execution.be_known().await?;
         let client = execution.outside().client_for(grant.map_or(&[][..], |grant| &grant.ca));
-        let left = execution.left(Effect::Read);
+        let left = execution.left(passage.open.effect);
         execution.pause();
         let dialled = tokio::select! {
             dialled = async { dial(&client?, url.url(), deadline(timeout), most, &may).await } => dialled,
@@ -205,7 +205,7 @@ async fn open_socket(
                 let refused = Refused::of_address(&ENTRY, url.url(), reason);
                 return Ok(Err(execution.refuse(passage.open, refused)?));
             }
-            Err(Failure::Lack(what)) => return Err(Stop::Lack(what)),
+            Err(Failure::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await),
             Err(failure) => Err(failure.told(Effect::Read)),
         }
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use parole_durable::{Digest, Effect, PromiseId, Stage};
+use parole_durable::{Digest, Effect, PromiseId};
 use parole_policy::{Arguments, Capability, Grant, GrantKey, GuestPath, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::clock;
-use crate::execution::{Begin, Calling, Form, Gate, Passage};
+use crate::execution::{Begin, Calling, Form, Gate, Passage, was_begun};
 use crate::kept::Kept;
 use crate::lack::lack;
 use crate::read_file::{Links, Unread, directory_itself, failed, formed, not_plain, outside};
@@ -69,7 +69,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
         Begin::Open(open) => open,
     };
     let key = execution.key(&open, ENTRY.capability.name);
-    let begun = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
+    let begun = was_begun(&open);
     let name = formed(path);
     let typed = name.as_ref().map(|path| Arguments::Write { path, bytes, contents: &contents });
     let form = name

@@ -21,7 +21,12 @@ pub(super) const CANCEL_DELAY: Duration = Duration::from_millis(100);
 const STEPS_A_COMMIT: usize = 1024;
 
 /// A commit under way. When it is durable its output is shown, and it resolves: whether all of it was taken.
-pub(super) type Flight = Pin<Box<dyn Future<Output = Result<bool, Stop>> + Send + Sync>>;
+pub(super) struct Flight {
+    has_output: bool,
+    landing: Landing,
+}
+
+type Landing = Pin<Box<dyn Future<Output = Result<bool, Stop>> + Send + Sync>>;
 
 impl Execution {
     /// Makes everything so far durable, then shows the output in it.
@@ -43,7 +48,7 @@ impl Execution {
         self.submit(Lease::Keep, Some(Admission { step, generation: self.generation }));
         let mut taken = true;
         while let Some(flight) = self.flights.pop_front() {
-            taken = flight.await?;
+            taken = flight.landing.await?;
         }
         Ok(taken)
     }
@@ -54,7 +59,7 @@ impl Execution {
     /// As [`Execution::commit`].
     pub async fn all_landed(&mut self) -> Result<(), Stop> {
         while let Some(flight) = self.flights.pop_front() {
-            flight.await?;
+            flight.landing.await?;
         }
         Ok(())
     }
@@ -72,15 +77,15 @@ impl Execution {
 
     /// Whether something that was put out is not shown yet.
     pub(crate) fn has_unshown(&self) -> bool {
-        self.live && (self.parts.journal.has_output() || !self.flights.is_empty())
+        self.live && (self.parts.journal.has_output() || self.flights.iter().any(|flight| flight.has_output))
     }
 
     /// Has the commits under way landed by a task: the guest's own thread may be in a call that blocks it.
     fn land_aside(&mut self) {
         let Ok(tokio) = tokio::runtime::Handle::try_current() else { return };
-        for flight in &mut self.flights {
-            let task = tokio.spawn(std::mem::replace(flight, Box::pin(std::future::pending())));
-            *flight = Box::pin(async move { task.await.unwrap_or(Err(Stop::Store(StoreError::Closed))) });
+        for flight in self.flights.iter_mut().filter(|flight| flight.has_output) {
+            let task = tokio.spawn(std::mem::replace(&mut flight.landing, Box::pin(std::future::pending())));
+            flight.landing = Box::pin(async move { task.await.unwrap_or(Err(Stop::Store(StoreError::Closed))) });
         }
     }
 
@@ -109,7 +114,7 @@ impl Execution {
     pub fn pump(&mut self) -> Result<(), Stop> {
         let mut context = Context::from_waker(Waker::noop());
         while let Some(flight) = self.flights.front_mut() {
-            match flight.as_mut().poll(&mut context) {
+            match flight.landing.as_mut().poll(&mut context) {
                 Poll::Pending => break,
                 Poll::Ready(landed) => {
                     self.flights.pop_front();
@@ -191,13 +196,20 @@ impl Execution {
             admits,
             now: now(),
         };
+        let is_last = matches!(commit.lease, Lease::End(_));
         let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
         let view = Arc::clone(&self.view);
-        self.flights.push_back(Box::pin(async move {
-            let written = receipt.await?;
-            view.show(&output, upto);
-            Ok(!matches!(written, Written::Withheld(_)))
-        }));
+        self.flights.push_back(Flight {
+            has_output: !output.is_empty(),
+            landing: Box::pin(async move {
+                let written = receipt.await?;
+                view.show(&output, upto);
+                if is_last {
+                    view.end();
+                }
+                Ok(!matches!(written, Written::Withheld(_)))
+            }),
+        });
     }
 
     /// What the execution has used so far.

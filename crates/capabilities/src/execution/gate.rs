@@ -120,8 +120,7 @@ impl Execution {
             let scope = self.current_scope()?;
             let (leave, rule) = match self.ruling(&scope, calling) {
                 Ruling::No(mut refused, rule) => {
-                    let begun = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
-                    if begun && matches!(open.effect, Effect::Idempotent | Effect::Once) {
+                    if was_begun(&open) && matches!(open.effect, Effect::Idempotent | Effect::Once) {
                         self.note(&mut open, calling, self.verdict(Verdict::Doubt));
                         if let Error::Denied(reason) = &mut refused.error {
                             reason.push_str("; it had been begun before, and may have happened");
@@ -501,9 +500,11 @@ impl Execution {
     }
 
     /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
-    /// that nobody is asked what came of it.
+    /// that nobody is asked what came of it. One that may be repeated, and may have happened at an earlier attempt, stays
+    /// taken on.
     pub(crate) async fn withdraw(&mut self, open: &Open, why: Stop) -> Stop {
-        if open.effect != Effect::Read {
+        let stays = open.effect == Effect::Idempotent && was_begun(open);
+        if open.effect != Effect::Read && !stays {
             // A person who allowed this very call is heard again, not asked again.
             let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == Verdict::Ask);
             let approval = asked.and_then(|note| note.promise).map(|id| PromiseId::from(id.as_str()));
@@ -516,6 +517,18 @@ impl Execution {
         }
         why
     }
+}
+
+/// Whether a call may have happened at an earlier attempt at it: in this process, or before a crash.
+pub(crate) fn was_begun(open: &Open) -> bool {
+    let before = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
+    // One that is `once` is attempted again only when nothing of it was sent, or when a person says so.
+    before
+        || audit::notes(&open.notes).iter().any(|note| match note.verdict {
+            Verdict::Again => true,
+            Verdict::Retry => open.effect == Effect::Idempotent,
+            _ => false,
+        })
 }
 
 /// Whether a question is about the call with this form, which the guest spelt as `given`. An earlier Parole asked about

@@ -37,6 +37,13 @@ impl View {
         self.shown.load(Ordering::SeqCst)
     }
 
+    /// The execution has ended. What could not be shown here somebody else may show.
+    pub(super) fn end(&self) {
+        if self.broken.load(Ordering::SeqCst) {
+            self.hub.unclaim(self.execution);
+        }
+    }
+
     /// Shows `output` steps, the last of them of a call below `upto`, and notes that once it has been done.
     pub(super) fn show(&self, output: &[Vec<u8>], upto: u64) {
         if output.is_empty() || self.broken.load(Ordering::SeqCst) {
