@@ -17,14 +17,7 @@ fn read() {
 
 /// `files` under a policy that asks before it writes.
 fn writes(scratch: &Scratch) -> Pty {
-    scratch.file("data/in.txt", "abc");
-    scratch.dir("out");
-    let policy = scratch.file(
-        "asks.toml",
-        "[grant.read_file]\ndirs = { \"/data\" = \"./data\" }\n[grant.write_file]\ndirs = { \"/out\" = \"./out\" }\n\
-         [[rule]]\nname = \"writes\"\ncapability = \"write_file\"\nthen = \"ask\"\n",
-    );
-    Pty::start(scratch, &["run", &guest("files.wasm"), "--policy", &policy])
+    Pty::start(scratch, &["run", &guest("files.wasm"), "--policy", &scratch.asks_before("write_file")])
 }
 
 fn written(scratch: &Scratch) -> bool {
@@ -152,7 +145,7 @@ fn a_word_for_one_question_is_no_answer_to_the_next() {
     read();
     pty.types("accept");
     pty.sees("accept");
-    let pending = scratch.parole(&["promises", "--pending", "--json"]).code(0).json();
+    let pending = scratch.pending();
     scratch.parole(&["promise", "resolve", pending[0]["id"].as_str().unwrap(), "--value", "false"]).code(0);
     // The person finishes the word while the next question comes up.
     pty.sees("(settled elsewhere)");
@@ -161,7 +154,7 @@ fn a_word_for_one_question_is_no_answer_to_the_next() {
     pty.types("\n");
     read();
     assert!(!pty.screen().contains("comment"), "{}", pty.screen());
-    let pending = scratch.parole(&["promises", "--pending", "--json"]).code(0).json();
+    let pending = scratch.pending();
     assert_eq!(pending[0]["capability"], "review");
 }
 
@@ -173,7 +166,7 @@ fn what_was_typed_for_a_question_that_was_withdrawn_is_no_text_for_the_next() {
     pty.sees("> ");
     pty.types("for the fir");
     pty.sees("for the fir");
-    let pending = scratch.parole(&["promises", "--pending", "--json"]).code(0).json();
+    let pending = scratch.pending();
     scratch.parole(&["promise", "resolve", pending[0]["id"].as_str().unwrap(), "--data", "elsewhere"]).code(0);
     pty.sees("(settled elsewhere)");
     pty.sees("> ");

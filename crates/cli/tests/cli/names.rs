@@ -130,13 +130,7 @@ fn a_printed_command_works_as_it_is_printed() {
         let go_on = printed.iter().find(|line| line.contains("parole resume")).unwrap();
         shell(go_on).code(0);
         // An `ask`: how to see it, and from there each way to settle it.
-        scratch.file("data/in.txt", "abc");
-        scratch.dir("out");
-        let policy = scratch.file(
-            "asks.toml",
-            "[grant.read_file]\ndirs = { \"/data\" = \"./data\" }\n[grant.write_file]\ndirs = { \"/out\" = \"./out\" }\n\
-             [[rule]]\nname = \"writes\"\ncapability = \"write_file\"\nthen = \"ask\"\n",
-        );
+        let policy = scratch.asks_before("write_file");
         let ask = ["run", &guest("files.wasm"), "--policy", &policy, "--state", dir];
         for way in 0..4 {
             let left = scratch.parole(&ask).code(75);

@@ -77,6 +77,21 @@ impl Scratch {
         found.expect("a program that runs over this state").file_name().into_string().unwrap()
     }
 
+    /// A policy for `files.wasm`, with what it reads, that asks before each call of one capability.
+    pub fn asks_before(&self, capability: &str) -> String {
+        self.file("data/in.txt", "abc");
+        self.dir("out");
+        let grants = "[grant.read_file]\ndirs = { \"/data\" = \"./data\" }\n\
+                      [grant.write_file]\ndirs = { \"/out\" = \"./out\" }\n";
+        let rule = format!("[[rule]]\nname = \"asks\"\ncapability = \"{capability}\"\nthen = \"ask\"\n");
+        self.file("asks.toml", format!("{grants}{rule}"))
+    }
+
+    /// The promises that are to be settled.
+    pub fn pending(&self) -> Value {
+        self.parole(&["promises", "--pending", "--json"]).code(0).json()
+    }
+
     /// Starts the greeter and leaves it at its question. Gives the ids of execution and promise.
     pub fn waiting(&self) -> (String, String) {
         self.left_at(&["run", &guest("greet.wasm"), "--detach", "--json"])

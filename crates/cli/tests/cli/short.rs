@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::scratch::{PAROLE, Ran, Scratch, guest, ran};
 
 /// Less address space than one guest reserves, in KiB: more than the program needs itself.
@@ -130,4 +132,31 @@ fn a_guest_is_never_told_that_the_host_has_no_descriptors() {
         }
         assert!(short > 0, "no limit was low enough");
     }
+}
+
+/// A read that a person has allowed is taken on as one that is never repeated; the host's lack is no doubt about it.
+#[test]
+fn an_approved_read_that_met_a_lack_is_in_no_doubt() {
+    let scratch = Scratch::new();
+    let policy = scratch.asks_before("read_file");
+    let (execution, promise) =
+        scratch.left_at(&["run", &guest("files.wasm"), "--policy", &policy, "--detach", "--json"]);
+    let pending = scratch.pending();
+    let question: Value = serde_json::from_str(pending[0]["param"]["data"].as_str().unwrap()).unwrap();
+    let answer = json!({ "decision": "once", "digest": question["digest"] }).to_string();
+    scratch.parole(&["promise", "resolve", &promise, "--value", &answer]).code(0);
+    let mut short = 0;
+    for files in 8..40 {
+        let limited = scratch.limited(&format!("ulimit -n {files}"), &["resume", &execution]);
+        if limited.code == 0 {
+            assert!(short > 0, "no limit was low enough");
+            assert!(scratch.path("out/out.txt").exists(), "{limited:?}");
+            return;
+        }
+        short += 1;
+        assert!([2, 70].contains(&limited.code), "{files}: {limited:?}");
+        let pending = scratch.pending();
+        assert_eq!(pending, json!([]), "{files}: {limited:?}");
+    }
+    panic!("it never came to its end");
 }

@@ -69,7 +69,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 fn pending(scratch: &Scratch) -> usize {
-    scratch.parole(&["promises", "--pending", "--json"]).code(0).json().as_array().unwrap().len()
+    scratch.pending().as_array().unwrap().len()
 }
 
 /// However it ended, the answer is recorded: nobody is asked what came of the call, and it is not sent again.

@@ -94,7 +94,7 @@ fn the_terminal_is_as_it_was_whatever_ends_a_question() {
     // Ctrl-\ fells the program, as it fells any other.
     modes_after(|pty, _| pty.types("\u{1c}"));
     modes_after(|_, scratch| {
-        let pending = scratch.parole(&["promises", "--pending", "--json"]).code(0).json();
+        let pending = scratch.pending();
         scratch.parole(&["promise", "resolve", pending[0]["id"].as_str().unwrap(), "--data", "Elsewhere"]).code(0);
     });
     modes_after(|_, scratch| {
