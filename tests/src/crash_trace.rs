@@ -142,11 +142,24 @@ impl Traced {
             let path = &self.calls[index].call.path;
             after.any(|(later, Seen { call, .. })| is_sync(call) && call.path == *path && !self.harmed.contains(&later))
         };
+        // Two threads may sync the same: the second has nothing to make durable.
+        let had_nothing = |index: usize| {
+            let path = &self.calls[index].call.path;
+            let mut before = self.calls[..index].iter().enumerate().rev();
+            before.find_map(|(earlier, Seen { call, .. })| {
+                let names = ["mkdir", "link", "rename"].iter().any(|kind| call.syscall.contains(kind));
+                let writes = call.path == *path || (names && call.path.contains(path.as_str()));
+                match is_sync(call) {
+                    true => (call.path == *path && !self.harmed.contains(&earlier)).then_some(true),
+                    false => writes.then_some(false),
+                }
+            }) == Some(true)
+        };
         let counts =
             |call: &Call| is_sync(call) || (call.syscall == "pwrite64" && call.path.ends_with("parole.db-wal"));
         let mut harmed = self.harmed.iter().filter(|index| **index < says && counts(&self.calls[**index].call));
         harmed
-            .find(|index| !made_good(**index) && !is_told(&self.calls[**index].call))
+            .find(|index| !made_good(**index) && !had_nothing(**index) && !is_told(&self.calls[**index].call))
             .map(|index| &self.calls[*index].call)
     }
 

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use generation::Seen;
 pub use running::{Acquired, Running};
@@ -285,8 +285,19 @@ impl Hub {
     /// Ends the hub for all its clones. When this returns everything queued is durable, no write is taken any more,
     /// the threads have ended, and what this process still held is free. It can still be read.
     pub fn close(&self) {
-        self.0.close();
+        self.0.close(None);
         drop(lock(&self.0.shared.owner).take());
+    }
+
+    /// [`Hub::close`], but a store that cannot be written, because another program holds a lock on it, is not waited
+    /// for longer than that: says whether all is durable and free. What is not has not been acknowledged either.
+    #[must_use]
+    pub fn close_by(&self, until: Instant) -> bool {
+        let closed = self.0.close(Some(until));
+        if closed {
+            drop(lock(&self.0.shared.owner).take());
+        }
+        closed
     }
 
     /// Resolves when everything that is queued now has been decided. Whether it was taken is
@@ -500,8 +511,12 @@ fn spawn(
     Ok(())
 }
 
+/// How often it is looked at whether a thread has ended, where that is not waited for without a bound.
+const LOOK_AT_END: Duration = Duration::from_millis(1);
+
 impl Handle {
-    fn close(&self) {
+    /// Says whether the threads have ended, which is waited for, but not for longer than that.
+    fn close(&self, until: Option<Instant>) -> bool {
         self.shared.queue.close();
         self.shared.watch.stop();
         let threads = std::mem::take(&mut *lock(&self.threads));
@@ -509,18 +524,25 @@ impl Handle {
         // Waking a task may drop it, and it may own the last hub: then we are on a thread of the
         // hub, which ends by itself once it has done its work.
         if threads.iter().any(|thread| thread.thread().id() == here) {
-            return;
+            return true;
         }
         for thread in threads {
+            while until.is_some_and(|until| !thread.is_finished() && Instant::now() < until) {
+                std::thread::sleep(LOOK_AT_END);
+            }
+            if until.is_some() && !thread.is_finished() {
+                return false;
+            }
             if thread.join().is_err() {
                 tracing::error!("a thread of the hub panicked");
             }
         }
+        true
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.close();
+        self.close(None);
     }
 }

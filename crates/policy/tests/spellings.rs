@@ -22,8 +22,8 @@ fn word(denial: &Denial) -> String {
 }
 
 /// The name of a header where a rule looks at another part of the request.
-fn beside(header: &str, looks: Looks) -> Result<String, Denial> {
-    Headers::read(header.split_once(": "), looks).map(|headers| headers[0].0.clone())
+fn beside(name: &str, looks: Looks) -> Result<String, Denial> {
+    Headers::read([(name, "1")], looks).map(|headers| headers[0].0.clone())
 }
 
 fn form(what: &str, text: &str) -> String {
@@ -35,8 +35,8 @@ fn form(what: &str, text: &str) -> String {
             let (name, value) = &headers[0];
             format!("{name}: {value}")
         }),
-        "beside a rule on the method" => beside(text, Looks { method: true, ..Looks::default() }),
-        "beside a rule on the path" => beside(text, Looks { path: true, ..Looks::default() }),
+        "beside a method" => beside(text, Looks { method: true, ..Looks::default() }),
+        "beside a path" => beside(text, Looks { path: true, ..Looks::default() }),
         _ => panic!("{what}"),
     };
     found.unwrap_or_else(|denial| word(&denial))
@@ -340,7 +340,8 @@ fn a_rule_that_never_holds_is_refused() {
     ] {
         let found = common::faults(&file(name, when));
         assert_eq!(found.len(), 1, "{when}: {found:?}");
-        assert!(found[0].contains("this never holds: ") && found[0].contains(help), "{when}: {found:?}");
+        let holds = if when.contains("!=") { "always" } else { "never" };
+        assert!(found[0].contains(&format!("this {holds} holds: ")) && found[0].contains(help), "{when}: {found:?}");
         // What was pinned before this was an error goes on.
         let pinned =
             SecurityPolicy::new(parole_policy::Level::Trusted).rule("r", name, Some(when), parole_policy::Then::Deny);

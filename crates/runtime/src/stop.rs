@@ -102,7 +102,6 @@ impl Inner {
             tokio.shutdown_timeout(LAST);
         }
         self.ticker.stop();
-        self.hub.close();
-        all
+        self.hub.close_by(until.max(Instant::now() + LAST)) && all
     }
 }
