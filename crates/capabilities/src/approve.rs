@@ -6,7 +6,8 @@ use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, person, question};
+use crate::execution::calls::plain;
+use crate::{Entry, Payload, StoreData, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -32,11 +33,10 @@ fn answer(value: &Value) -> Result<(), String> {
     if value.is_boolean() { Ok(()) } else { Err("expected true or false (--value true)".into()) }
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("approve", |mut store: StoreContextMut<'_, Execution>, (question,): (String,)| {
-        Box::new(async move {
-            Ok((person::ask::<bool>(store.data_mut(), &ENTRY, "approve", &[("question", Field::Text(&question))])
-                .await?,))
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("approve", |store: StoreContextMut<'_, StoreData>, (question,): (String,)| {
+        plain(&store, |execution| async move {
+            Ok((person::ask::<bool>(&execution, &ENTRY, "approve", &[("question", Field::Text(&question))]).await?,))
         })
     })
 }

@@ -5,7 +5,7 @@ use parole_policy::{Capability, DISPLAY_ARGUMENTS, Field, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, no_summary, question, sink};
+use crate::{Entry, Payload, StoreData, no_summary, question, sink};
 
 /// The longest media type: what RFC 6838 allows a type and a subtype, with a slash between them.
 const MIME_MAX: usize = 127 + 1 + 127;
@@ -30,8 +30,8 @@ pub(crate) const ENTRY: Entry = Entry {
     done: question::never,
 };
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap("display", |mut store: StoreContextMut<'_, Execution>, (mime, data): (String, Vec<u8>)| {
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap("display", |store: StoreContextMut<'_, StoreData>, (mime, data): (String, Vec<u8>)| {
         // The call has no error channel: a type that is too long to be one is cut.
         let mime = &mime[..mime.floor_char_boundary(MIME_MAX)];
         let length = u16::try_from(mime.len()).unwrap_or_default().to_le_bytes();
@@ -39,6 +39,6 @@ fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
         // Types are compared without case.
         let form = mime.trim_ascii().to_ascii_lowercase();
         let fields = [("mime", Field::Text(&form)), ("data", Field::Bytes(&data))];
-        Ok(store.data_mut().send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields)?)
+        Ok(store.data().execution.with(|state| state.send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields))?)
     })
 }

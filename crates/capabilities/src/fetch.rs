@@ -18,11 +18,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::clock;
+use crate::execution::calls::plain;
 use crate::execution::{Begin, Calling, Form, Formless, Gate, Leave, Passage};
 use crate::net::{self, Failure};
 use crate::retry::Retries;
 use crate::types::{Refused, base64, json as bytes_of};
-use crate::{Entry, Error, Execution, Payload, Stop};
+use crate::{Entry, Error, Execution, Payload, Stop, StoreData};
 
 /// Hops of redirects that one call follows.
 pub const REDIRECTS_MAX: u32 = 10;
@@ -125,21 +126,21 @@ fn summary(arguments: &Value) -> String {
     format!("{} {}", part("method"), part("url"))
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("fetch", |mut store: StoreContextMut<'_, Execution>, (request,): (Request,)| {
-        Box::new(async move { Ok((fetch(store.data_mut(), &request).await?,)) })
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("fetch", |store: StoreContextMut<'_, StoreData>, (request,): (Request,)| {
+        plain(&store, |execution| async move { Ok((fetch(&execution, &request).await?,)) })
     })
 }
 
-async fn fetch(execution: &mut Execution, request: &Request) -> wasmtime::Result<Result<Response, Error>> {
+async fn fetch(execution: &Execution, request: &Request) -> wasmtime::Result<Result<Response, Error>> {
     let body = request.body.as_deref().map(Body::of);
     let given = pairs(&request.headers);
     let arguments = recorded(&request.method, &request.url, given.clone(), body);
     let effect = if is_read(&request.method) { Effect::Read } else { Effect::Once };
-    let answer = match execution.begin("fetch", effect, &arguments)? {
+    let answer = match execution.with(|state| state.begin("fetch", effect, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
-            let read = read(&request.url, given, execution.looks(&ENTRY));
+            let read = read(&request.url, given, execution.with(|state| state.looks(&ENTRY)));
             let read = read.map_err(|denial| Formless { argument: request.url.clone(), denial });
             let fetched = read.as_ref().map(|(url, headers)| FetchArguments {
                 method: &request.method,
@@ -157,7 +158,7 @@ async fn fetch(execution: &mut Execution, request: &Request) -> wasmtime::Result
                 (Gate::Go(passage), Ok(fetched)) => Box::pin(perform(execution, passage, &calling, fetched)).await?,
                 (Gate::Go(passage), Err(formless)) => {
                     let refused = Refused::of(&ENTRY, Some(formless.argument.clone()), formless.denial.clone());
-                    Err(execution.refuse(passage.open, refused)?)
+                    Err(execution.with(|state| state.refuse(passage.open, refused))?)
                 }
             }
         }
@@ -222,21 +223,21 @@ fn pairs(headers: &[Header]) -> Vec<(&str, &str)> {
 
 /// Sends it, as often as the grant's `retry` allows, and records how it went.
 async fn perform(
-    execution: &mut Execution,
+    execution: &Execution,
     mut passage: Passage,
     calling: &Calling<'_>,
     request: &FetchArguments<'_>,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
     let Some(grant) = passage.grant(ENTRY.capability.name).cloned() else {
         let error = Error::Denied("nothing is granted".into());
-        execution.finish(passage.open, None, &Err(error.clone()))?;
+        execution.with(|state| state.finish(passage.open, None, &Err(error.clone())))?;
         return Ok(Err(error));
     };
     let mut headers = request.headers.to_vec();
     let repeats = grant.effect == GrantEffect::Idempotent || passage.open.effect == Effect::Idempotent;
     if !is_read(request.method) && !passage.admitted && repeats {
         passage.open.effect = Effect::Idempotent;
-        let key = execution.key(&passage.open, ENTRY.capability.name);
+        let key = execution.with(|state| state.key(&passage.open, ENTRY.capability.name));
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case("idempotency-key"));
         headers.push(("idempotency-key".into(), key.as_str().into()));
     }
@@ -252,13 +253,7 @@ async fn perform(
     let result = loop {
         let (headers, body) = (headers.clone(), request.body);
         let sent = Hops { request, headers, body, effect, grant: &grant };
-        let left = execution.left(effect);
-        execution.pause();
-        let went = tokio::select! {
-            went = sent.follow(execution, &mut passage) => went,
-            stop = left => return Err(stop),
-        };
-        execution.resume();
+        let went = execution.unless_left(effect, sent.follow(execution, &mut passage)).await?;
         let again = match &went {
             Went::Answer(response) => effect != Effect::Once && matches!(response.status, 429 | 502 | 503 | 504),
             Went::Failure(failure) => failure.may_repeat(effect),
@@ -266,7 +261,7 @@ async fn perform(
         };
         match went {
             _ if again && retries.left() => {
-                execution.note_retry(&mut passage.open, calling, retries.attempt());
+                execution.with(|state| state.note_retry(&mut passage.open, calling, retries.attempt()));
                 if effect != Effect::Read {
                     passage = match execution.admit(passage, calling).await? {
                         Ok(passage) => passage,
@@ -281,7 +276,7 @@ async fn perform(
             }
             Went::Failure(failure) => break Err(failure.told(effect)),
             Went::Refused(refused) => {
-                return Ok(Err(execution.refuse(passage.open, refused)?));
+                return Ok(Err(execution.with(|state| state.refuse(passage.open, refused))?));
             }
         }
     };
@@ -291,7 +286,7 @@ async fn perform(
 
 /// Goes on with a call that was decided again.
 async fn afresh(
-    execution: &mut Execution,
+    execution: &Execution,
     gate: Gate,
     calling: &Calling<'_>,
     request: &FetchArguments<'_>,
@@ -319,7 +314,7 @@ struct Hops<'h> {
 }
 
 impl Hops<'_> {
-    async fn follow(mut self, execution: &mut Execution, passage: &mut Passage) -> Went {
+    async fn follow(mut self, execution: &Execution, passage: &mut Passage) -> Went {
         let timeout = self.grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
         let deadline = clock::now() + timeout;
         let (mut url, mut leave) = (self.request.url.url().clone(), passage.leave);
@@ -352,7 +347,7 @@ impl Hops<'_> {
 
     async fn send(
         &self,
-        execution: &mut Execution,
+        execution: &Execution,
         url: &Url,
         leave: Leave,
         deadline: Instant,
@@ -372,7 +367,11 @@ impl Hops<'_> {
             repeatable: self.effect == Effect::Read,
         };
         let limits = net::Limits::new(self.grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES), deadline);
-        net::exchange(&client, &mut execution.links.http, request, limits).await
+        // Taken out for the request: nothing of the execution is held across it.
+        let mut connections = execution.with(|state| std::mem::take(&mut state.links.http));
+        let answer = net::exchange(&client, &mut connections, request, limits).await;
+        execution.with(|state| state.links.http = connections);
+        answer
     }
 
     /// Where a redirect leads is decided like any request, on exactly what will be sent there.
@@ -396,7 +395,7 @@ impl Hops<'_> {
         let typed = Arguments::Fetch(&fetched);
         let form = form(&fetched, self.body.map(Body::of));
         let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-        let leave = execution.hop(passage, &calling)?;
+        let leave = execution.with(|state| state.hop(passage, &calling))?;
         Ok((there.url().clone(), leave))
     }
 }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, person, question};
+use crate::execution::calls::plain;
+use crate::{Entry, Payload, StoreData, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -32,10 +33,10 @@ fn answer(value: &Value) -> Result<(), String> {
     if value.is_string() { Ok(()) } else { Err("expected a JSON string, such as \"Ada\" (or use --data TEXT)".into()) }
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("input", |mut store: StoreContextMut<'_, Execution>, (prompt,): (String,)| {
-        Box::new(async move {
-            Ok((person::ask::<String>(store.data_mut(), &ENTRY, "input", &[("prompt", Field::Text(&prompt))]).await?,))
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("input", |store: StoreContextMut<'_, StoreData>, (prompt,): (String,)| {
+        plain(&store, |execution| async move {
+            Ok((person::ask::<String>(&execution, &ENTRY, "input", &[("prompt", Field::Text(&prompt))]).await?,))
         })
     })
 }

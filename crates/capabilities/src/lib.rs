@@ -50,7 +50,7 @@ use parole_durable::Effect;
 use parole_policy::{Capability, Catalogue};
 use wasmtime::component::LinkerInstance;
 
-pub use execution::Execution;
+pub use execution::{Execution, StoreData};
 pub use meter::Meter;
 pub use scope::Scope;
 pub use sink::{Event, Sink};
@@ -100,7 +100,7 @@ pub struct Entry {
     /// Its WIT text.
     pub wit: &'static str,
     /// Defines its functions in the instance of its interface.
-    pub link: fn(&mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()>,
+    pub link: fn(&mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()>,
     /// How the journal keeps its ok payload.
     pub payload: Payload,
     /// One line on what a promise of it asks, from the arguments as they were recorded (JSON). Guest text: not inert.

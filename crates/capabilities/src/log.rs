@@ -5,7 +5,7 @@ use parole_policy::{Capability, Field, Kind, LOG_ARGUMENTS, Level as PolicyLevel
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::{Entry, Execution, Payload, no_summary, question, sink};
+use crate::{Entry, Payload, StoreData, no_summary, question, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -45,11 +45,14 @@ enum Level {
     Error,
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap("log", |mut store: StoreContextMut<'_, Execution>, (level, message): (Level, String)| {
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap("log", |store: StoreContextMut<'_, StoreData>, (level, message): (Level, String)| {
         let head = [level as u8];
         let name = sink::LOG_LEVELS[usize::from(head[0])];
         let fields = [("level", Field::Text(name)), ("message", Field::Text(&message))];
-        Ok(store.data_mut().send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, &fields)?)
+        Ok(store
+            .data()
+            .execution
+            .with(|state| state.send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, &fields))?)
     })
 }

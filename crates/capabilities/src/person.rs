@@ -10,13 +10,13 @@ use crate::{Entry, Error, Execution};
 
 /// Asks a person. `fields` are the arguments, the answer is the JSON of the ok payload.
 pub(crate) async fn ask<T: DeserializeOwned>(
-    execution: &mut Execution,
+    execution: &Execution,
     entry: &'static Entry,
     function: &'static str,
     fields: &[(&'static str, Field<'_>)],
 ) -> wasmtime::Result<Result<T, Error>> {
     let arguments = canonical(fields);
-    let answer = match execution.begin(function, Effect::Await, &arguments)? {
+    let answer = match execution.with(|state| state.begin(function, Effect::Await, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
             let (typed, form) = (Arguments::Fields(fields), Form::given(&arguments));
@@ -24,8 +24,10 @@ pub(crate) async fn ask<T: DeserializeOwned>(
             match execution.admittance(open, &calling).await? {
                 Err(answer) => answer,
                 Ok(open) => {
-                    let deadline = execution.deadline(entry);
-                    let promise = execution.promise(&open, entry, arguments, deadline)?;
+                    let promise = execution.with(|state| {
+                        let deadline = state.deadline(entry);
+                        state.promise(&open, entry, arguments, deadline)
+                    })?;
                     execution.answered(open, promise, false, answer_of).await?
                 }
             }

@@ -5,7 +5,7 @@ use parole_policy::{Capability, Field, Kind, Level, PRINT_ARGUMENTS, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::{Entry, Execution, Payload, no_summary, question, sink};
+use crate::{Entry, Payload, StoreData, no_summary, question, sink};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -27,9 +27,12 @@ pub(crate) const ENTRY: Entry = Entry {
     done: question::never,
 };
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap("print", |mut store: StoreContextMut<'_, Execution>, (text,): (String,)| {
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap("print", |store: StoreContextMut<'_, StoreData>, (text,): (String,)| {
         let fields = [("text", Field::Text(&text))];
-        Ok(store.data_mut().send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields)?)
+        Ok(store
+            .data()
+            .execution
+            .with(|state| state.send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields))?)
     })
 }

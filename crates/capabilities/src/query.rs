@@ -17,10 +17,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::clock;
+use crate::execution::calls::plain;
 use crate::execution::{Begin, Calling, Form, Gate, Passage};
+use crate::outside::Outside;
 use crate::retry::Retries;
 use crate::types::{Refused, base64_text, json};
-use crate::{Entry, Error, Execution, Payload, Stop, person};
+use crate::{Entry, Error, Execution, Payload, Stop, StoreData, person};
 use engine::{Failure, Job, Limits};
 
 /// What a statement may take when its grant says that it never expires.
@@ -91,23 +93,23 @@ struct Question<'a> {
     parameters: &'a [Value],
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async(
         "query",
-        |mut store: StoreContextMut<'_, Execution>, (database, sql, parameters): (String, String, Vec<Value>)| {
-            Box::new(async move { Ok((query(store.data_mut(), &database, sql, parameters).await?,)) })
+        |store: StoreContextMut<'_, StoreData>, (database, sql, parameters): (String, String, Vec<Value>)| {
+            plain(&store, |execution| async move { Ok((query(&execution, &database, sql, parameters).await?,)) })
         },
     )
 }
 
 async fn query(
-    execution: &mut Execution,
+    execution: &Execution,
     database: &str,
     sql: String,
     parameters: Vec<Value>,
 ) -> wasmtime::Result<Result<Rows, Error>> {
     let arguments = json(&Question { database, sql: &sql, parameters: &parameters });
-    let answer = match execution.begin("query", Effect::Once, &arguments)? {
+    let answer = match execution.with(|state| state.begin("query", Effect::Once, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
             let parameters: Vec<QueryValue> = parameters.into_iter().map(Value::into).collect();
@@ -125,7 +127,7 @@ async fn query(
 
 /// Runs it, as often as the grant's `retry` allows, and records how it went.
 async fn perform(
-    execution: &mut Execution,
+    execution: &Execution,
     mut passage: Passage,
     calling: &Calling<'_>,
     typed: &Arguments<'_>,
@@ -139,7 +141,7 @@ async fn perform(
         Some((grant, database))
     }) else {
         let error = Error::Denied("nothing is granted".into());
-        execution.finish(passage.open, None, &Err(error.clone()))?;
+        execution.with(|state| state.finish(passage.open, None, &Err(error.clone())))?;
         return Ok(Err(error));
     };
     if !passage.admitted {
@@ -155,7 +157,8 @@ async fn perform(
         };
     }
     execution.be_known().await?;
-    let key = (effect == Effect::Idempotent).then(|| execution.key(&passage.open, ENTRY.capability.name));
+    let key =
+        (effect == Effect::Idempotent).then(|| execution.with(|state| state.key(&passage.open, ENTRY.capability.name)));
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
         let job = Job {
@@ -165,17 +168,11 @@ async fn perform(
             key: key.as_ref().map(|key| key.as_str().to_owned()),
             limits: limits_from_now(&grant),
         };
-        let left = execution.left(effect);
-        execution.pause();
-        let ran = tokio::select! {
-            ran = run(execution, (name, &database), grant.database_ca.get(name), job) => ran,
-            stop = left => return Err(stop),
-        };
-        execution.resume();
-        match ran {
+        let running = run(execution.outside(), (name, &database), grant.database_ca.get(name), job);
+        match execution.unless_left(effect, running).await? {
             Ok(rows) => break Ok(json(&Rows::from(rows))),
             Err(failure) if failure.may_repeat(effect) && retries.left() => {
-                execution.note_retry(&mut passage.open, calling, retries.attempt());
+                execution.with(|state| state.note_retry(&mut passage.open, calling, retries.attempt()));
                 if effect != Effect::Read {
                     passage = match execution.admit(passage, calling).await? {
                         Ok(passage) => passage,
@@ -188,7 +185,7 @@ async fn perform(
                 let remedy = Failure::remedy(&reason, name, database.mode);
                 let (capability, argument) = (ENTRY.capability.name.into(), Some(name.to_owned()));
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
-                return Ok(Err(execution.refuse(passage.open, refused)?));
+                return Ok(Err(execution.with(|state| state.refuse(passage.open, refused))?));
             }
             Err(Failure::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await),
             Err(failure) => break Err(failure.told(effect)),
@@ -210,7 +207,7 @@ fn limits_from_now(grant: &Grant) -> Limits {
 
 /// Goes on with a call that was decided again.
 async fn afresh(
-    execution: &mut Execution,
+    execution: &Execution,
     gate: Gate,
     calling: &Calling<'_>,
     typed: &Arguments<'_>,
@@ -232,12 +229,11 @@ fn effect_of(mode: Mode, granted: GrantEffect, keyed: bool) -> Effect {
 }
 
 async fn run(
-    execution: &Execution,
+    outside: &Outside,
     (name, database): (&str, &Database),
     authorities: Option<&Vec<Authority>>,
     job: Job,
 ) -> Result<engine::Rows, Failure> {
-    let outside = execution.outside();
     match &database.source {
         Source::Sqlite(path) => sqlite::run(path.clone(), job).await,
         Source::Postgres(url) => postgres::run(url, job, &outside.databases_for(authorities)?).await,

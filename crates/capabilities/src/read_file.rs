@@ -13,11 +13,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::clock;
+use crate::execution::calls::plain;
 use crate::execution::{Begin, Calling, Form, Formless, Gate, OUTPUT_DELAY};
 use crate::lack::lack;
 use crate::scope::Scope;
 use crate::types::{Refused, json};
-use crate::{Entry, Error, Execution, Payload, Stop, person, question};
+use crate::{Entry, Error, Execution, Payload, Stop, StoreData, person, question};
 
 /// The default of `max_bytes`, used where a policy has none.
 const MAX_BYTES: u64 = 8 << 20;
@@ -49,15 +50,15 @@ struct Question<'a> {
     path: &'a str,
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("read-file", |mut store: StoreContextMut<'_, Execution>, (path,): (String,)| {
-        Box::new(async move { Ok((read_file(store.data_mut(), &path).await?,)) })
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("read-file", |store: StoreContextMut<'_, StoreData>, (path,): (String,)| {
+        plain(&store, |execution| async move { Ok((read_file(&execution, &path).await?,)) })
     })
 }
 
-async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Result<Vec<u8>, Error>> {
+async fn read_file(execution: &Execution, path: &str) -> wasmtime::Result<Result<Vec<u8>, Error>> {
     let arguments = json(&Question { path });
-    let open = match execution.begin("read_file", Effect::Read, &arguments)? {
+    let open = match execution.with(|state| state.begin("read_file", Effect::Read, &arguments))? {
         Begin::Answered(answer) => return Ok(answer),
         Begin::Open(open) => open,
     };
@@ -87,7 +88,7 @@ async fn read_file(execution: &mut Execution, path: &str) -> wasmtime::Result<Re
         None => Err(Error::Failed("the granted directory is not open".into())),
     };
     if let Err(error @ Error::Denied(_)) = result {
-        return Ok(Err(execution.refuse(passage.open, outside(&ENTRY, path, links, error))?));
+        return Ok(Err(execution.with(|state| state.refuse(passage.open, outside(&ENTRY, path, links, error)))?));
     }
     execution.conclude(passage.open, &result).await?;
     Ok(result)
@@ -114,13 +115,13 @@ fn unread(error: &std::io::Error, path: &str) -> Unread {
 /// Reads on the thread of the guest, which is what a small file costs least on; but where output waits to be shown, on
 /// one for that: a file system that hangs must not hold it up.
 async fn at_once_or_aside(
-    execution: &mut Execution,
+    execution: &Execution,
     dir: &Dir,
     (path, links): (&str, Links),
     max: u64,
     timeout: Option<Duration>,
 ) -> Result<Result<Vec<u8>, Unread>, Stop> {
-    if !execution.has_unshown() {
+    if !execution.with(|state| state.has_unshown()) {
         return Ok(read(dir, path, links, max, timeout));
     }
     let (dir, path) = match dir.try_clone() {
@@ -167,7 +168,7 @@ fn read(dir: &Dir, path: &str, links: Links, max: u64, timeout: Option<Duration>
         Links::Refuse => open_itself(dir, path)?,
     };
     let metadata = file.metadata().map_err(|error| unread(&error, path))?;
-    plain(&metadata, path)?;
+    plain_file(&metadata, path)?;
     if metadata.len() > max {
         return Err(Error::TooLarge(max).into());
     }
@@ -192,7 +193,7 @@ fn read(dir: &Dir, path: &str, links: Links, max: u64, timeout: Option<Duration>
 
 fn open(dir: &Dir, path: &str) -> Result<File, Unread> {
     // Opening a pipe or a device can have effects of its own, so look first.
-    plain(&dir.metadata(path).map_err(|error| unread(&error, path))?, path)?;
+    plain_file(&dir.metadata(path).map_err(|error| unread(&error, path))?, path)?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(QUIET.bits().cast_signed());
     dir.open_with(path, &options).map_err(|error| unread(&error, path))
@@ -238,7 +239,7 @@ fn through_link(path: &str) -> Error {
     Error::Denied(format!("`{path}` leads through a link, and its name is what was decided on"))
 }
 
-fn plain(metadata: &cap_std::fs::Metadata, path: &str) -> Result<(), Error> {
+fn plain_file(metadata: &cap_std::fs::Metadata, path: &str) -> Result<(), Error> {
     if metadata.is_file() { Ok(()) } else { Err(not_plain(path)) }
 }
 

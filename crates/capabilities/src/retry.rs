@@ -52,22 +52,14 @@ fn uniform(most: u64) -> u64 {
 impl Execution {
     /// Waits before another attempt at a call; there is none when the execution is canceled or taken over by then, or
     /// the runtime is to end.
-    pub(crate) async fn back_off(&mut self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
+    pub(crate) async fn back_off(&self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
         // Nothing is under way.
-        let left = self.left(Effect::Read);
-        self.pause();
-        tokio::select! {
-            () = retries.wait() => {}
-            stop = left => {
-                return Err(match stop {
-                    // A call that is never repeated in silence is tried again only where nothing of it was sent.
-                    Stop::Stopped if open.effect == Effect::Once => self.withdraw(open, stop).await,
-                    stop => stop,
-                });
-            }
+        match self.unless_left(Effect::Read, retries.wait()).await {
+            Ok(()) => self.still_held(),
+            // A call that is never repeated in silence is tried again only where nothing of it was sent.
+            Err(stop @ Stop::Stopped) if open.effect == Effect::Once => Err(self.withdraw(open, stop).await),
+            Err(stop) => Err(stop),
         }
-        self.resume();
-        self.still_held()
     }
 }
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::{Entry, Execution, Payload, person, question};
+use crate::execution::calls::plain;
+use crate::{Entry, Payload, StoreData, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -50,11 +51,11 @@ fn answer(value: &Value) -> Result<(), String> {
     })
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("review", |mut store: StoreContextMut<'_, Execution>, (title, text): (String, String)| {
-        Box::new(async move {
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("review", |store: StoreContextMut<'_, StoreData>, (title, text): (String, String)| {
+        plain(&store, |execution| async move {
             Ok((person::ask::<Decision>(
-                store.data_mut(),
+                &execution,
                 &ENTRY,
                 "review",
                 &[("title", Field::Text(&title)), ("text", Field::Text(&text))],

@@ -7,9 +7,10 @@ use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, 
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
+use crate::execution::calls::plain;
 use crate::execution::{Begin, Calling, Form};
 use crate::types::canonical;
-use crate::{Entry, Error, Execution, Payload, question};
+use crate::{Entry, Error, Execution, Payload, StoreData, question};
 
 /// The longest sleep: ten years. A longer one is an argument that cannot be right.
 pub const SLEEP_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
@@ -34,16 +35,16 @@ pub(crate) const ENTRY: Entry = Entry {
     done: question::never,
 };
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("sleep", |mut store: StoreContextMut<'_, Execution>, (duration_ms,): (u64,)| {
-        Box::new(async move { Ok((sleep(store.data_mut(), duration_ms).await?,)) })
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("sleep", |store: StoreContextMut<'_, StoreData>, (duration_ms,): (u64,)| {
+        plain(&store, |execution| async move { Ok((sleep(&execution, duration_ms).await?,)) })
     })
 }
 
-async fn sleep(execution: &mut Execution, duration_ms: u64) -> wasmtime::Result<Result<(), Error>> {
+async fn sleep(execution: &Execution, duration_ms: u64) -> wasmtime::Result<Result<(), Error>> {
     let fields = [("duration_ms", Field::Int(duration_ms))];
     let arguments = canonical(&fields);
-    let open = match execution.begin("sleep", Effect::Await, &arguments)? {
+    let open = match execution.with(|state| state.begin("sleep", Effect::Await, &arguments))? {
         Begin::Answered(answer) => return Ok(answer.map(drop)),
         Begin::Open(open) => open,
     };
@@ -56,7 +57,7 @@ async fn sleep(execution: &mut Execution, duration_ms: u64) -> wasmtime::Result<
     let promise = if duration_ms > SLEEP_MAX_MS {
         Err(Error::Invalid(format!("a sleep of more than {SLEEP_MAX_MS} ms")))
     } else {
-        execution.promise(&open, &ENTRY, arguments, now().saturating_add(duration_ms).min(NEVER))?
+        execution.with(|state| state.promise(&open, &ENTRY, arguments, now().saturating_add(duration_ms).min(NEVER)))?
     };
     let answer = execution.answered(open, promise, true, |record| match record.state {
         PromiseState::Resolved => Ok(Vec::new()),

@@ -18,11 +18,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
 
 use crate::clock;
+use crate::execution::calls::plain;
 use crate::execution::{Begin, Calling, Form, Formless, Gate, Passage};
 use crate::fetch::dialled;
 use crate::net::{self, Failure};
 use crate::types::{Refused, base64_text, json};
-use crate::{Entry, Error, Execution, Payload, Stop, person};
+use crate::{Entry, Error, Execution, Payload, Stop, StoreData, person};
 
 /// Connections that an execution may have open at once.
 pub const SOCKETS_MAX: usize = 16;
@@ -108,76 +109,84 @@ struct Sending {
     digest: Digest,
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
-    instance.resource("socket", ResourceType::host::<Socket>(), |mut store, number| {
-        store.data_mut().links.sockets.open.remove(&number);
-        Ok(())
-    })?;
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.resource(
+        "socket",
+        ResourceType::host::<Socket>(),
+        |mut store: StoreContextMut<'_, StoreData>, number| {
+            store.data_mut().execution.with(|state| state.links.sockets.open.remove(&number));
+            Ok(())
+        },
+    )?;
     instance.func_wrap_async(
         "[static]socket.connect",
-        |mut store: StoreContextMut<'_, Execution>, (url,): (String,)| {
-            Box::new(async move {
-                let connected = connect(store.data_mut(), &url).await?;
+        |store: StoreContextMut<'_, StoreData>, (url,): (String,)| {
+            plain(&store, |execution| async move {
+                let connected = connect(&execution, &url).await?;
                 Ok((connected.map(Resource::<Socket>::new_own),))
             })
         },
     )?;
     instance.func_wrap_async(
         "[method]socket.send",
-        |mut store: StoreContextMut<'_, Execution>, (socket, message): (Resource<Socket>, Message)| {
-            Box::new(async move { Ok((send(store.data_mut(), socket.rep(), message).await?,)) })
+        |store: StoreContextMut<'_, StoreData>, (socket, message): (Resource<Socket>, Message)| {
+            plain(&store, |execution| async move { Ok((send(&execution, socket.rep(), message).await?,)) })
         },
     )?;
     instance.func_wrap_async(
         "[method]socket.receive",
-        |mut store: StoreContextMut<'_, Execution>, (socket,): (Resource<Socket>,)| {
-            Box::new(async move { Ok((receive(store.data_mut(), socket.rep()).await?,)) })
+        |store: StoreContextMut<'_, StoreData>, (socket,): (Resource<Socket>,)| {
+            plain(&store, |execution| async move { Ok((receive(&execution, socket.rep()).await?,)) })
         },
     )?;
     instance.func_wrap_async(
         "[method]socket.close",
-        |mut store: StoreContextMut<'_, Execution>, (socket,): (Resource<Socket>,)| {
-            Box::new(async move { close(store.data_mut(), socket.rep()).await })
+        |store: StoreContextMut<'_, StoreData>, (socket,): (Resource<Socket>,)| {
+            plain(&store, |execution| async move { close(&execution, socket.rep()).await })
         },
     )
 }
 
-async fn connect(execution: &mut Execution, text: &str) -> wasmtime::Result<Result<u32, Error>> {
-    let number = execution.links.sockets.made;
-    execution.links.sockets.made = number.saturating_add(1);
+async fn connect(execution: &Execution, text: &str) -> wasmtime::Result<Result<u32, Error>> {
     let arguments = json(&Connecting { url: text });
-    let answer =
-        match execution.begin(CONNECT, Effect::Read, &arguments)? {
-            Begin::Answered(answer) => answer,
-            Begin::Open(open) => {
-                let url = Target::read(text, execution.looks(&ENTRY))
-                    .map_err(|denial| Formless { argument: text.to_owned(), denial });
-                let typed = url.as_ref().map(|url| Arguments::Connect { url });
-                let form = url.as_ref().map_or_else(
-                    |_| Form::given(&arguments),
-                    |url| Form::of(json(&Connecting { url: url.url().as_str() })),
-                );
-                let typed = typed.as_ref().map_err(|formless| *formless);
-                let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: None };
-                match (execution.pass(open, &calling).await?, url) {
-                    (Gate::Done(answer), _) => answer,
-                    (Gate::Go(passage), Ok(url)) => open_socket(execution, passage, number, url).await?,
-                    (Gate::Go(passage), Err(formless)) => Err(execution
-                        .refuse(passage.open, Refused::of(&ENTRY, Some(formless.argument), formless.denial))?),
+    let (number, begun) = execution.with(|state| {
+        let number = state.links.sockets.made;
+        state.links.sockets.made = number.saturating_add(1);
+        (number, state.begin(CONNECT, Effect::Read, &arguments))
+    });
+    let answer = match begun? {
+        Begin::Answered(answer) => answer,
+        Begin::Open(open) => {
+            let url = Target::read(text, execution.with(|state| state.looks(&ENTRY)))
+                .map_err(|denial| Formless { argument: text.to_owned(), denial });
+            let typed = url.as_ref().map(|url| Arguments::Connect { url });
+            let form = url.as_ref().map_or_else(
+                |_| Form::given(&arguments),
+                |url| Form::of(json(&Connecting { url: url.url().as_str() })),
+            );
+            let typed = typed.as_ref().map_err(|formless| *formless);
+            let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: None };
+            match (execution.pass(open, &calling).await?, url) {
+                (Gate::Done(answer), _) => answer,
+                (Gate::Go(passage), Ok(url)) => open_socket(execution, passage, number, url).await?,
+                (Gate::Go(passage), Err(formless)) => {
+                    let refused = Refused::of(&ENTRY, Some(formless.argument), formless.denial);
+                    Err(execution.with(|state| state.refuse(passage.open, refused))?)
                 }
             }
-        };
+        }
+    };
     Ok(answer.map(|_| number))
 }
 
 /// Opens a connection that may be opened, and records how that went.
 async fn open_socket(
-    execution: &mut Execution,
+    execution: &Execution,
     passage: Passage,
     number: u32,
     url: Target,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
-    let result = if execution.links.sockets.open.len() >= SOCKETS_MAX {
+    let result = if execution.with(|state| state.links.sockets.open.len()) >= SOCKETS_MAX {
         Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
     } else {
         let grant = passage.grant(ENTRY.capability.name);
@@ -189,21 +198,16 @@ async fn open_socket(
         let timeout = grant.and_then(|grant| grant.timeout.as_millis());
         execution.be_known().await?;
         let client = execution.outside().client_for(grant.map_or(&[][..], |grant| &grant.ca));
-        let left = execution.left(passage.open.effect);
-        execution.pause();
-        let dialled = tokio::select! {
-            dialled = async { dial(&client?, url.url(), deadline(timeout), most, &may).await } => dialled,
-            stop = left => return Err(stop),
-        };
-        execution.resume();
+        let dialled = async { dial(&client?, url.url(), deadline(timeout), most, &may).await };
+        let dialled = execution.unless_left(passage.open.effect, dialled).await?;
         match dialled {
             Ok(socket) => {
-                execution.links.sockets.open.insert(number, Open { url, socket });
+                execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
                 Ok(json(&number))
             }
             Err(Failure::Denied(reason)) => {
                 let refused = Refused::of_address(&ENTRY, url.url(), reason);
-                return Ok(Err(execution.refuse(passage.open, refused)?));
+                return Ok(Err(execution.with(|state| state.refuse(passage.open, refused))?));
             }
             Err(Failure::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await),
             Err(failure) => Err(failure.told(Effect::Read)),
@@ -231,7 +235,7 @@ fn deadline(timeout_ms: Option<u64>) -> Instant {
 /// Takes a call on a connection up to where it may be performed: the policy is asked again, so that a grant
 /// that was taken back is. A person is not: that was for the connecting.
 async fn admitted(
-    execution: &mut Execution,
+    execution: &Execution,
     function: &'static str,
     number: u32,
     arguments: &[u8],
@@ -240,16 +244,16 @@ async fn admitted(
     Stop,
 > {
     let effect = if function == SEND { Effect::Once } else { Effect::Read };
-    let open = match execution.begin(function, effect, arguments)? {
+    let open = match execution.with(|state| state.begin(function, effect, arguments))? {
         Begin::Answered(answer) => return Ok(Err(answer)),
         Begin::Open(open) => open,
     };
-    let Some(Open { url, socket }) = execution.links.sockets.open.remove(&number) else {
+    let Some(Open { url, socket }) = execution.with(|state| state.links.sockets.open.remove(&number)) else {
         return Ok(Ok((open, None, clock::now())));
     };
     let (typed, form) = (Arguments::Connect { url: &url }, Form::given(arguments));
     let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-    match execution.recheck(open, &calling)? {
+    match execution.with(|state| state.recheck(open, &calling))? {
         // The connection is dropped with the right to it.
         Err(error) => Ok(Err(Err(error))),
         Ok((open, grant)) => {
@@ -259,7 +263,7 @@ async fn admitted(
     }
 }
 
-async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmtime::Result<Result<(), Error>> {
+async fn send(execution: &Execution, number: u32, message: Message) -> wasmtime::Result<Result<(), Error>> {
     let (kind, bytes): (_, &[u8]) = match &message {
         Message::Text(text) => ("text", text.as_bytes()),
         Message::Binary(bytes) => ("binary", bytes),
@@ -278,32 +282,25 @@ async fn send(execution: &mut Execution, number: u32, message: Message) -> wasmt
                 Message::Text(text) => net::websocket::Message::Text(text),
                 Message::Binary(bytes) => net::websocket::Message::Binary(bytes),
             };
-            let left = execution.left(Effect::Once);
-            execution.pause();
-            let sent = tokio::select! {
-                sent = socket.send(message, until) => sent,
-                stop = left => return Err(stop.into()),
-            };
-            execution.resume();
-            match sent {
+            match execution.unless_left(Effect::Once, socket.send(message, until)).await? {
                 Ok(()) => {
-                    execution.links.sockets.open.insert(number, Open { url, socket });
+                    execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
                     Ok(Vec::new())
                 }
                 // Nothing of it was sent.
                 Err(failure @ (Failure::TooLarge(_) | Failure::Invalid(_))) => {
-                    execution.links.sockets.open.insert(number, Open { url, socket });
+                    execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
                     Err(gone(failure))
                 }
                 Err(failure) => Err(gone(failure)),
             }
         }
     };
-    execution.finish(open, None, &result)?;
+    execution.with(|state| state.finish(open, None, &result))?;
     Ok(result.map(drop))
 }
 
-async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Result<Option<Message>, Error>> {
+async fn receive(execution: &Execution, number: u32) -> wasmtime::Result<Result<Option<Message>, Error>> {
     let arguments = json(&On { socket: number });
     let (open, live, until) = match admitted(execution, RECEIVE, number, &arguments).await? {
         Ok(there) => there,
@@ -312,20 +309,14 @@ async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Res
     let result = match live {
         None => Err(Error::Closed),
         Some((mut socket, url)) => {
-            if execution.journal().unsaved_steps() > 0 {
+            if execution.with(|state| state.journal().unsaved_steps()) > 0 {
                 // It may wait for long: what was put out before is shown.
                 execution.commit(Lease::Keep).await?;
             }
-            let left = execution.left(Effect::Read);
-            execution.pause();
-            let received = tokio::select! {
-                received = socket.receive(until) => received,
-                stop = left => return Err(stop.into()),
-            };
-            execution.resume();
+            let received = execution.unless_left(Effect::Read, socket.receive(until)).await?;
             let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
             if keep {
-                execution.links.sockets.open.insert(number, Open { url, socket });
+                execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
             }
             match received {
                 Ok(message) => Ok(json(&message.map(|message| match message {
@@ -336,7 +327,7 @@ async fn receive(execution: &mut Execution, number: u32) -> wasmtime::Result<Res
             }
         }
     };
-    execution.finish(open, None, &result)?;
+    execution.with(|state| state.finish(open, None, &result))?;
     execution.read_back(result)
 }
 
@@ -350,14 +341,14 @@ fn gone(failure: Failure) -> Error {
     }
 }
 
-async fn close(execution: &mut Execution, number: u32) -> wasmtime::Result<()> {
+async fn close(execution: &Execution, number: u32) -> wasmtime::Result<()> {
     let arguments = json(&On { socket: number });
-    if let Begin::Open(open) = execution.begin(CLOSE, Effect::Read, &arguments)? {
-        if let Some(mut there) = execution.links.sockets.open.remove(&number) {
+    if let Begin::Open(open) = execution.with(|state| state.begin(CLOSE, Effect::Read, &arguments))? {
+        if let Some(mut there) = execution.with(|state| state.links.sockets.open.remove(&number)) {
             execution.commit(Lease::Keep).await?;
             there.socket.close().await;
         }
-        execution.finish(open, None, &Ok(Vec::new()))?;
+        execution.with(|state| state.finish(open, None, &Ok(Vec::new())))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::clock;
+use crate::execution::calls::plain;
 use crate::execution::{Begin, Calling, Form, Gate, Passage, was_begun};
 use crate::kept::Kept;
 use crate::lack::lack;
@@ -21,7 +22,7 @@ use crate::read_file::{Links, Unread, directory_itself, failed, formed, not_plai
 use crate::scope::Scope;
 use crate::types::{base64, json};
 use crate::unfinished::{self, parent_of};
-use crate::{Entry, Error, Execution, Payload, Stop, person, question};
+use crate::{Entry, Error, Execution, Payload, Stop, StoreData, person, question};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -51,24 +52,24 @@ struct Question<'a> {
     digest: Digest,
 }
 
-fn link(instance: &mut LinkerInstance<'_, Execution>) -> wasmtime::Result<()> {
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async(
         "write-file",
-        |mut store: StoreContextMut<'_, Execution>, (path, contents): (String, Vec<u8>)| {
-            Box::new(async move { Ok((write_file(store.data_mut(), &path, contents).await?,)) })
+        |store: StoreContextMut<'_, StoreData>, (path, contents): (String, Vec<u8>)| {
+            plain(&store, |execution| async move { Ok((write_file(&execution, &path, contents).await?,)) })
         },
     )
 }
 
-async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
+async fn write_file(execution: &Execution, path: &str, contents: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
     let bytes = contents.len() as u64;
     let recorded = Question { path, bytes: contents.len(), digest: Digest::of(&contents) };
     let arguments = json(&recorded);
-    let open = match execution.begin("write_file", Effect::Idempotent, &arguments)? {
-        Begin::Answered(answer) => return Ok(execution.written.charge_answer(bytes, answer)),
+    let open = match execution.with(|state| state.begin("write_file", Effect::Idempotent, &arguments))? {
+        Begin::Answered(answer) => return Ok(execution.with(|state| state.written.charge_answer(bytes, answer))),
         Begin::Open(open) => open,
     };
-    let key = execution.key(&open, ENTRY.capability.name);
+    let key = execution.with(|state| state.key(&open, ENTRY.capability.name));
     let begun = was_begun(&open);
     let name = formed(path);
     let typed = name.as_ref().map(|path| Arguments::Write { path, bytes, contents: &contents });
@@ -89,7 +90,7 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
             if begun {
                 forget_unfinished(execution, path, &key).await?;
             }
-            return Ok(execution.written.charge_answer(bytes, answer));
+            return Ok(execution.with(|state| state.written.charge_answer(bytes, answer)));
         }
     };
     let grant = passage.grant(ENTRY.capability.name).cloned();
@@ -101,12 +102,12 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
     let links = Links::of(&passage.scope, &ENTRY);
     let below = passage.leave.below(path).to_owned();
     let Passage { open, .. } = passage;
-    let result = match (execution.within_quota(grant, bytes), dir) {
+    let result = match (execution.with(|state| state.written.fits(grant, bytes)), dir) {
         (Err(error), _) => Err(error),
         (Ok(()), Some(Ok(dir))) => {
             let timeout = grant.and_then(|grant| grant.timeout.as_millis());
             let most = grant.and_then(|grant| grant.max_files);
-            let may_make = most.is_none_or(|most| execution.written.files < most);
+            let may_make = most.is_none_or(|most| execution.with(|state| state.written.files) < most);
             let file = File { dir, path: below, links, key };
             let mut result = match replace_elsewhere(file, contents, timeout, may_make).await {
                 Ok(result) => result,
@@ -119,9 +120,9 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
         }
         (Ok(()), _) => Err(Error::Failed("the granted directory is not open".into())),
     };
-    execution.written.charge(bytes, &result);
+    execution.with(|state| state.written.charge(bytes, &result));
     if let Err(error @ Error::Denied(_)) = result {
-        return Ok(Err(execution.refuse(open, outside(&ENTRY, path, links, error))?));
+        return Ok(Err(execution.with(|state| state.refuse(open, outside(&ENTRY, path, links, error)))?));
     }
     let payload = |made: bool| if made { MADE.to_vec() } else { Vec::new() };
     execution.conclude(open, &result.clone().map(payload)).await?;
@@ -130,8 +131,8 @@ async fn write_file(execution: &mut Execution, path: &str, contents: Vec<u8>) ->
 
 /// What the first attempt of a call that is over may have left is nobody's any more, wherever the grants of that time
 /// led.
-async fn forget_unfinished(execution: &mut Execution, path: &str, key: &PromiseId) -> Result<(), Stop> {
-    for scope in execution.scopes_so_far()? {
+async fn forget_unfinished(execution: &Execution, path: &str, key: &PromiseId) -> Result<(), Stop> {
+    for scope in execution.with(|state| state.scopes_so_far())? {
         if let Some((dir, below)) = unfinished::place(&scope.policy, path)
             && let Some(Ok(dir)) = opened(&scope, Some(dir))
         {
@@ -153,6 +154,17 @@ impl crate::execution::Written {
         let answer = answer.map(|made| made == MADE);
         self.charge(bytes, &answer);
         answer.map(drop)
+    }
+
+    /// Whether a grant leaves room for a write.
+    fn fits(&self, grant: Option<&Grant>, bytes: u64) -> Result<(), Error> {
+        let Some(grant) = grant else { return Ok(()) };
+        if let Some(quota) = grant.quota
+            && self.bytes.saturating_add(bytes) > quota
+        {
+            return Err(Error::Exhausted(format!("write_file: the quota is {quota} bytes")));
+        }
+        Ok(())
     }
 
     /// Takes a call off the quota, whatever came of it, unless its answer says that it never began to
@@ -178,9 +190,9 @@ impl crate::execution::Written {
 
 impl Execution {
     /// Takes a write on for which there is room: under the grants of the moment, which may take deciding it again.
-    async fn taken_on(&mut self, mut passage: Passage, calling: &Calling<'_>, bytes: u64) -> Result<Gate, crate::Stop> {
+    async fn taken_on(&self, mut passage: Passage, calling: &Calling<'_>, bytes: u64) -> Result<Gate, crate::Stop> {
         loop {
-            let fits = self.within_quota(passage.grant(ENTRY.capability.name), bytes).is_ok();
+            let fits = self.with(|state| state.written.fits(passage.grant(ENTRY.capability.name), bytes)).is_ok();
             if passage.admitted || !fits {
                 return Ok(Gate::Go(passage));
             }
@@ -190,16 +202,6 @@ impl Execution {
                 Err(done) => return Ok(done),
             }
         }
-    }
-
-    fn within_quota(&self, grant: Option<&Grant>, bytes: u64) -> Result<(), Error> {
-        let Some(grant) = grant else { return Ok(()) };
-        if let Some(quota) = grant.quota
-            && self.written.bytes.saturating_add(bytes) > quota
-        {
-            return Err(Error::Exhausted(format!("write_file: the quota is {quota} bytes")));
-        }
-        Ok(())
     }
 }
 

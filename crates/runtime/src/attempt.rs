@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parole_capabilities::{Execution, Meter, Stop, lack};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use parole_capabilities::execution::calls::Task;
+use parole_capabilities::{Execution, Meter, Stop, StoreData, lack};
 use parole_durable::journal::Fault;
 use parole_durable::store::Lease;
 use parole_policy::{Limits, size_text};
@@ -36,7 +38,7 @@ pub(crate) enum Ended {
 
 /// What an attempt needs beside the execution itself.
 pub(crate) struct Machine {
-    pub pre: InstancePre<Execution>,
+    pub pre: InstancePre<StoreData>,
     pub ticker: Arc<Ticker>,
     pub limits: Limits,
     pub meter: Arc<Meter>,
@@ -49,45 +51,46 @@ pub(crate) struct Machine {
 ///
 /// Not done in [`attempt`]: what an async function once had in its hands by value stays a part
 /// of its size, for as long as the guest waits.
-pub(crate) fn store(machine: &Machine, execution: Execution) -> Store<Execution> {
-    let mut store = Store::new(machine.pre.engine(), execution);
-    store.limiter(|execution| execution.limiter());
+pub(crate) fn store(machine: &Machine, guest: StoreData) -> Store<StoreData> {
+    let mut store = Store::new(machine.pre.engine(), guest);
+    store.limiter(|guest| &mut *guest.limiter);
     store.set_hostcall_fuel(usize::try_from(machine.limits.arguments).unwrap_or(usize::MAX));
     store.set_max_component_handles(usize::try_from(machine.limits.handles).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     let (meter, limits) = (Arc::clone(&machine.meter), machine.limits);
-    store.epoch_deadline_callback(move |store| look(store, &meter, &limits));
+    store.epoch_deadline_callback(move |store| look(&store, &meter, &limits));
     store
 }
 
-/// Runs until the guest ends, parks or breaks. Gives the store back for what the execution has gathered.
-pub(crate) async fn attempt(
-    machine: &Machine,
-    target: &Target,
-    mut store: Store<Execution>,
-) -> (Ended, Store<Execution>) {
-    if let Err(stop) = store.data_mut().catch_up() {
-        return (broken(stop), store);
+/// Runs until the guest ends, parks or breaks.
+pub(crate) async fn attempt(machine: &Machine, target: &Target, mut store: Store<StoreData>) -> Ended {
+    let execution = store.data().execution.clone();
+    if let Err(stop) = execution.catch_up() {
+        return broken(stop);
     }
-    let result = Metered {
+    let result = Driver {
         guest: Box::pin(call(&machine.pre, &mut store, target, machine.limits.output)),
+        calls: FuturesUnordered::new(),
+        execution: &execution,
         meter: &machine.meter,
         ticker: &machine.ticker,
+        paused: false,
     }
     .await;
+    // What it holds of the guest goes now: to make an end durable takes no memory of its own.
+    drop(store);
     let ended = match result {
         Ok(Ok(Given::Value(result))) => Ended::Over(Ending { result, ..Ending::of(Outcome::Completed) }),
         Ok(Ok(Given::Failure(error))) => Ended::Over(Ending::error(Outcome::Failed, error)),
         Ok(Err(failed)) => classify(&failed, &machine.met),
         Err(Panicked) => Ended::Broken(Error::Internal("a host function failed; the execution can be resumed".into())),
     };
-    let ended = match (ended, store.data().journal().end()) {
+    match (ended, execution.end()) {
         (Ended::Over(_), Err(fault)) => broken(fault.into()),
-        (Ended::Over(ending), Ok(())) if machine.record => record(store.data_mut(), ending).await,
-        (Ended::Broken(error), _) if machine.record => leave(store.data_mut(), error).await,
+        (Ended::Over(ending), Ok(())) if machine.record => record(&execution, ending).await,
+        (Ended::Broken(error), _) if machine.record => leave(&execution, error).await,
         (ended, _) => ended,
-    };
-    (ended, store)
+    }
 }
 
 /// An error, and whether the guest had been instantiated by then.
@@ -97,8 +100,8 @@ struct Failed {
 }
 
 async fn call(
-    pre: &InstancePre<Execution>,
-    store: &mut Store<Execution>,
+    pre: &InstancePre<StoreData>,
+    store: &mut Store<StoreData>,
     target: &Target,
     output_limit: u64,
 ) -> Result<Given, Failed> {
@@ -109,7 +112,7 @@ async fn call(
 
 async fn call_in(
     instance: Instance,
-    store: &mut Store<Execution>,
+    store: &mut Store<StoreData>,
     target: &Target,
     output_limit: u64,
 ) -> wasmtime::Result<Given> {
@@ -126,12 +129,13 @@ async fn call_in(
 }
 
 /// Called at each tick while the guest runs.
-fn look(mut store: StoreContextMut<'_, Execution>, meter: &Meter, limits: &Limits) -> wasmtime::Result<UpdateDeadline> {
-    if store.data().is_stopping() {
+fn look(store: &StoreContextMut<'_, StoreData>, meter: &Meter, limits: &Limits) -> wasmtime::Result<UpdateDeadline> {
+    let execution = &store.data().execution;
+    if execution.is_stopping() {
         return Err(Stop::Stopped.into());
     }
     let (cpu_us, wall_us) = meter.used_us();
-    if !store.data().is_live() {
+    if !execution.is_live() {
         // A replay does again what was counted when it was live: it is bounded, but not charged.
         return match cpu_us / 1000 > limits.cpu_ms.saturating_mul(2).saturating_add(REPLAY_SLACK_MS) {
             true => Err(Stop::SlowReplay.into()),
@@ -143,13 +147,13 @@ fn look(mut store: StoreContextMut<'_, Execution>, meter: &Meter, limits: &Limit
             return Err(Stop::Limit { name, limit: format!("{limit} ms") }.into());
         }
     }
-    store.data_mut().pump()?;
+    execution.pump()?;
     Ok(UpdateDeadline::Yield(1))
 }
 
 /// What has become durable is shown all the same; an execution that is left because the runtime is to end keeps
 /// everything that it has recorded.
-async fn leave(execution: &mut Execution, error: Error) -> Ended {
+async fn leave(execution: &Execution, error: Error) -> Ended {
     let left = match error {
         Error::Stopped => execution.park().await,
         _ => {
@@ -163,7 +167,7 @@ async fn leave(execution: &mut Execution, error: Error) -> Ended {
     }))
 }
 
-async fn record(execution: &mut Execution, ending: Ending) -> Ended {
+async fn record(execution: &Execution, ending: Ending) -> Ended {
     let text = match serde_json::to_string(&ending) {
         Ok(text) => text,
         Err(error) => return Ended::Broken(Error::Internal(error.to_string())),
@@ -244,23 +248,54 @@ fn broken(stop: Stop) -> Ended {
 
 struct Panicked;
 
-/// Brackets each poll of the guest for the meter and the ticker, and keeps a panic of a host
-/// function from the thread that drives it.
-struct Metered<'m, F> {
+/// Drives one guest: polls it, and the calls that it has begun and that wait. None of those borrows the store, and while
+/// one waits nothing but its answer wakes the guest.
+///
+/// It brackets each poll for the meter and the ticker, and keeps a panic of a host function from the thread that drives it.
+struct Driver<'d, F> {
     guest: Pin<Box<F>>,
-    meter: &'m Meter,
-    ticker: &'m Ticker,
+    calls: FuturesUnordered<Task>,
+    execution: &'d Execution,
+    meter: &'d Meter,
+    ticker: &'d Ticker,
+    /// The guest waits: its time stands still.
+    paused: bool,
 }
 
-impl<F: Future> Future for Metered<'_, F> {
+impl<F: Future> Driver<'_, F> {
+    fn turn(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
+        loop {
+            if let Poll::Ready(ended) = self.guest.as_mut().poll(context) {
+                return Poll::Ready(ended);
+            }
+            self.calls.extend(self.execution.take_begun());
+            let mut answered = false;
+            while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(context) {
+                answered = true;
+            }
+            if !answered {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<F: Future> Future for Driver<'_, F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let running = self.ticker.running();
+        if std::mem::take(&mut self.paused) {
+            self.meter.resume();
+        }
         self.meter.enter();
-        let polled = catch_unwind(AssertUnwindSafe(|| self.guest.as_mut().poll(context)));
+        let polled = catch_unwind(AssertUnwindSafe(|| self.turn(context)));
         self.meter.leave();
         drop(running);
+        if !self.calls.is_empty() {
+            self.paused = true;
+            self.meter.pause();
+        }
         match polled {
             Ok(poll) => poll.map(Ok),
             Err(_) => Poll::Ready(Err(Panicked)),

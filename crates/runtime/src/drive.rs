@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts, Rescope};
 use parole_capabilities::sink::Quiet;
-use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, Validator};
+use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, StoreData, Validator};
 use parole_durable::hub::{Acquired, Running, now};
 use parole_durable::journal::{JournalLimits, OUTPUT};
 use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter, Refusal, Usage};
@@ -495,13 +495,10 @@ impl Drive {
                 room: Arc::clone(&inner.room),
                 stopping: Arc::clone(&inner.stopping),
             },
-            limiter: Box::new(limiter),
         });
-        let store = attempt::store(&machine, execution);
-        let (ended, store) = attempt::attempt(&machine, &target, store).await;
-        let execution = store.into_data();
-        let calls = execution.journal().calls();
-        Ok((ended, calls, execution.into_gathered()))
+        let store = attempt::store(&machine, StoreData { execution: execution.clone(), limiter: Box::new(limiter) });
+        let ended = attempt::attempt(&machine, &target, store).await;
+        Ok((ended, execution.calls(), execution.take_gathered()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which function of a guest is called, with what, and what it gave: in WAVE, the text form of WIT values.
 
-use parole_capabilities::Execution;
+use parole_capabilities::StoreData;
 use wasm_wave::lex::{Lexer, Token};
 use wasm_wave::untyped::UntypedFuncCall;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
@@ -24,7 +24,7 @@ pub(crate) struct Target {
 }
 
 /// Finds `run`, or what `invoke` names: `name(arguments)`, at the top or in exactly one exported interface.
-pub(crate) fn target(pre: &InstancePre<Execution>, invoke: Option<&str>) -> Result<Target, Error> {
+pub(crate) fn target(pre: &InstancePre<StoreData>, invoke: Option<&str>) -> Result<Target, Error> {
     let component = pre.component();
     let text = invoke.unwrap_or("run()");
     if text.len() > INVOKE_MAX || nesting(text) > DEPTH_MAX {
@@ -306,7 +306,7 @@ pub(crate) fn given(results: Vec<Val>) -> Result<Given, wasmtime::Error> {
 mod tests {
     use super::*;
 
-    fn pre(wat: &str) -> InstancePre<Execution> {
+    fn pre(wat: &str) -> InstancePre<StoreData> {
         let engine = wasmtime::Engine::new(&crate::engine::config().unwrap()).unwrap();
         let component = Component::new(&engine, wat).unwrap();
         wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap()

@@ -1,7 +1,7 @@
 //! Before the start: which imports a guest has, which of them the policy grants, and a
 //! linker that holds those and nothing else.
 
-use parole_capabilities::{ALL, CATALOGUE, Entry, Execution};
+use parole_capabilities::{ALL, CATALOGUE, Entry, StoreData};
 use parole_policy::{Link, SecurityPolicy};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
@@ -65,7 +65,7 @@ pub(crate) fn wanted(imports: &[Import]) -> u64 {
 ///
 /// # Errors
 /// An import has another type than the capability of that name.
-pub(crate) fn link(engine: &Engine, component: &Component, wanted: u64) -> Result<InstancePre<Execution>, Error> {
+pub(crate) fn link(engine: &Engine, component: &Component, wanted: u64) -> Result<InstancePre<StoreData>, Error> {
     let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
     let mut linker = Linker::new(engine);
     linker.instance(parole_policy::TYPES_INTERFACE).map_err(internal)?;

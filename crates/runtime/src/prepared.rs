@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parole_capabilities::Execution;
+use parole_capabilities::StoreData;
 use parole_durable::Digest;
 use wasmtime::component::{Component, InstancePre};
 
@@ -14,7 +14,7 @@ pub const PREPARED_BYTES: usize = 512 << 20;
 
 /// A guest that is compiled and linked.
 pub(crate) struct Prepared {
-    pub pre: InstancePre<Execution>,
+    pub pre: InstancePre<StoreData>,
 }
 
 impl Prepared {

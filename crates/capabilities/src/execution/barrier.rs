@@ -10,7 +10,7 @@ use parole_durable::journal::OUTPUT;
 use parole_durable::store::{Admission, Lease, Usage};
 use parole_durable::{Commit, StoreError, Write, Written};
 
-use super::Execution;
+use super::{Execution, State};
 use crate::Stop;
 
 /// Output is made durable and shown at the latest this long after it was sent, while the guest runs.
@@ -34,47 +34,91 @@ impl Execution {
     /// # Errors
     /// [`Stop::Fenced`] when the execution is not this process's any more, [`Stop::Store`] when
     /// the store failed: then nothing of it is shown or may be acted on.
-    pub async fn commit(&mut self, lease: Lease) -> Result<(), Stop> {
+    pub async fn commit(&self, lease: Lease) -> Result<(), Stop> {
         // One after the other: a commit that fails must not be followed by one that leaves a hole.
-        self.all_landed().await?;
-        self.submit(lease, None);
-        self.all_landed().await
+        let _turn = self.0.turn.lock().await;
+        self.commit_in_turn(lease).await
+    }
+
+    async fn commit_in_turn(&self, lease: Lease) -> Result<(), Stop> {
+        self.land().await?;
+        self.with(|state| state.submit(lease, None));
+        self.land().await.map(drop)
     }
 
     /// Makes everything so far durable, and with it that a call is taken on; `false`: the grants are not those by which
     /// it was decided any more, and all is durable but that.
-    pub(super) async fn commit_admission(&mut self, step: u64) -> Result<bool, Stop> {
-        self.all_landed().await?;
-        self.submit(Lease::Keep, Some(Admission { step, generation: self.generation }));
-        let mut taken = true;
-        while let Some(flight) = self.flights.pop_front() {
-            taken = flight.landing.await?;
-        }
-        Ok(taken)
+    pub(super) async fn commit_admission(&self, step: u64) -> Result<bool, Stop> {
+        let _turn = self.0.turn.lock().await;
+        self.land().await?;
+        self.with(|state| {
+            let generation = state.generation;
+            state.submit(Lease::Keep, Some(Admission { step, generation }));
+        });
+        self.land().await
     }
 
     /// Waits for the commits that are under way, and shows what is in them.
     ///
     /// # Errors
     /// As [`Execution::commit`].
-    pub async fn all_landed(&mut self) -> Result<(), Stop> {
-        while let Some(flight) = self.flights.pop_front() {
-            flight.landing.await?;
+    pub async fn all_landed(&self) -> Result<(), Stop> {
+        let _turn = self.0.turn.lock().await;
+        self.land().await.map(drop)
+    }
+
+    /// Waits for the commits that are under way: whether all of the last one was taken.
+    async fn land(&self) -> Result<bool, Stop> {
+        let mut taken = true;
+        while let Some(flight) = self.with(|state| state.flights.pop_front()) {
+            taken = flight.landing.await?;
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Sends on what has been put out, and has it shown while the guest does something else. Nobody waits for that,
     /// but for a commit before it.
-    pub(crate) async fn show_meanwhile(&mut self) -> Result<(), Stop> {
-        if self.live && self.parts.journal.has_output() {
-            self.all_landed().await?;
-            self.submit(Lease::Keep, None);
+    pub(crate) async fn show_meanwhile(&self) -> Result<(), Stop> {
+        if self.with(|state| state.live && state.parts.journal.has_output()) {
+            let _turn = self.0.turn.lock().await;
+            self.land().await?;
+            self.with(|state| state.submit(Lease::Keep, None));
         }
-        self.land_aside();
+        self.with(State::land_aside);
         Ok(())
     }
 
+    /// Makes everything so far durable and gives the lease back. Output is shown before that: who
+    /// takes the execution over shows what is not noted as shown.
+    pub(super) async fn release_lease(&self) -> Result<(), Stop> {
+        if self.with(|state| state.parts.journal.has_output() || !state.flights.is_empty()) {
+            self.commit(Lease::Keep).await?;
+        }
+        self.commit(Lease::Release).await
+    }
+
+    /// Gives the execution up for now, in order. One that nobody has heard of and that has done nothing is not
+    /// recorded at all.
+    ///
+    /// # Errors
+    /// As [`Execution::commit`].
+    pub async fn park(&self) -> Result<(), Stop> {
+        let is_nothing = self.with(|state| state.is_unknown() && state.parts.journal.calls() == 0);
+        if is_nothing { Ok(()) } else { self.release_lease().await }
+    }
+
+    /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
+    ///
+    /// # Errors
+    /// As [`Execution::commit`].
+    pub fn pump(&self) -> Result<(), Stop> {
+        // Whoever commits at this moment does the same.
+        let Ok(_turn) = self.0.turn.try_lock() else { return Ok(()) };
+        self.with(State::pump)
+    }
+}
+
+impl State {
     /// Whether something that was put out is not shown yet.
     pub(crate) fn has_unshown(&self) -> bool {
         self.live && (self.parts.journal.has_output() || self.flights.iter().any(|flight| flight.has_output))
@@ -89,29 +133,8 @@ impl Execution {
         }
     }
 
-    /// Makes everything so far durable and gives the lease back. Output is shown before that: who
-    /// takes the execution over shows what is not noted as shown.
-    pub(super) async fn leave(&mut self) -> Result<(), Stop> {
-        if self.parts.journal.has_output() || !self.flights.is_empty() {
-            self.commit(Lease::Keep).await?;
-        }
-        self.commit(Lease::Release).await
-    }
-
-    /// Gives the execution up for now, in order. One that nobody has heard of and that has done nothing is not
-    /// recorded at all.
-    ///
-    /// # Errors
-    /// As [`Execution::commit`].
-    pub async fn park(&mut self) -> Result<(), Stop> {
-        if self.parts.birth.is_some() && self.parts.journal.calls() == 0 { Ok(()) } else { self.leave().await }
-    }
-
     /// Called now and then while the guest runs: sends on what has waited long enough, and shows what is durable.
-    ///
-    /// # Errors
-    /// As [`Execution::commit`].
-    pub fn pump(&mut self) -> Result<(), Stop> {
+    fn pump(&mut self) -> Result<(), Stop> {
         let mut context = Context::from_waker(Waker::noop());
         while let Some(flight) = self.flights.front_mut() {
             match flight.landing.as_mut().poll(&mut context) {
@@ -156,14 +179,6 @@ impl Execution {
         }
         self.fenced = Some(self.parts.hub.fenced(id));
         self.still_held()
-    }
-
-    /// Whether the execution is this process's still.
-    pub(crate) fn still_held(&self) -> Result<(), Stop> {
-        match self.parts.hub.execution(self.id())? {
-            Some(held) if held.fence == self.parts.fence && held.outcome.is_none() => Ok(()),
-            _ => Err(Stop::Fenced),
-        }
     }
 
     fn submit(&mut self, lease: Lease, admits: Option<Admission>) {
@@ -213,8 +228,7 @@ impl Execution {
     }
 
     /// What the execution has used so far.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> Usage {
         let (cpu_us, wall_us) =
             if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
         Usage {

@@ -15,7 +15,7 @@ use parole_durable::store::Lease;
 use parole_durable::{Digest, Effect, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
 use parole_policy::{Denial, Grant, Kind, Permit, Timeout, decide};
 
-use super::{Calling, Execution};
+use super::{Calling, Execution, State};
 use crate::audit::{self, Note, Verdict};
 use crate::question::{self, Decision, Fate, Question};
 use crate::scope::Scope;
@@ -82,6 +82,14 @@ enum Heard {
 /// What the guest is told where a person said no without a reason.
 const NO: &str = "a person said no";
 
+/// What a decision leads to.
+enum Decided {
+    Go(Passage),
+    /// A person is asked, by this promise.
+    Asked(Open, PromiseId),
+    Done(Result<Vec<u8>, Error>),
+}
+
 /// A verdict without its borrow of the policy; the texts name the rule.
 enum Ruling {
     Go(Leave, Option<String>),
@@ -91,78 +99,210 @@ enum Ruling {
 
 impl Execution {
     /// Takes an open call up to where it may be performed.
-    pub(crate) async fn pass(&mut self, mut open: Open, calling: &Calling<'_>) -> Result<Gate, Stop> {
-        let mut approved = false;
+    pub(crate) async fn pass(&self, mut open: Open, calling: &Calling<'_>) -> Result<Gate, Stop> {
         // What a person allowed for the whole execution holds, whatever became of its first use.
-        self.remember(&open.notes, calling.arguments);
-        if let Some(earlier) = open.earlier.clone() {
-            let heard = match (earlier.stage, earlier.promise) {
-                (Stage::Asked, Some(id)) => self.hear(&mut open, calling, &id).await?,
-                (Stage::InDoubt, Some(id)) => self.clear(&mut open, calling, &id).await?,
-                (Stage::Admitted, _) if open.effect == Effect::Once => {
-                    let id = self.doubt(&mut open, calling)?;
-                    self.clear(&mut open, calling, &id).await?
-                }
-                _ => Heard::Nothing,
-            };
-            match heard {
-                Heard::Ended(result) => return self.settle(open, calling, result).map(Gate::Done),
-                Heard::Yes => approved = true,
-                Heard::Nothing => {}
+        self.with(|state| state.remember(&open.notes, calling.arguments));
+        let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
+            Some((Stage::Asked, Some(id))) => self.hear(&mut open, calling, &id).await?,
+            Some((Stage::InDoubt, Some(id))) => self.clear(&mut open, calling, &id).await?,
+            Some((Stage::Admitted, _)) if open.effect == Effect::Once => {
+                let id = self.with(|state| state.doubt(&mut open, calling))?;
+                self.clear(&mut open, calling, &id).await?
             }
+            _ => Heard::Nothing,
+        };
+        match heard {
+            Heard::Ended(result) => self.with(|state| state.settle(open, calling, result)).map(Gate::Done),
+            Heard::Yes => self.decided(open, calling, true).await,
+            Heard::Nothing => self.decided(open, calling, false).await,
         }
-        self.decided(open, calling, approved).await
     }
 
     /// Decides a call, as often as it takes: `approved`, a person has allowed it once.
-    async fn decided(&mut self, mut open: Open, calling: &Calling<'_>, mut approved: bool) -> Result<Gate, Stop> {
+    async fn decided(&self, mut open: Open, calling: &Calling<'_>, mut approved: bool) -> Result<Gate, Stop> {
         loop {
-            let scope = self.current_scope()?;
-            let (leave, rule) = match self.ruling(&scope, calling) {
-                Ruling::No(mut refused, rule) => {
-                    if was_begun(&open) && matches!(open.effect, Effect::Idempotent | Effect::Once) {
-                        self.note(&mut open, calling, self.verdict(Verdict::Doubt));
-                        if let Error::Denied(reason) = &mut refused.error {
-                            reason.push_str("; it had been begun before, and may have happened");
+            match self.with(|state| state.decide(open, calling, approved))? {
+                Decided::Done(answer) => return Ok(Gate::Done(answer)),
+                Decided::Asked(asked, id) => {
+                    open = asked;
+                    match self.hear(&mut open, calling, &id).await? {
+                        Heard::Ended(result) => {
+                            return self.with(|state| state.settle(open, calling, result)).map(Gate::Done);
+                        }
+                        // Decided again: scope, checks and rules may be others by now.
+                        Heard::Yes | Heard::Nothing => approved = true,
+                    }
+                }
+                Decided::Go(mut passage) => {
+                    if passage.admitted {
+                        // Using the approval and taking the call on are one commit; after it the call is never
+                        // repeated in silence.
+                        passage.open.effect = Effect::Once;
+                        if !self.admitted(&passage.open).await? {
+                            (open, approved) = (passage.open, true);
+                            continue;
                         }
                     }
-                    self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
-                    return Ok(Gate::Done(Err(self.refuse(open, refused)?)));
-                }
-                Ruling::Go(leave, rule) => (leave, rule),
-                Ruling::Ask(leave, rule, timeout) => {
-                    approved = approved || self.stands(&rule, calling);
-                    if let (false, Some(promise)) = (approved, self.refusals.of(&rule, || calling.call())) {
-                        let error = self.refused_before(&mut open, calling, rule, promise)?;
-                        return self.settle(open, calling, Err(error)).map(Gate::Done);
-                    }
-                    if !approved {
-                        let id = match self.ask(&mut open, calling, &rule, timeout)? {
-                            Ok(id) => id,
-                            Err(error) => return self.settle(open, calling, Err(error)).map(Gate::Done),
-                        };
-                        match self.hear(&mut open, calling, &id).await? {
-                            Heard::Ended(result) => return self.settle(open, calling, result).map(Gate::Done),
-                            // Decided again: scope, checks and rules may be others by now.
-                            Heard::Yes | Heard::Nothing => approved = true,
-                        }
-                        continue;
-                    }
-                    (leave, Some(rule))
-                }
-            };
-            self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Allow) });
-            let admitted = approved && calling.entry.capability.kind == Kind::Host;
-            if admitted {
-                // Using the approval and taking the call on are one commit; after it the call is never
-                // repeated in silence.
-                open.effect = Effect::Once;
-                if !self.admitted(&open).await? {
-                    continue;
+                    return Ok(Gate::Go(passage));
                 }
             }
-            return Ok(Gate::Go(Passage { open, scope, leave, admitted }));
         }
+    }
+
+    /// Waits for the decision about a call.
+    async fn hear(&self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
+        let record = self.wait(id, false).await?;
+        self.with(|state| state.heard(open, calling, &record))
+    }
+
+    /// Waits for a person to say what came of a call.
+    async fn clear(&self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
+        let record = self.wait(id, false).await?;
+        self.with(|state| state.cleared(open, calling, &record))
+    }
+
+    /// Records that an effect is about to happen, and makes that durable with all that came before. Where the grants
+    /// have changed since the call was decided it is decided again: what came of that is the error.
+    pub(crate) async fn admit(&self, passage: Passage, calling: &Calling<'_>) -> Result<Result<Passage, Gate>, Stop> {
+        if self.admitted(&passage.open).await? {
+            return Ok(Ok(passage));
+        }
+        self.decided(passage.open, calling, false).await.map(Err)
+    }
+
+    /// Whether it is durable that a call is taken on, under the generation by which it was decided.
+    async fn admitted(&self, open: &Open) -> Result<bool, Stop> {
+        self.with(|state| state.parts.journal.record(open, Stage::Admitted, None, None, now()))?;
+        self.commit_admission(open.number).await
+    }
+
+    /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
+    /// that nobody is asked what came of it. One that may be repeated, and may have happened at an earlier attempt, stays
+    /// taken on.
+    pub(crate) async fn withdraw(&self, open: &Open, why: Stop) -> Stop {
+        let stays = open.effect == Effect::Idempotent && was_begun(open);
+        if open.effect == Effect::Read || stays {
+            return why;
+        }
+        // A person who allowed this very call is heard again, not asked again.
+        let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == Verdict::Ask);
+        let approval = asked.and_then(|note| note.promise).map(|id| PromiseId::from(id.as_str()));
+        let recorded = self.with(|state| state.parts.journal.record(open, Stage::Asked, None, approval, now()));
+        match recorded.map_err(Stop::from) {
+            Ok(()) => self.commit(Lease::Keep).await.err().unwrap_or(why),
+            Err(stop) => stop,
+        }
+    }
+}
+
+impl State {
+    /// Decides a call under the grants of this moment, and notes what was decided.
+    fn decide(&mut self, mut open: Open, calling: &Calling<'_>, mut approved: bool) -> Result<Decided, Stop> {
+        let scope = self.current_scope()?;
+        let (leave, rule) = match self.ruling(&scope, calling) {
+            Ruling::No(mut refused, rule) => {
+                if was_begun(&open) && matches!(open.effect, Effect::Idempotent | Effect::Once) {
+                    self.note(&mut open, calling, self.verdict(Verdict::Doubt));
+                    if let Error::Denied(reason) = &mut refused.error {
+                        reason.push_str("; it had been begun before, and may have happened");
+                    }
+                }
+                self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
+                return Ok(Decided::Done(Err(self.refuse(open, refused)?)));
+            }
+            Ruling::Go(leave, rule) => (leave, rule),
+            Ruling::Ask(leave, rule, timeout) => {
+                approved = approved || self.stands(&rule, calling);
+                if !approved {
+                    let asked = match self.refusals.of(&rule, || calling.call()) {
+                        Some(promise) => Err(self.refused_before(&mut open, calling, rule, promise)?),
+                        None => self.ask(&mut open, calling, &rule, timeout)?,
+                    };
+                    return match asked {
+                        Ok(id) => Ok(Decided::Asked(open, id)),
+                        Err(error) => self.settle(open, calling, Err(error)).map(Decided::Done),
+                    };
+                }
+                (leave, Some(rule))
+            }
+        };
+        self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Allow) });
+        let admitted = approved && calling.entry.capability.kind == Kind::Host;
+        Ok(Decided::Go(Passage { open, scope, leave, admitted }))
+    }
+
+    /// What a person has decided about a call.
+    fn heard(&mut self, open: &mut Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<Heard, Stop> {
+        self.same_call(open, calling, record)?;
+        let by = who(record);
+        let mut note = Note { promise: Some(record.id.as_str().into()), by, ..self.verdict(Verdict::Deny) };
+        note.rule = Question::of(record).and_then(|question| question.rule);
+        let denied = |reason: Option<String>| Error::Denied(reason.unwrap_or_else(|| NO.into()));
+        let heard = match record.state {
+            PromiseState::Resolved => match answer_of(record) {
+                Some(answer) if answer.decision == Decision::Deny => {
+                    note.rest = answer.rest;
+                    Err(denied(answer.reason))
+                }
+                Some(answer) => {
+                    note.verdict = Verdict::Approve;
+                    note.standing = answer.decision == Decision::Execution;
+                    Ok(())
+                }
+                None => Err(denied(Some("the decision cannot be read".into()))),
+            },
+            PromiseState::Rejected => {
+                let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+                Err(denied(reason))
+            }
+            PromiseState::RejectedCanceled => {
+                note.verdict = Verdict::Cancel;
+                Err(Error::Canceled)
+            }
+            PromiseState::RejectedTimedout | PromiseState::Pending => {
+                note.verdict = Verdict::Expire;
+                Err(Error::Expired)
+            }
+        };
+        if note.standing {
+            self.standing.insert((note.rule.clone().unwrap_or_default(), calling.call()));
+        }
+        self.refusals.learn(&note, || calling.call());
+        self.note(open, calling, note);
+        Ok(match heard {
+            Ok(()) => Heard::Yes,
+            Err(error) => Heard::Ended(Err(error)),
+        })
+    }
+
+    /// What a person has said came of a call.
+    fn cleared(&mut self, open: &mut Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<Heard, Stop> {
+        self.same_call(open, calling, record)?;
+        let mut note =
+            Note { promise: Some(record.id.as_str().into()), by: who(record), ..self.verdict(Verdict::Fail) };
+        let unknown = || Error::Failed("it may or may not have happened".into());
+        let heard = match (record.state, fate_of(record)) {
+            (PromiseState::Resolved, Some(Fate::Again)) => {
+                note.verdict = Verdict::Again;
+                Heard::Yes
+            }
+            (PromiseState::Resolved, Some(Fate::Done(value))) => {
+                note.verdict = Verdict::Done;
+                let stored = question::stored(calling.entry.capability.name, open.function(), &value);
+                Heard::Ended(stored.map_err(|_| unknown()))
+            }
+            (PromiseState::Resolved, Some(Fate::Fail(text))) => Heard::Ended(Err(Error::Failed(text))),
+            (PromiseState::RejectedCanceled, _) => {
+                note.verdict = Verdict::Cancel;
+                Heard::Ended(Err(Error::Canceled))
+            }
+            _ => {
+                let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+                Heard::Ended(Err(reason.map_or_else(unknown, Error::Failed)))
+            }
+        };
+        self.note(open, calling, note);
+        Ok(heard)
     }
 
     /// Asks the policy, then the checks in Rust, about the values that will be acted on.
@@ -280,51 +420,6 @@ impl Execution {
         }
     }
 
-    /// Waits for the decision about a call.
-    async fn hear(&mut self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
-        let record = self.wait(id, false).await?;
-        self.same_call(open, calling, &record)?;
-        let by = who(&record);
-        let mut note = Note { promise: Some(id.as_str().into()), by, ..self.verdict(Verdict::Deny) };
-        note.rule = Question::of(&record).and_then(|question| question.rule);
-        let denied = |reason: Option<String>| Error::Denied(reason.unwrap_or_else(|| NO.into()));
-        let heard = match record.state {
-            PromiseState::Resolved => match answer_of(&record) {
-                Some(answer) if answer.decision == Decision::Deny => {
-                    note.rest = answer.rest;
-                    Err(denied(answer.reason))
-                }
-                Some(answer) => {
-                    note.verdict = Verdict::Approve;
-                    note.standing = answer.decision == Decision::Execution;
-                    Ok(())
-                }
-                None => Err(denied(Some("the decision cannot be read".into()))),
-            },
-            PromiseState::Rejected => {
-                let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
-                Err(denied(reason))
-            }
-            PromiseState::RejectedCanceled => {
-                note.verdict = Verdict::Cancel;
-                Err(Error::Canceled)
-            }
-            PromiseState::RejectedTimedout | PromiseState::Pending => {
-                note.verdict = Verdict::Expire;
-                Err(Error::Expired)
-            }
-        };
-        if note.standing {
-            self.standing.insert((note.rule.clone().unwrap_or_default(), calling.call()));
-        }
-        self.refusals.learn(&note, || calling.call());
-        self.note(open, calling, note);
-        Ok(match heard {
-            Ok(()) => Heard::Yes,
-            Err(error) => Heard::Ended(Err(error)),
-        })
-    }
-
     /// A person has said no to this before: nobody is asked again.
     fn refused_before(
         &mut self,
@@ -340,36 +435,6 @@ impl Execution {
         let note = Note { rule, promise, by, standing: true, ..self.verdict(Verdict::Deny) };
         self.note(open, calling, note);
         Ok(Error::Denied(reason))
-    }
-
-    /// Waits for a person to say what came of a call.
-    async fn clear(&mut self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
-        let record = self.wait(id, false).await?;
-        self.same_call(open, calling, &record)?;
-        let mut note = Note { promise: Some(id.as_str().into()), by: who(&record), ..self.verdict(Verdict::Fail) };
-        let unknown = || Error::Failed("it may or may not have happened".into());
-        let heard = match (record.state, fate_of(&record)) {
-            (PromiseState::Resolved, Some(Fate::Again)) => {
-                note.verdict = Verdict::Again;
-                Heard::Yes
-            }
-            (PromiseState::Resolved, Some(Fate::Done(value))) => {
-                note.verdict = Verdict::Done;
-                let stored = question::stored(calling.entry.capability.name, open.function(), &value);
-                Heard::Ended(stored.map_err(|_| unknown()))
-            }
-            (PromiseState::Resolved, Some(Fate::Fail(text))) => Heard::Ended(Err(Error::Failed(text))),
-            (PromiseState::RejectedCanceled, _) => {
-                note.verdict = Verdict::Cancel;
-                Heard::Ended(Err(Error::Canceled))
-            }
-            _ => {
-                let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
-                Heard::Ended(Err(reason.map_or_else(unknown, Error::Failed)))
-            }
-        };
-        self.note(open, calling, note);
-        Ok(heard)
     }
 
     /// Ends a call that was never performed, or of which a person told the end.
@@ -478,44 +543,6 @@ impl Execution {
                 Ok(Ok((open, scope.policy.grants.get(calling.entry.capability.name).cloned())))
             }
         }
-    }
-
-    /// Records that an effect is about to happen, and makes that durable with all that came before. Where the grants
-    /// have changed since the call was decided it is decided again: what came of that is the error.
-    pub(crate) async fn admit(
-        &mut self,
-        passage: Passage,
-        calling: &Calling<'_>,
-    ) -> Result<Result<Passage, Gate>, Stop> {
-        if self.admitted(&passage.open).await? {
-            return Ok(Ok(passage));
-        }
-        self.decided(passage.open, calling, false).await.map(Err)
-    }
-
-    /// Whether it is durable that a call is taken on, under the generation by which it was decided.
-    async fn admitted(&mut self, open: &Open) -> Result<bool, Stop> {
-        self.parts.journal.record(open, Stage::Admitted, None, None, now())?;
-        self.commit_admission(open.number).await
-    }
-
-    /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
-    /// that nobody is asked what came of it. One that may be repeated, and may have happened at an earlier attempt, stays
-    /// taken on.
-    pub(crate) async fn withdraw(&mut self, open: &Open, why: Stop) -> Stop {
-        let stays = open.effect == Effect::Idempotent && was_begun(open);
-        if open.effect != Effect::Read && !stays {
-            // A person who allowed this very call is heard again, not asked again.
-            let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == Verdict::Ask);
-            let approval = asked.and_then(|note| note.promise).map(|id| PromiseId::from(id.as_str()));
-            if let Err(fault) = self.parts.journal.record(open, Stage::Asked, None, approval, now()) {
-                return fault.into();
-            }
-            if let Err(stop) = self.commit(Lease::Keep).await {
-                return stop;
-            }
-        }
-        why
     }
 }
 

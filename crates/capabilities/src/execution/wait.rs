@@ -9,13 +9,154 @@ use parole_durable::store::Lease;
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
 use parole_policy::Timeout;
 
-use super::{Calling, Execution, Gate};
+use super::{Calling, Execution, Gate, State};
 use crate::audit;
 use crate::sink::Event;
 use crate::types::Error;
 use crate::{Entry, Stop};
 
 impl Execution {
+    /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
+    pub(crate) async fn admittance(
+        &self,
+        open: Open,
+        calling: &Calling<'_>,
+    ) -> Result<Result<Open, Result<Vec<u8>, Error>>, Stop> {
+        if own_promise(&open).is_some() {
+            return Ok(Ok(open));
+        }
+        Ok(match self.pass(open, calling).await? {
+            Gate::Go(passage) => Ok(passage.open),
+            Gate::Done(answer) => Err(answer),
+        })
+    }
+
+    /// Waits for the promise of a call, and ends the call with what `read` makes of it.
+    pub(crate) async fn answered(
+        &self,
+        mut open: Open,
+        promise: Result<PromiseId, Error>,
+        timer: bool,
+        read: impl FnOnce(PromiseRecord) -> Result<Vec<u8>, Error>,
+    ) -> Result<Result<Vec<u8>, Error>, Stop> {
+        let (promise, answer) = match promise {
+            Ok(id) => {
+                let record = self.wait(&id, timer).await?;
+                if timer {
+                    self.with(|state| state.note_end(&mut open, &record));
+                }
+                (Some(id), read(record))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        self.with(|state| state.finish(open, promise, &answer))?;
+        Ok(answer)
+    }
+
+    /// Waits for a promise, in memory or by parking, and gives the settled record.
+    pub(crate) async fn wait(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
+        let made = self.with(|state| state.made.take());
+        let record = match made {
+            Some(made) if made.id == *id => self.wait_for_new(made).await?,
+            _ => self.wait_for_old(id, timer).await?,
+        };
+        if record.state == PromiseState::RejectedCanceled {
+            // Either the promise was canceled, or with it the execution.
+            self.still_held()?;
+        }
+        Ok(record)
+    }
+
+    /// Waits for a promise that is made durable by the barrier before this wait. Until then nobody
+    /// can settle it, so whoever registers before has missed nothing, and need not read the row.
+    async fn wait_for_new(&self, made: Box<PromiseRecord>) -> Result<PromiseRecord, Stop> {
+        let timer = made.is_timer();
+        if self.parts_at_once(timer) {
+            self.release_lease().await?;
+            return Err(Stop::Parked { promise: made.id, deadline: made.timeout_at, timer, released: true });
+        }
+        let waiter = self.0.hub.settled(&made.id, made.timeout_at);
+        self.commit(Lease::Keep).await?;
+        self.wait_for(made, Some(waiter)).await
+    }
+
+    async fn wait_for_old(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
+        if self.with(|state| state.parts.journal.unsaved_steps() > 0) {
+            self.commit(Lease::Keep).await?;
+        }
+        let Some(record) = self.0.hub.promise_async(id).await? else { return Err(Stop::Fenced) };
+        if record.state != PromiseState::Pending {
+            return Ok(record);
+        }
+        if self.parts_at_once(timer) {
+            self.release_lease().await?;
+            return Err(Stop::Parked { promise: id.clone(), deadline: record.timeout_at, timer, released: true });
+        }
+        self.wait_for(Box::new(record), None).await
+    }
+
+    async fn wait_for(&self, record: Box<PromiseRecord>, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
+        // That is not output: nobody misses it later.
+        let _ = self.0.sink.event(self.id(), Event::Waiting(&record));
+        // Of the record no more is kept while the guest waits, nor of what is idle by then.
+        let stays = self.with(|state| {
+            state.links.http.clear();
+            // An open connection would be lost with the memory.
+            state.links.sockets.any()
+        });
+        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
+        drop(record);
+        match self.settled_in_memory(&id, deadline, waiter, stays).await? {
+            Some(record) => Ok(record),
+            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
+        }
+    }
+
+    /// The settled record, or `None` when the guest is to give its memory up. A waiter that is
+    /// handed in has been there from the start: the row is looked at only once it says so.
+    async fn settled_in_memory(
+        &self,
+        id: &PromiseId,
+        mut deadline: UnixMs,
+        mut waiter: Option<Waiter>,
+        stays: bool,
+    ) -> Result<Option<PromiseRecord>, Stop> {
+        let mut seat = self.0.parking.room.enter();
+        let park = tokio::time::sleep(self.0.parking.after);
+        tokio::pin!(park);
+        loop {
+            let waiter = match waiter.take().filter(|_| deadline > now()) {
+                Some(waiter) => waiter,
+                None => {
+                    let waiter = self.0.hub.settled(id, deadline);
+                    match self.0.hub.promise_async(id).await? {
+                        Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
+                        // It was computed anew.
+                        Some(record) if record.timeout_at != deadline => {
+                            deadline = record.timeout_at;
+                            continue;
+                        }
+                        Some(_) => waiter,
+                        None => return Err(Stop::Fenced),
+                    }
+                }
+            };
+            tokio::select! {
+                () = waiter => {}
+                () = &mut park, if !stays => return Ok(None),
+                () = seat.evicted(), if !stays => return Ok(None),
+                () = self.0.parking.stopping.begun() => return Ok(None),
+            }
+        }
+    }
+
+    fn parts_at_once(&self, timer: bool) -> bool {
+        let parking = &self.0.parking;
+        parking.detach || (parking.leave_persons && !timer) || parking.stopping.is_begun()
+    }
+}
+
+impl State {
     /// Makes the promise of an open call, or finds the one that it made before a crash.
     pub(crate) fn promise(
         &mut self,
@@ -48,43 +189,6 @@ impl Execution {
             .journal
             .may_wait(open)
             .map_err(|limit| Error::Exhausted(format!("promises: {limit} may be pending at once")))
-    }
-
-    /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
-    pub(crate) async fn admittance(
-        &mut self,
-        open: Open,
-        calling: &Calling<'_>,
-    ) -> Result<Result<Open, Result<Vec<u8>, Error>>, Stop> {
-        if own_promise(&open).is_some() {
-            return Ok(Ok(open));
-        }
-        Ok(match self.pass(open, calling).await? {
-            Gate::Go(passage) => Ok(passage.open),
-            Gate::Done(answer) => Err(answer),
-        })
-    }
-
-    /// Waits for the promise of a call, and ends the call with what `read` makes of it.
-    pub(crate) async fn answered(
-        &mut self,
-        mut open: Open,
-        promise: Result<PromiseId, Error>,
-        timer: bool,
-        read: impl FnOnce(PromiseRecord) -> Result<Vec<u8>, Error>,
-    ) -> Result<Result<Vec<u8>, Error>, Stop> {
-        let (promise, answer) = match promise {
-            Ok(id) => {
-                let record = self.wait(&id, timer).await?;
-                if timer {
-                    self.note_end(&mut open, &record);
-                }
-                (Some(id), read(record))
-            }
-            Err(error) => (None, Err(error)),
-        };
-        self.finish(open, promise, &answer)?;
-        Ok(answer)
     }
 
     /// Notes who ended a timer before its time.
@@ -135,107 +239,6 @@ impl Execution {
         match self.parts.scope.policy.timeout_of(&entry.capability) {
             Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
             Timeout::Never => NEVER,
-        }
-    }
-
-    /// Waits for a promise, in memory or by parking, and gives the settled record.
-    pub(crate) async fn wait(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
-        let record = match self.made.take() {
-            Some(made) if made.id == *id => self.wait_for_new(made).await?,
-            _ => self.wait_for_old(id, timer).await?,
-        };
-        if record.state == PromiseState::RejectedCanceled {
-            // Either the promise was canceled, or with it the execution.
-            self.still_held()?;
-        }
-        Ok(record)
-    }
-
-    /// Waits for a promise that is made durable by the barrier before this wait. Until then nobody
-    /// can settle it, so whoever registers before has missed nothing, and need not read the row.
-    async fn wait_for_new(&mut self, made: Box<PromiseRecord>) -> Result<PromiseRecord, Stop> {
-        let timer = made.is_timer();
-        if self.parts_at_once(timer) {
-            self.leave().await?;
-            return Err(Stop::Parked { promise: made.id, deadline: made.timeout_at, timer, released: true });
-        }
-        let waiter = self.parts.hub.settled(&made.id, made.timeout_at);
-        self.commit(Lease::Keep).await?;
-        self.wait_for(made, Some(waiter)).await
-    }
-
-    async fn wait_for_old(&mut self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
-        if self.parts.journal.unsaved_steps() > 0 {
-            self.commit(Lease::Keep).await?;
-        }
-        let Some(record) = self.parts.hub.promise_async(id).await? else { return Err(Stop::Fenced) };
-        if record.state != PromiseState::Pending {
-            return Ok(record);
-        }
-        if self.parts_at_once(timer) {
-            self.leave().await?;
-            return Err(Stop::Parked { promise: id.clone(), deadline: record.timeout_at, timer, released: true });
-        }
-        self.wait_for(Box::new(record), None).await
-    }
-
-    fn parts_at_once(&self, timer: bool) -> bool {
-        let parking = &self.parts.parking;
-        parking.detach || (parking.leave_persons && !timer) || parking.stopping.is_begun()
-    }
-
-    async fn wait_for(&mut self, record: Box<PromiseRecord>, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
-        // That is not output: nobody misses it later.
-        let _ = self.parts.sink.event(self.id(), Event::Waiting(&record));
-        // Of the record no more is kept while the guest waits, nor of what is idle by then.
-        self.links.http.clear();
-        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
-        drop(record);
-        self.parts.meter.pause();
-        let settled = self.settled_in_memory(&id, deadline, waiter).await;
-        self.parts.meter.resume();
-        match settled? {
-            Some(record) => Ok(record),
-            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
-        }
-    }
-
-    /// The settled record, or `None` when the guest is to give its memory up. A waiter that is
-    /// handed in has been there from the start: the row is looked at only once it says so.
-    async fn settled_in_memory(
-        &self,
-        id: &PromiseId,
-        mut deadline: UnixMs,
-        mut waiter: Option<Waiter>,
-    ) -> Result<Option<PromiseRecord>, Stop> {
-        // An open connection would be lost with the memory.
-        let stays = self.links.sockets.any();
-        let mut seat = self.parts.parking.room.enter();
-        let park = tokio::time::sleep(self.parts.parking.after);
-        tokio::pin!(park);
-        loop {
-            let waiter = match waiter.take().filter(|_| deadline > now()) {
-                Some(waiter) => waiter,
-                None => {
-                    let waiter = self.parts.hub.settled(id, deadline);
-                    match self.parts.hub.promise_async(id).await? {
-                        Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
-                        // It was computed anew.
-                        Some(record) if record.timeout_at != deadline => {
-                            deadline = record.timeout_at;
-                            continue;
-                        }
-                        Some(_) => waiter,
-                        None => return Err(Stop::Fenced),
-                    }
-                }
-            };
-            tokio::select! {
-                () = waiter => {}
-                () = &mut park, if !stays => return Ok(None),
-                () = seat.evicted(), if !stays => return Ok(None),
-                () = self.parts.parking.stopping.begun() => return Ok(None),
-            }
         }
     }
 }

@@ -1,0 +1,362 @@
+//! The state of one running guest: what is done in one section, under the lock of its [`Execution`](super::Execution).
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parole_durable::hub::{Seen, Waiter, now};
+use parole_durable::journal::{DROPPED, Fault, Next, OUTPUT, Open};
+use parole_durable::{Effect, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult};
+use parole_policy::{Arguments, Field, Looks, Verdict, decide};
+
+use super::barrier::Flight;
+use super::calls::Task;
+use super::refusals::Refusals;
+use super::view::View;
+use super::{Gathered, Parts};
+use crate::outside::Links;
+use crate::scope::Scope;
+use crate::sink::Event;
+use crate::stop::Stop;
+use crate::types::{self, Error, Refused, json};
+use crate::validator::Call;
+use crate::{Entry, audit};
+
+/// Bytes of output text that are kept in memory for the report of one execution: most put out less. Of those that
+/// put out more there may be thousands, and they may wait for weeks.
+const OUTPUT_KEPT: usize = 4 << 10;
+/// Recorded steps are read in pages of this many.
+const STEPS_A_PAGE: usize = 1024;
+
+/// What one running guest has, and what is known of it.
+pub(crate) struct State {
+    pub(super) parts: Parts,
+    /// Whether the replay is over.
+    pub(super) live: bool,
+    pub(super) flights: VecDeque<Flight>,
+    pub(super) view: Arc<View>,
+    /// Recorded output that is not noted as shown, each with the number of the call after it.
+    unshown: Vec<(u64, Vec<u8>)>,
+    pub(super) output_since: Option<Instant>,
+    pub(super) started: Instant,
+    /// Tells that the execution may have been canceled; asked for once the guest has run for a while.
+    pub(super) fenced: Option<Waiter>,
+    /// The promise that was made last, until it is waited for.
+    pub(super) made: Option<Box<PromiseRecord>>,
+    /// The generation of the grants in `parts.scope`.
+    pub(super) generation: u64,
+    /// How far the store had come when the generation was last looked for.
+    seen: Seen,
+    /// Calls that a person has allowed for the whole execution: the rule, and the digest of the arguments in their form.
+    pub(super) standing: HashSet<(String, String)>,
+    /// What a person has refused.
+    pub(super) refusals: Refusals,
+    /// Bytes of the questions that were put.
+    pub(super) asked: u64,
+    /// What `write_file` has used of its quota.
+    pub(crate) written: Written,
+    /// The connections to the outside that it has open.
+    pub(crate) links: Links,
+    pub(super) gathered: Gathered,
+    /// Calls that the guest has begun and that wait, until the driver takes them.
+    pub(super) begun: Vec<Task>,
+}
+
+/// Bytes and files that this execution has written.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+}
+
+/// What a call comes to at first.
+pub(crate) enum Begin {
+    /// The journal knows the answer.
+    Answered(Result<Vec<u8>, Error>),
+    /// It is to be decided and performed.
+    Open(Open),
+}
+
+impl State {
+    /// At the start of an attempt.
+    pub(super) fn new(parts: Parts) -> Self {
+        let live = parts.journal.is_live();
+        let generation = parts.generation;
+        let view = View::new(&parts);
+        Self {
+            parts,
+            generation,
+            seen: Seen::default(),
+            standing: HashSet::new(),
+            refusals: Refusals::default(),
+            asked: 0,
+            links: Links::default(),
+            live,
+            flights: VecDeque::new(),
+            view,
+            unshown: Vec::new(),
+            output_since: None,
+            started: Instant::now(),
+            fenced: None,
+            made: None,
+            written: Written::default(),
+            gathered: Gathered::default(),
+            begun: Vec::new(),
+        }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> ExecutionId {
+        self.parts.journal.execution()
+    }
+
+    /// Its journal.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.parts.journal
+    }
+
+    /// Whether the replay is over.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Reads recorded steps when they are needed, and notices the head of the journal. Done before the
+    /// guest starts and after each recorded step, so that time counts from the very head on.
+    ///
+    /// # Errors
+    /// The store failed, or the journal has a gap.
+    pub(crate) fn catch_up(&mut self) -> Result<(), Stop> {
+        if self.live {
+            return Ok(());
+        }
+        while self.parts.journal.starved() {
+            let steps = self.parts.hub.steps(self.id(), self.parts.journal.wants(), STEPS_A_PAGE)?;
+            let last = steps.len() < STEPS_A_PAGE;
+            let unshown = steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.view.shown());
+            self.unshown.extend(unshown.map(|step| (step.number + step.calls, step.arguments.clone())));
+            self.parts.journal.feed(steps, last)?;
+        }
+        if self.parts.journal.is_live() {
+            self.live = true;
+            self.parts.meter.restart(self.parts.used);
+            self.show_again();
+        }
+        Ok(())
+    }
+
+    /// Output that had been made durable, but perhaps not shown, before a crash. Shown at the head of the
+    /// journal, when the replay has turned out to be one.
+    fn show_again(&mut self) {
+        let unshown = std::mem::take(&mut self.unshown);
+        let Some(upto) = unshown.last().map(|(upto, _)| *upto) else { return };
+        let output: Vec<_> = unshown.into_iter().map(|(_, output)| output).collect();
+        self.view.show(&output, upto);
+    }
+
+    /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
+    /// `fields` are its arguments. Grants that have changed since the last look (see [`Execution::pump`]) are not
+    /// looked for here: such a call costs less than the question.
+    pub(crate) fn send(
+        &mut self,
+        entry: &'static Entry,
+        channel: u8,
+        (head, body): (&[u8], &[u8]),
+        text: &str,
+        fields: &[(&'static str, Field<'_>)],
+    ) -> Result<(), Stop> {
+        let mut channel = channel;
+        let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
+        if self.live && self.is_refused(entry, fields) {
+            let (name, note) = (entry.capability.name, self.verdict(audit::Verdict::Deny));
+            audit::tell(self.id(), self.parts.journal.calls(), name, &types::canonical(fields), &note);
+            channel |= DROPPED;
+        }
+        let channel = match self.parts.journal.send(channel, head, body, overhead) {
+            Ok(channel) => channel,
+            Err(Fault::Limit { name, limit }) => {
+                return Err(self.cut(channel, body, name, limit));
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        self.catch_up()?;
+        if self.output_since.is_none() {
+            self.output_since = Some(Instant::now());
+        }
+        if channel == crate::sink::PRINT {
+            self.gather(&Event::Print(text));
+        } else if channel == crate::sink::DISPLAY {
+            self.gather(&Event::Display { mime: text, data: body });
+        }
+        Ok(())
+    }
+
+    /// Keeps text for a report. A replay without effects has no journal to read it from again.
+    fn gather(&mut self, event: &Event<'_>) {
+        if self.gathered.is_cut {
+            return;
+        }
+        event.append_to(&mut self.gathered.output);
+        if self.gathered.output.len() > OUTPUT_KEPT && self.parts.journal.has_effects() {
+            self.gathered.output = String::new();
+            self.gathered.is_cut = true;
+        }
+    }
+
+    /// The output limit: what still fits of a line is kept, with a mark after it.
+    fn cut(&mut self, channel: u8, body: &[u8], name: &'static str, limit: u64) -> Stop {
+        if channel & !DROPPED == crate::sink::PRINT
+            && name == "output"
+            && let Ok(text) = std::str::from_utf8(body)
+        {
+            let left = usize::try_from(self.parts.journal.output_left()).unwrap_or(usize::MAX);
+            let fits = text.floor_char_boundary(left.min(text.len()));
+            match self.parts.journal.send(channel, b"", &body[..fits], 0) {
+                Ok(crate::sink::PRINT) => self.gather(&Event::Print(&text[..fits])),
+                // No room for even an empty line: the mark alone says so.
+                Ok(_) | Err(Fault::Limit { .. }) => {}
+                Err(fault) => return fault.into(),
+            }
+        }
+        if let Err(fault) = self.parts.journal.mark(crate::sink::CUT) {
+            return fault.into();
+        }
+        self.gather(&Event::Cut);
+        Stop::Limit { name, limit: parole_policy::size_text(limit) }
+    }
+
+    /// Takes any other call: from the journal, or open. `arguments` is JSON of what the guest passed, as it spelt it.
+    pub(crate) fn begin(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Begin, Stop> {
+        let number = self.parts.journal.calls();
+        let next = self.parts.journal.call(function, effect, arguments)?;
+        self.catch_up()?;
+        match next {
+            // What has not begun by now begins when the execution is resumed.
+            Next::Open(_) if self.parts.parking.stopping.is_begun() => Err(Stop::Stopped),
+            Next::Open(open) => Ok(Begin::Open(open)),
+            Next::Replayed { result, notes, .. } => {
+                if !notes.is_empty() {
+                    self.remember(&notes, arguments);
+                }
+                if let StepResult::Denied(bytes) = &result {
+                    self.gathered.denied.extend(serde_json::from_slice(bytes));
+                }
+                types::decode(result).map(Begin::Answered).ok_or(Stop::Unreadable(number))
+            }
+        }
+    }
+
+    /// Whether the policy, or a check in Rust, refuses a send-only call.
+    fn is_refused(&self, entry: &'static Entry, fields: &[(&'static str, Field<'_>)]) -> bool {
+        let scope = &*self.parts.scope;
+        match decide(&scope.policy, self.generation, &entry.capability, &Arguments::Fields(fields)) {
+            Verdict::Allow(_) => self.judge(scope, entry, || types::canonical(fields)).is_some(),
+            // There is nobody to ask: a policy that says so was refused when it was read.
+            Verdict::Deny(_) | Verdict::Ask(_) => true,
+        }
+    }
+
+    /// The first refusal of a check in Rust, with its name.
+    pub(super) fn judge(
+        &self,
+        scope: &Scope,
+        entry: &'static Entry,
+        arguments: impl Fn() -> Vec<u8>,
+    ) -> Option<(Refused, String)> {
+        let name = entry.capability.name;
+        let mut call = None;
+        for validator in scope.validators.iter().filter(|validator| &*validator.capability == name) {
+            let call = call.get_or_insert_with(|| Call {
+                execution: self.id(),
+                capability: name,
+                arguments: String::from_utf8_lossy(&arguments()).into(),
+            });
+            if let Err(reason) = validator.judge(call) {
+                let refused = Refused {
+                    capability: name.into(),
+                    argument: None,
+                    error: Error::Denied(reason),
+                    remedy: format!("the validator `{}` of this host decides", validator.name),
+                };
+                return Some((refused, validator.name.to_string()));
+            }
+        }
+        None
+    }
+
+    /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are
+    /// those of its start.
+    pub(crate) fn looks(&self, entry: &Entry) -> Looks {
+        self.parts.scope.looks(entry.capability.name)
+    }
+
+    /// What it may reach now: the newest generation of its grants.
+    pub(crate) fn current_scope(&mut self) -> Result<Arc<Scope>, Stop> {
+        // Until its first commit nobody else knows of it.
+        if self.parts.birth.is_none() && self.parts.journal.has_effects() {
+            let newest = self.parts.hub.generation(self.id(), &mut self.seen)?;
+            if newest != self.generation {
+                self.parts.scope = (self.parts.rescope)(newest, &self.parts.scope)?;
+                self.generation = newest;
+            }
+        }
+        Ok(Arc::clone(&self.parts.scope))
+    }
+
+    /// Ends an open call with a refusal: recorded, so that a replay answers the same.
+    pub(crate) fn refuse(&mut self, mut open: Open, refused: Refused) -> Result<Error, Stop> {
+        let result = match &refused.error {
+            Error::Denied(_) => StepResult::Denied(json(&refused)),
+            error => StepResult::Err(json(error)),
+        };
+        // What was allowed by then is denied none the less, and the last word on it says so.
+        let last = audit::notes(&open.notes).pop();
+        let denied = matches!(refused.error, Error::Denied(_));
+        if let Some(last) = last.filter(|note| denied && note.verdict != audit::Verdict::Deny) {
+            let note = audit::Note { arguments: last.arguments, ..self.verdict(audit::Verdict::Deny) };
+            audit::tell(self.id(), open.number, &refused.capability, open.arguments(), &note);
+            audit::add(&mut open.notes, note);
+        } else if !denied {
+            audit::explain(&mut open.notes, &refused);
+        }
+        self.parts.journal.complete(open, None, result, now())?;
+        let error = refused.error.clone();
+        if matches!(error, Error::Denied(_)) {
+            self.gathered.denied.push(refused);
+        }
+        Ok(error)
+    }
+
+    /// Ends an open call with its result.
+    pub(crate) fn finish(
+        &mut self,
+        open: Open,
+        promise: Option<PromiseId>,
+        result: &Result<Vec<u8>, Error>,
+    ) -> Result<(), Stop> {
+        Ok(self.parts.journal.complete(open, promise, types::encode(result), now())?)
+    }
+
+    /// The bytes that the journal may have, and those that are left.
+    pub(super) fn journal_left(&self) -> (u64, u64) {
+        let most = self.parts.scope.policy.limits.journal;
+        (most, most.saturating_sub(self.parts.journal.size()))
+    }
+
+    /// Whether nobody else knows of the execution yet.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.parts.birth.is_some()
+    }
+
+    /// Whether the execution is this process's still.
+    pub(super) fn still_held(&self) -> Result<(), Stop> {
+        match self.parts.hub.execution(self.id())? {
+            Some(held) if held.fence == self.parts.fence && held.outcome.is_none() => Ok(()),
+            _ => Err(Stop::Fenced),
+        }
+    }
+
+    /// The id that an open call has, at this and every later attempt.
+    pub(crate) fn key(&self, open: &Open, capability: &str) -> PromiseId {
+        self.parts.journal.promise_id(open, capability, 0)
+    }
+}
