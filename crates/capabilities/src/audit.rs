@@ -15,7 +15,7 @@ use crate::types::{Error, Refused, json};
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum AuditEvent {
     /// The policy allows it.
     Allow,
     /// The policy wants a person asked.
@@ -44,7 +44,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// What was decided.
-    pub verdict: Verdict,
+    pub verdict: AuditEvent,
     /// When.
     pub at: UnixMs,
     /// The generation of the grants under which it was decided.
@@ -84,7 +84,7 @@ pub struct Note {
 }
 
 impl Note {
-    pub(crate) fn new(verdict: Verdict, generation: u64, at: UnixMs) -> Self {
+    pub(crate) fn new(verdict: AuditEvent, generation: u64, at: UnixMs) -> Self {
         Self {
             verdict,
             at,
@@ -104,7 +104,7 @@ impl Note {
 
     /// Whether a step without notes says the same.
     pub(crate) fn goes_without_saying(&self) -> bool {
-        self.verdict == Verdict::Allow && self.generation == 0 && self.rule.is_none() && self.arguments.is_none()
+        self.verdict == AuditEvent::Allow && self.generation == 0 && self.rule.is_none() && self.arguments.is_none()
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn add(bytes: &mut Vec<u8>, note: Note) {
 /// Notes why a call was refused whose answer does not say it to the operator.
 pub(crate) fn explain(bytes: &mut Vec<u8>, refused: &Refused) {
     let mut all = notes(bytes);
-    if let Some(last) = all.last_mut().filter(|note| note.verdict == Verdict::Deny) {
+    if let Some(last) = all.last_mut().filter(|note| note.verdict == AuditEvent::Deny) {
         (last.reason, last.argument) = (Some(refused.error.to_string()), refused.argument.clone());
         *bytes = json(&all);
     }
@@ -176,7 +176,7 @@ impl Record {
             reason: None,
             argument: None,
             import: import.map(str::to_owned),
-            note: Note::new(Verdict::Deny, 0, at),
+            note: Note::new(AuditEvent::Deny, 0, at),
         }
     }
 }
@@ -195,7 +195,7 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
                     _ => return None,
                 };
                 let dropped = channel & DROPPED != 0;
-                let verdict = if dropped { Verdict::Deny } else { Verdict::Allow };
+                let verdict = if dropped { AuditEvent::Deny } else { AuditEvent::Allow };
                 Some(Record {
                     execution,
                     step: Some(number),
@@ -219,9 +219,9 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
     };
     if all.is_empty() {
         let denied = matches!(&step.completion, Some(done) if matches!(done.result, StepResult::Denied(_)));
-        all.push(Note::new(if denied { Verdict::Deny } else { Verdict::Allow }, 0, step.admitted_at));
+        all.push(Note::new(if denied { AuditEvent::Deny } else { AuditEvent::Allow }, 0, step.admitted_at));
     }
-    if let (Some(refused), Some(last)) = (refused, all.last_mut().filter(|note| note.verdict == Verdict::Deny)) {
+    if let (Some(refused), Some(last)) = (refused, all.last_mut().filter(|note| note.verdict == AuditEvent::Deny)) {
         let reason = match refused.error {
             Error::Denied(reason) => reason,
             error => error.to_string(),

@@ -1,7 +1,7 @@
 //! One running guest, as its calls see it, and the few ways in which a capability may act on it.
 //!
 //! A send-only call is [`State::send`]. Any other begins with [`State::begin`]: it is answered from the journal, or
-//! open; an open one comes to the gate ([`Execution::pass`]), which decides it and perhaps asks a person; then it is
+//! open; an open one comes to the gate ([`Execution::authorize`]), which decides it and perhaps asks a person; then it is
 //! perhaps admitted and made durable ([`Execution::admit`]), performed, and finished ([`State::finish`]). A call that
 //! waits does so in [`Execution::wait`].
 //!
@@ -10,7 +10,7 @@
 //! driver ([`calls`]).
 
 mod barrier;
-mod calling;
+mod call_request;
 pub mod calls;
 mod gate;
 mod refusals;
@@ -37,8 +37,8 @@ use crate::types::{Error, Refused};
 use crate::waiting_room::WaitingRoom;
 use crate::{ALL, Entry};
 pub(crate) use barrier::OUTPUT_DELAY;
-pub(crate) use calling::{Calling, Form, Formless};
-pub(crate) use gate::{Gate, Leave, Passage, was_begun};
+pub(crate) use call_request::{CallRequest, Form, Formless};
+pub(crate) use gate::{Gate, Leave, PermittedCall, was_begun};
 pub(crate) use state::{Begin, State, Written};
 
 /// What the guest's calls may do about waiting.
@@ -47,7 +47,7 @@ pub struct Parking {
     /// The first wait of any kind parks, and the lease is given back.
     pub detach: bool,
     /// A wait for a person parks, and the lease is given back.
-    pub leave_persons: bool,
+    pub park_for_persons: bool,
     /// A guest that has waited this long gives its memory up.
     pub after: Duration,
     /// Where the waiting guests of a process are counted.
@@ -57,7 +57,7 @@ pub struct Parking {
 }
 
 /// What is written with the first commit of an execution.
-pub struct Birth {
+pub struct Creation {
     /// The execution itself.
     pub new: NewExecution,
     /// The payload that pins its set-up.
@@ -67,7 +67,7 @@ pub struct Birth {
 }
 
 /// What an [`Execution`] is made of.
-pub struct Parts {
+pub struct ExecutionConfig {
     /// The replay core.
     pub journal: Journal,
     /// Where it is made durable.
@@ -75,7 +75,7 @@ pub struct Parts {
     /// The fence under which this process holds it.
     pub fence: Fence,
     /// For a new execution.
-    pub birth: Option<Box<Birth>>,
+    pub creation: Option<Box<Creation>>,
     /// The digest of the component.
     pub component: Digest,
     /// What it may reach, and the generation of the grants in it.
@@ -137,16 +137,16 @@ struct Shared {
 impl Execution {
     /// An execution at the start of an attempt.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(config: ExecutionConfig) -> Self {
         Self(Arc::new(Shared {
-            id: parts.journal.execution(),
-            fence: parts.fence,
-            hub: parts.hub.clone(),
-            sink: Arc::clone(&parts.sink),
-            outside: Arc::clone(&parts.outside),
-            parking: parts.parking.clone(),
+            id: config.journal.execution(),
+            fence: config.fence,
+            hub: config.hub.clone(),
+            sink: Arc::clone(&config.sink),
+            outside: Arc::clone(&config.outside),
+            parking: config.parking.clone(),
             turn: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State::new(parts)),
+            state: Mutex::new(State::new(config)),
         }))
     }
 
@@ -244,7 +244,7 @@ impl Execution {
 
     /// Before the execution goes outside: others can see and cancel it from then on, and what it has put out is
     /// shown meanwhile.
-    pub(crate) async fn be_known(&self) -> Result<(), Stop> {
+    pub(crate) async fn commit_creation(&self) -> Result<(), Stop> {
         if self.with(|state| state.is_unknown()) { self.commit(Lease::Keep).await } else { self.show_meanwhile().await }
     }
 

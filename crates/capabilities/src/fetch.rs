@@ -19,7 +19,7 @@ use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::clock;
 use crate::execution::calls::plain;
-use crate::execution::{Begin, Calling, Form, Formless, Gate, Leave, Passage};
+use crate::execution::{Begin, CallRequest, Form, Formless, Gate, Leave, PermittedCall};
 use crate::net::{self, Failure};
 use crate::retry::Retries;
 use crate::types::{Refused, base64, json as bytes_of};
@@ -97,7 +97,7 @@ struct Response {
 
 /// The body is recorded by size and digest: at a repetition the guest brings it again.
 #[derive(Serialize)]
-struct Question<'a> {
+struct RecordedArguments<'a> {
     request: Recorded<'a>,
 }
 
@@ -152,13 +152,13 @@ async fn fetch(execution: &Execution, request: &Request) -> wasmtime::Result<Res
             let form = fetched.as_ref().map_or_else(|_| Form::given(&arguments), |fetched| form(fetched, body));
             let shown = || fetched.as_ref().map_or(Value::Null, |fetched| shown(request, fetched));
             let typed = typed.as_ref().map_err(|formless| **formless);
-            let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
-            match (execution.pass(open, &calling).await?, &fetched) {
+            let call = CallRequest { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
+            match (execution.authorize(open, &call).await?, &fetched) {
                 (Gate::Done(answer), _) => answer,
-                (Gate::Go(passage), Ok(fetched)) => Box::pin(perform(execution, passage, &calling, fetched)).await?,
-                (Gate::Go(passage), Err(formless)) => {
+                (Gate::Go(permitted), Ok(fetched)) => Box::pin(perform(execution, permitted, &call, fetched)).await?,
+                (Gate::Go(permitted), Err(formless)) => {
                     let refused = Refused::of(&ENTRY, Some(formless.argument.clone()), formless.denial.clone());
-                    Err(execution.with(|state| state.refuse(passage.open, refused))?)
+                    Err(execution.with(|state| state.refuse(permitted.open, refused))?)
                 }
             }
         }
@@ -183,7 +183,7 @@ fn recorded<'h>(
     body: Option<Body>,
 ) -> Vec<u8> {
     let headers = headers.into_iter().map(|(name, value)| Name { name, value }).collect();
-    bytes_of(&Question { request: Recorded { method, url, headers, body } })
+    bytes_of(&RecordedArguments { request: Recorded { method, url, headers, body } })
 }
 
 fn form(request: &FetchArguments<'_>, body: Option<Body>) -> Form<'static> {
@@ -224,63 +224,65 @@ fn pairs(headers: &[Header]) -> Vec<(&str, &str)> {
 /// Sends it, as often as the grant's `retry` allows, and records how it went.
 async fn perform(
     execution: &Execution,
-    mut passage: Passage,
-    calling: &Calling<'_>,
+    mut permitted: PermittedCall,
+    call: &CallRequest<'_>,
     request: &FetchArguments<'_>,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
-    let Some(grant) = passage.grant(ENTRY.capability.name).cloned() else {
+    let Some(grant) = permitted.grant(ENTRY.capability.name).cloned() else {
         let error = Error::Denied("nothing is granted".into());
-        execution.with(|state| state.finish(passage.open, None, &Err(error.clone())))?;
+        execution.with(|state| state.finish(permitted.open, None, &Err(error.clone())))?;
         return Ok(Err(error));
     };
     let mut headers = request.headers.to_vec();
-    let repeats = grant.effect == GrantEffect::Idempotent || passage.open.effect == Effect::Idempotent;
-    if !is_read(request.method) && !passage.admitted && repeats {
-        passage.open.effect = Effect::Idempotent;
-        let key = execution.with(|state| state.key(&passage.open, ENTRY.capability.name));
+    let repeats = grant.effect == GrantEffect::Idempotent || permitted.open.effect == Effect::Idempotent;
+    if !is_read(request.method) && !permitted.admitted && repeats {
+        permitted.open.effect = Effect::Idempotent;
+        let key = execution.with(|state| state.key(&permitted.open, ENTRY.capability.name));
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case("idempotency-key"));
         headers.push(("idempotency-key".into(), key.as_str().into()));
     }
-    let effect = passage.open.effect;
-    if effect != Effect::Read && !passage.admitted {
-        passage = match execution.admit(passage, calling).await? {
-            Ok(passage) => passage,
-            Err(gate) => return afresh(execution, gate, calling, request).await,
+    let effect = permitted.open.effect;
+    if effect != Effect::Read && !permitted.admitted {
+        permitted = match execution.admit(permitted, call).await? {
+            Ok(permitted) => permitted,
+            Err(gate) => return afresh(execution, gate, call, request).await,
         };
     }
-    execution.be_known().await?;
+    execution.commit_creation().await?;
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
         let (headers, body) = (headers.clone(), request.body);
         let sent = Hops { request, headers, body, effect, grant: &grant };
-        let went = execution.unless_left(effect, sent.follow(execution, &mut passage)).await?;
+        let went = execution.unless_left(effect, sent.follow(execution, &mut permitted)).await?;
         let again = match &went {
-            Went::Answer(response) => effect != Effect::Once && matches!(response.status, 429 | 502 | 503 | 504),
-            Went::Failure(failure) => failure.may_repeat(effect),
-            Went::Refused(_) => false,
+            AttemptOutcome::Answer(response) => {
+                effect != Effect::Once && matches!(response.status, 429 | 502 | 503 | 504)
+            }
+            AttemptOutcome::Failure(failure) => failure.may_repeat(effect),
+            AttemptOutcome::Refused(_) => false,
         };
         match went {
             _ if again && retries.left() => {
-                execution.with(|state| state.note_retry(&mut passage.open, calling, retries.attempt()));
+                execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
                 if effect != Effect::Read {
-                    passage = match execution.admit(passage, calling).await? {
-                        Ok(passage) => passage,
-                        Err(gate) => return afresh(execution, gate, calling, request).await,
+                    permitted = match execution.admit(permitted, call).await? {
+                        Ok(permitted) => permitted,
+                        Err(gate) => return afresh(execution, gate, call, request).await,
                     };
                 }
-                execution.back_off(&mut retries, &passage.open).await?;
+                execution.back_off(&mut retries, &permitted.open).await?;
             }
-            Went::Answer(response) => break Ok(bytes_of(&response)),
-            Went::Failure(Failure::Lack(what)) => {
-                return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await);
+            AttemptOutcome::Answer(response) => break Ok(bytes_of(&response)),
+            AttemptOutcome::Failure(Failure::Lack(what)) => {
+                return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await);
             }
-            Went::Failure(failure) => break Err(failure.told(effect)),
-            Went::Refused(refused) => {
-                return Ok(Err(execution.with(|state| state.refuse(passage.open, refused))?));
+            AttemptOutcome::Failure(failure) => break Err(failure.into_guest_error(effect)),
+            AttemptOutcome::Refused(refused) => {
+                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
             }
         }
     };
-    execution.conclude(passage.open, &result).await?;
+    execution.conclude(permitted.open, &result).await?;
     Ok(result)
 }
 
@@ -288,17 +290,17 @@ async fn perform(
 async fn afresh(
     execution: &Execution,
     gate: Gate,
-    calling: &Calling<'_>,
+    call: &CallRequest<'_>,
     request: &FetchArguments<'_>,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
     match gate {
-        Gate::Go(passage) => Box::pin(perform(execution, passage, calling, request)).await,
+        Gate::Go(permitted) => Box::pin(perform(execution, permitted, call, request)).await,
         Gate::Done(answer) => Ok(answer),
     }
 }
 
 /// How one attempt went.
-enum Went {
+enum AttemptOutcome {
     Answer(Response),
     Failure(Failure),
     Refused(Refused),
@@ -314,35 +316,37 @@ struct Hops<'h> {
 }
 
 impl Hops<'_> {
-    async fn follow(mut self, execution: &Execution, passage: &mut Passage) -> Went {
+    async fn follow(mut self, execution: &Execution, permitted: &mut PermittedCall) -> AttemptOutcome {
         let timeout = self.grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
         let deadline = clock::now() + timeout;
-        let (mut url, mut leave) = (self.request.url.url().clone(), passage.leave);
+        let (mut url, mut leave) = (self.request.url.url().clone(), permitted.leave);
         for hop in 0.. {
             let response = match self.send(execution, &url, leave, deadline).await {
                 Ok(response) => response,
-                Err(Failure::Denied(reason)) => return Went::Refused(Refused::of_address(&ENTRY, &url, reason)),
+                Err(Failure::Denied(reason)) => {
+                    return AttemptOutcome::Refused(Refused::of_address(&ENTRY, &url, reason));
+                }
                 // What is repeated is the whole of it, so the first hop counts.
-                Err(failure) if hop > 0 => return Went::Failure(failure.after_something()),
-                Err(failure) => return Went::Failure(failure),
+                Err(failure) if hop > 0 => return AttemptOutcome::Failure(failure.after_something()),
+                Err(failure) => return AttemptOutcome::Failure(failure),
             };
             // A person who allowed a call allowed what was shown, and nowhere else.
             let follows = is_read(self.request.method) && self.effect == Effect::Read;
             let next = match net::redirect(&url, self.request.method, &response).filter(|_| follows) {
-                None => return Went::Answer(answer(response)),
+                None => return AttemptOutcome::Answer(answer(response)),
                 Some(_) if hop == REDIRECTS_MAX => {
                     let text = format!("more than {REDIRECTS_MAX} redirects");
-                    return Went::Failure(Failure::Failed { text, sent: true });
+                    return AttemptOutcome::Failure(Failure::Failed { text, sent: true });
                 }
-                Some(Err(failure)) => return Went::Failure(failure),
+                Some(Err(failure)) => return AttemptOutcome::Failure(failure),
                 Some(Ok(next)) => next,
             };
-            match self.hop(execution, passage, &url, &next.url) {
+            match self.hop(execution, permitted, &url, &next.url) {
                 Ok(granted) => (url, leave) = granted,
-                Err(refused) => return Went::Refused(refused),
+                Err(refused) => return AttemptOutcome::Refused(refused),
             }
         }
-        Went::Failure(Failure::Failed { text: "too many redirects".into(), sent: true })
+        AttemptOutcome::Failure(Failure::Failed { text: "too many redirects".into(), sent: true })
     }
 
     async fn send(
@@ -378,12 +382,12 @@ impl Hops<'_> {
     fn hop(
         &mut self,
         execution: &Execution,
-        passage: &mut Passage,
+        permitted: &mut PermittedCall,
         here: &Url,
         next: &str,
     ) -> Result<(Url, Leave), Refused> {
         let refused = |denial| Refused::of(&ENTRY, Some(next.to_owned()), denial);
-        let looks = passage.scope.looks(ENTRY.capability.name);
+        let looks = permitted.scope.looks(ENTRY.capability.name);
         let there = Target::read(next, looks).map_err(refused)?;
         if !net::same_origin(here, there.url()) {
             net::strip_credentials(&mut self.headers);
@@ -394,8 +398,8 @@ impl Hops<'_> {
         let fetched = FetchArguments { url: &there, headers: &headers, body: self.body, ..*self.request };
         let typed = Arguments::Fetch(&fetched);
         let form = form(&fetched, self.body.map(Body::of));
-        let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-        let leave = execution.with(|state| state.hop(passage, &calling))?;
+        let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
+        let leave = execution.with(|state| state.hop(permitted, &call))?;
         Ok((there.url().clone(), leave))
     }
 }

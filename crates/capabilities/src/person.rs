@@ -4,7 +4,7 @@ use parole_durable::{Effect, PromiseRecord, PromiseState};
 use parole_policy::{Arguments, Field};
 use serde::de::DeserializeOwned;
 
-use crate::execution::{Begin, Calling, Form};
+use crate::execution::{Begin, CallRequest, Form};
 use crate::types::canonical;
 use crate::{Entry, Error, Execution};
 
@@ -20,8 +20,8 @@ pub(crate) async fn ask<T: DeserializeOwned>(
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
             let (typed, form) = (Arguments::Fields(fields), Form::given(&arguments));
-            let calling = Calling { entry, typed: Ok(&typed), arguments: &form, shown: None };
-            match execution.admittance(open, &calling).await? {
+            let call = CallRequest { entry, typed: Ok(&typed), arguments: &form, shown: None };
+            match execution.admittance(open, &call).await? {
                 Err(answer) => answer,
                 Ok(open) => {
                     let promise = execution.with(|state| {

@@ -18,7 +18,7 @@ use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::clock;
 use crate::execution::calls::plain;
-use crate::execution::{Begin, Calling, Form, Gate, Passage};
+use crate::execution::{Begin, CallRequest, Form, Gate, PermittedCall};
 use crate::outside::Outside;
 use crate::retry::Retries;
 use crate::types::{Refused, base64_text, json};
@@ -87,7 +87,7 @@ struct Rows {
 }
 
 #[derive(Serialize)]
-struct Question<'a> {
+struct RecordedArguments<'a> {
     database: &'a str,
     sql: &'a str,
     parameters: &'a [Value],
@@ -108,17 +108,17 @@ async fn query(
     sql: String,
     parameters: Vec<Value>,
 ) -> wasmtime::Result<Result<Rows, Error>> {
-    let arguments = json(&Question { database, sql: &sql, parameters: &parameters });
+    let arguments = json(&RecordedArguments { database, sql: &sql, parameters: &parameters });
     let answer = match execution.with(|state| state.begin("query", Effect::Once, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
             let parameters: Vec<QueryValue> = parameters.into_iter().map(Value::into).collect();
             let typed = Arguments::Query { database, sql: &sql, parameters: &parameters };
             let form = Form::given(&arguments);
-            let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-            match execution.pass(open, &calling).await? {
+            let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
+            match execution.authorize(open, &call).await? {
                 Gate::Done(answer) => answer,
-                Gate::Go(passage) => Box::pin(perform(execution, passage, &calling, &typed)).await?,
+                Gate::Go(permitted) => Box::pin(perform(execution, permitted, &call, &typed)).await?,
             }
         }
     };
@@ -128,37 +128,37 @@ async fn query(
 /// Runs it, as often as the grant's `retry` allows, and records how it went.
 async fn perform(
     execution: &Execution,
-    mut passage: Passage,
-    calling: &Calling<'_>,
+    mut permitted: PermittedCall,
+    call: &CallRequest<'_>,
     typed: &Arguments<'_>,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
     let Arguments::Query { database: name, sql, parameters } = *typed else {
         return Ok(Err(Error::Failed("this is no query".into())));
     };
-    let grant = passage.grant(ENTRY.capability.name).cloned();
+    let grant = permitted.grant(ENTRY.capability.name).cloned();
     let Some((grant, database)) = grant.and_then(|grant| {
         let database = grant.databases.get(name).cloned()?;
         Some((grant, database))
     }) else {
         let error = Error::Denied("nothing is granted".into());
-        execution.with(|state| state.finish(passage.open, None, &Err(error.clone())))?;
+        execution.with(|state| state.finish(permitted.open, None, &Err(error.clone())))?;
         return Ok(Err(error));
     };
-    if !passage.admitted {
+    if !permitted.admitted {
         // A call that was admitted with its key before a crash keeps it, whatever the grant says by now.
-        let keyed = passage.open.effect == Effect::Idempotent;
-        passage.open.effect = effect_of(database.mode, grant.effect, keyed);
+        let keyed = permitted.open.effect == Effect::Idempotent;
+        permitted.open.effect = effect_of(database.mode, grant.effect, keyed);
     }
-    let effect = passage.open.effect;
-    if effect != Effect::Read && !passage.admitted {
-        passage = match execution.admit(passage, calling).await? {
-            Ok(passage) => passage,
-            Err(gate) => return afresh(execution, gate, calling, typed).await,
+    let effect = permitted.open.effect;
+    if effect != Effect::Read && !permitted.admitted {
+        permitted = match execution.admit(permitted, call).await? {
+            Ok(permitted) => permitted,
+            Err(gate) => return afresh(execution, gate, call, typed).await,
         };
     }
-    execution.be_known().await?;
-    let key =
-        (effect == Effect::Idempotent).then(|| execution.with(|state| state.key(&passage.open, ENTRY.capability.name)));
+    execution.commit_creation().await?;
+    let key = (effect == Effect::Idempotent)
+        .then(|| execution.with(|state| state.key(&permitted.open, ENTRY.capability.name)));
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
         let job = Job {
@@ -172,26 +172,26 @@ async fn perform(
         match execution.unless_left(effect, running).await? {
             Ok(rows) => break Ok(json(&Rows::from(rows))),
             Err(failure) if failure.may_repeat(effect) && retries.left() => {
-                execution.with(|state| state.note_retry(&mut passage.open, calling, retries.attempt()));
+                execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
                 if effect != Effect::Read {
-                    passage = match execution.admit(passage, calling).await? {
-                        Ok(passage) => passage,
-                        Err(gate) => return afresh(execution, gate, calling, typed).await,
+                    permitted = match execution.admit(permitted, call).await? {
+                        Ok(permitted) => permitted,
+                        Err(gate) => return afresh(execution, gate, call, typed).await,
                     };
                 }
-                execution.back_off(&mut retries, &passage.open).await?;
+                execution.back_off(&mut retries, &permitted.open).await?;
             }
             Err(Failure::Denied(reason)) => {
                 let remedy = Failure::remedy(&reason, name, database.mode);
                 let (capability, argument) = (ENTRY.capability.name.into(), Some(name.to_owned()));
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
-                return Ok(Err(execution.with(|state| state.refuse(passage.open, refused))?));
+                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
             }
-            Err(Failure::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await),
-            Err(failure) => break Err(failure.told(effect)),
+            Err(Failure::Lack(what)) => return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await),
+            Err(failure) => break Err(failure.into_guest_error(effect)),
         }
     };
-    execution.conclude(passage.open, &result).await?;
+    execution.conclude(permitted.open, &result).await?;
     Ok(result)
 }
 
@@ -209,11 +209,11 @@ fn limits_from_now(grant: &Grant) -> Limits {
 async fn afresh(
     execution: &Execution,
     gate: Gate,
-    calling: &Calling<'_>,
+    call: &CallRequest<'_>,
     typed: &Arguments<'_>,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
     match gate {
-        Gate::Go(passage) => Box::pin(perform(execution, passage, calling, typed)).await,
+        Gate::Go(permitted) => Box::pin(perform(execution, permitted, call, typed)).await,
         Gate::Done(answer) => Ok(answer),
     }
 }
@@ -263,7 +263,7 @@ impl Failure {
         }
     }
 
-    fn told(self, effect: Effect) -> Error {
+    fn into_guest_error(self, effect: Effect) -> Error {
         match self {
             Failure::Denied(reason) => Error::Denied(reason),
             Failure::Invalid(reason) => Error::Invalid(reason),

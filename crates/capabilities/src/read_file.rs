@@ -14,7 +14,7 @@ use wasmtime::component::LinkerInstance;
 
 use crate::clock;
 use crate::execution::calls::plain;
-use crate::execution::{Begin, Calling, Form, Formless, Gate, OUTPUT_DELAY};
+use crate::execution::{Begin, CallRequest, Form, Formless, Gate, OUTPUT_DELAY};
 use crate::lack::lack;
 use crate::scope::Scope;
 use crate::types::{Refused, json};
@@ -46,7 +46,7 @@ pub(crate) const ENTRY: Entry = Entry {
 };
 
 #[derive(Serialize)]
-struct Question<'a> {
+struct RecordedArguments<'a> {
     path: &'a str,
 }
 
@@ -57,7 +57,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 }
 
 async fn read_file(execution: &Execution, path: &str) -> wasmtime::Result<Result<Vec<u8>, Error>> {
-    let arguments = json(&Question { path });
+    let arguments = json(&RecordedArguments { path });
     let open = match execution.with(|state| state.begin("read_file", Effect::Read, &arguments))? {
         Begin::Answered(answer) => return Ok(answer),
         Begin::Open(open) => open,
@@ -66,31 +66,39 @@ async fn read_file(execution: &Execution, path: &str) -> wasmtime::Result<Result
     let typed = name.as_ref().map(|path| Arguments::Read { path });
     let form = name
         .as_ref()
-        .map_or_else(|_| Form::given(&arguments), |path| Form::of(json(&Question { path: path.as_str() })));
-    let calling =
-        Calling { entry: &ENTRY, typed: typed.as_ref().map_err(|formless| *formless), arguments: &form, shown: None };
-    let passage = match execution.pass(open, &calling).await? {
-        Gate::Go(passage) => passage,
+        .map_or_else(|_| Form::given(&arguments), |path| Form::of(json(&RecordedArguments { path: path.as_str() })));
+    let call = CallRequest {
+        entry: &ENTRY,
+        typed: typed.as_ref().map_err(|formless| *formless),
+        arguments: &form,
+        shown: None,
+    };
+    let permitted = match execution.authorize(open, &call).await? {
+        Gate::Go(permitted) => permitted,
         Gate::Done(answer) => return Ok(answer),
     };
-    let grant = passage.grant(ENTRY.capability.name);
+    let grant = permitted.grant(ENTRY.capability.name);
     let max = grant.and_then(|grant| grant.max_bytes).unwrap_or(MAX_BYTES);
     let timeout = grant.and_then(|grant| grant.timeout.as_millis()).map(Duration::from_millis);
-    let dirs = passage.scope.dirs.get(ENTRY.capability.name);
+    let dirs = permitted.scope.dirs.get(ENTRY.capability.name);
     let path = name.as_ref().map_or(path, GuestPath::as_str);
-    let links = Links::of(&passage.scope, &ENTRY);
-    let result = match dirs.zip(passage.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
-        Some(dir) => match at_once_or_aside(execution, dir, (passage.leave.below(path), links), max, timeout).await? {
-            Err(Unread::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await.into()),
-            Err(Unread::Told(error)) => Err(error),
-            Ok(bytes) => Ok(bytes),
-        },
+    let links = Links::of(&permitted.scope, &ENTRY);
+    let result = match dirs.zip(permitted.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
+        Some(dir) => {
+            match at_once_or_aside(execution, dir, (permitted.leave.below(path), links), max, timeout).await? {
+                Err(Unread::Lack(what)) => {
+                    return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await.into());
+                }
+                Err(Unread::Told(error)) => Err(error),
+                Ok(bytes) => Ok(bytes),
+            }
+        }
         None => Err(Error::Failed("the granted directory is not open".into())),
     };
     if let Err(error @ Error::Denied(_)) = result {
-        return Ok(Err(execution.with(|state| state.refuse(passage.open, outside(&ENTRY, path, links, error)))?));
+        return Ok(Err(execution.with(|state| state.refuse(permitted.open, outside(&ENTRY, path, links, error)))?));
     }
-    execution.conclude(passage.open, &result).await?;
+    execution.conclude(permitted.open, &result).await?;
     Ok(result)
 }
 

@@ -83,7 +83,7 @@ impl Failure {
     }
 
     /// What the guest is told.
-    pub(crate) fn told(self, effect: Effect) -> Error {
+    pub(crate) fn into_guest_error(self, effect: Effect) -> Error {
         let harmless = effect == Effect::Read;
         match self {
             Failure::Denied(reason) => Error::Denied(reason),

@@ -8,7 +8,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::execution::calls::plain;
-use crate::execution::{Begin, Calling, Form};
+use crate::execution::{Begin, CallRequest, Form};
 use crate::types::canonical;
 use crate::{Entry, Error, Execution, Payload, StoreData, question};
 
@@ -49,8 +49,8 @@ async fn sleep(execution: &Execution, duration_ms: u64) -> wasmtime::Result<Resu
         Begin::Open(open) => open,
     };
     let (typed, form) = (Arguments::Fields(&fields), Form::given(&arguments));
-    let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-    let open = match execution.admittance(open, &calling).await? {
+    let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
+    let open = match execution.admittance(open, &call).await? {
         Ok(open) => open,
         Err(answer) => return Ok(answer.map(drop)),
     };

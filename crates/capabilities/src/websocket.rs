@@ -19,7 +19,7 @@ use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, 
 
 use crate::clock;
 use crate::execution::calls::plain;
-use crate::execution::{Begin, Calling, Form, Formless, Gate, Passage};
+use crate::execution::{Begin, CallRequest, Form, Formless, Gate, PermittedCall};
 use crate::fetch::dialled;
 use crate::net::{self, Failure};
 use crate::types::{Refused, base64_text, json};
@@ -165,13 +165,13 @@ async fn connect(execution: &Execution, text: &str) -> wasmtime::Result<Result<u
                 |url| Form::of(json(&Connecting { url: url.url().as_str() })),
             );
             let typed = typed.as_ref().map_err(|formless| *formless);
-            let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: None };
-            match (execution.pass(open, &calling).await?, url) {
+            let call = CallRequest { entry: &ENTRY, typed, arguments: &form, shown: None };
+            match (execution.authorize(open, &call).await?, url) {
                 (Gate::Done(answer), _) => answer,
-                (Gate::Go(passage), Ok(url)) => open_socket(execution, passage, number, url).await?,
-                (Gate::Go(passage), Err(formless)) => {
+                (Gate::Go(permitted), Ok(url)) => open_socket(execution, permitted, number, url).await?,
+                (Gate::Go(permitted), Err(formless)) => {
                     let refused = Refused::of(&ENTRY, Some(formless.argument), formless.denial);
-                    Err(execution.with(|state| state.refuse(passage.open, refused))?)
+                    Err(execution.with(|state| state.refuse(permitted.open, refused))?)
                 }
             }
         }
@@ -182,24 +182,24 @@ async fn connect(execution: &Execution, text: &str) -> wasmtime::Result<Result<u
 /// Opens a connection that may be opened, and records how that went.
 async fn open_socket(
     execution: &Execution,
-    passage: Passage,
+    permitted: PermittedCall,
     number: u32,
     url: Target,
 ) -> Result<Result<Vec<u8>, Error>, Stop> {
     let result = if execution.with(|state| state.links.sockets.open.len()) >= SOCKETS_MAX {
         Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
     } else {
-        let grant = passage.grant(ENTRY.capability.name);
-        let may = |address: IpAddr| match (grant, passage.leave.origin) {
+        let grant = permitted.grant(ENTRY.capability.name);
+        let may = |address: IpAddr| match (grant, permitted.leave.origin) {
             (Some(grant), Some(origin)) => may_dial(grant, origin, address).map_err(|denial| denial.reason),
             _ => Err("no origin is granted".to_owned()),
         };
         let most = grant.and_then(|grant| grant.max_bytes);
         let timeout = grant.and_then(|grant| grant.timeout.as_millis());
-        execution.be_known().await?;
+        execution.commit_creation().await?;
         let client = execution.outside().client_for(grant.map_or(&[][..], |grant| &grant.ca));
         let dialled = async { dial(&client?, url.url(), deadline(timeout), most, &may).await };
-        let dialled = execution.unless_left(passage.open.effect, dialled).await?;
+        let dialled = execution.unless_left(permitted.open.effect, dialled).await?;
         match dialled {
             Ok(socket) => {
                 execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
@@ -207,13 +207,13 @@ async fn open_socket(
             }
             Err(Failure::Denied(reason)) => {
                 let refused = Refused::of_address(&ENTRY, url.url(), reason);
-                return Ok(Err(execution.with(|state| state.refuse(passage.open, refused))?));
+                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
             }
-            Err(Failure::Lack(what)) => return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await),
-            Err(failure) => Err(failure.told(Effect::Read)),
+            Err(Failure::Lack(what)) => return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await),
+            Err(failure) => Err(failure.into_guest_error(Effect::Read)),
         }
     };
-    execution.conclude(passage.open, &result).await?;
+    execution.conclude(permitted.open, &result).await?;
     Ok(result)
 }
 
@@ -252,8 +252,8 @@ async fn admitted(
         return Ok(Ok((open, None, clock::now())));
     };
     let (typed, form) = (Arguments::Connect { url: &url }, Form::given(arguments));
-    let calling = Calling { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-    match execution.with(|state| state.recheck(open, &calling))? {
+    let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
+    match execution.with(|state| state.recheck(open, &call))? {
         // The connection is dropped with the right to it.
         Err(error) => Ok(Err(Err(error))),
         Ok((open, grant)) => {

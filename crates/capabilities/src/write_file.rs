@@ -15,7 +15,7 @@ use wasmtime::component::LinkerInstance;
 
 use crate::clock;
 use crate::execution::calls::plain;
-use crate::execution::{Begin, Calling, Form, Gate, Passage, was_begun};
+use crate::execution::{Begin, CallRequest, Form, Gate, PermittedCall, was_begun};
 use crate::kept::Kept;
 use crate::lack::lack;
 use crate::read_file::{Links, Unread, directory_itself, failed, formed, not_plain, outside};
@@ -46,7 +46,7 @@ pub(crate) const ENTRY: Entry = Entry {
 
 /// The contents are recorded by size and digest: at a repetition the guest brings them again.
 #[derive(Serialize)]
-struct Question<'a> {
+struct RecordedArguments<'a> {
     path: &'a str,
     bytes: usize,
     digest: Digest,
@@ -63,7 +63,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 
 async fn write_file(execution: &Execution, path: &str, contents: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
     let bytes = contents.len() as u64;
-    let recorded = Question { path, bytes: contents.len(), digest: Digest::of(&contents) };
+    let recorded = RecordedArguments { path, bytes: contents.len(), digest: Digest::of(&contents) };
     let arguments = json(&recorded);
     let open = match execution.with(|state| state.begin("write_file", Effect::Idempotent, &arguments))? {
         Begin::Answered(answer) => return Ok(execution.with(|state| state.written.charge_answer(bytes, answer))),
@@ -73,19 +73,20 @@ async fn write_file(execution: &Execution, path: &str, contents: Vec<u8>) -> was
     let begun = was_begun(&open);
     let name = formed(path);
     let typed = name.as_ref().map(|path| Arguments::Write { path, bytes, contents: &contents });
-    let form = name
-        .as_ref()
-        .map_or_else(|_| Form::given(&arguments), |path| Form::of(json(&Question { path: path.as_str(), ..recorded })));
+    let form = name.as_ref().map_or_else(
+        |_| Form::given(&arguments),
+        |path| Form::of(json(&RecordedArguments { path: path.as_str(), ..recorded })),
+    );
     let path = name.as_ref().map_or(path, GuestPath::as_str);
     let shown = || serde_json::json!({ "path": path, "contents": base64(&contents) });
     let typed = typed.as_ref().map_err(|formless| *formless);
-    let calling = Calling { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
-    let gate = match execution.pass(open, &calling).await? {
-        Gate::Go(passage) => execution.taken_on(passage, &calling, bytes).await?,
+    let call = CallRequest { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
+    let gate = match execution.authorize(open, &call).await? {
+        Gate::Go(permitted) => execution.taken_on(permitted, &call, bytes).await?,
         gate => gate,
     };
-    let passage = match gate {
-        Gate::Go(passage) => passage,
+    let permitted = match gate {
+        Gate::Go(permitted) => permitted,
         Gate::Done(answer) => {
             if begun {
                 forget_unfinished(execution, path, &key).await?;
@@ -93,15 +94,15 @@ async fn write_file(execution: &Execution, path: &str, contents: Vec<u8>) -> was
             return Ok(execution.with(|state| state.written.charge_answer(bytes, answer)));
         }
     };
-    let grant = passage.grant(ENTRY.capability.name).cloned();
+    let grant = permitted.grant(ENTRY.capability.name).cloned();
     let grant = grant.as_ref();
-    let dir = opened(&passage.scope, passage.leave.dir);
+    let dir = opened(&permitted.scope, permitted.leave.dir);
     if let Some(what) = dir.as_ref().and_then(|dir| lack(dir.as_ref().err()?)) {
-        return Err(execution.withdraw(&passage.open, Stop::Lack(what)).await.into());
+        return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await.into());
     }
-    let links = Links::of(&passage.scope, &ENTRY);
-    let below = passage.leave.below(path).to_owned();
-    let Passage { open, .. } = passage;
+    let links = Links::of(&permitted.scope, &ENTRY);
+    let below = permitted.leave.below(path).to_owned();
+    let PermittedCall { open, .. } = permitted;
     let result = match (execution.with(|state| state.written.fits(grant, bytes)), dir) {
         (Err(error), _) => Err(error),
         (Ok(()), Some(Ok(dir))) => {
@@ -190,15 +191,20 @@ impl crate::execution::Written {
 
 impl Execution {
     /// Takes a write on for which there is room: under the grants of the moment, which may take deciding it again.
-    async fn taken_on(&self, mut passage: Passage, calling: &Calling<'_>, bytes: u64) -> Result<Gate, crate::Stop> {
+    async fn taken_on(
+        &self,
+        mut permitted: PermittedCall,
+        call: &CallRequest<'_>,
+        bytes: u64,
+    ) -> Result<Gate, crate::Stop> {
         loop {
-            let fits = self.with(|state| state.written.fits(passage.grant(ENTRY.capability.name), bytes)).is_ok();
-            if passage.admitted || !fits {
-                return Ok(Gate::Go(passage));
+            let fits = self.with(|state| state.written.fits(permitted.grant(ENTRY.capability.name), bytes)).is_ok();
+            if permitted.admitted || !fits {
+                return Ok(Gate::Go(permitted));
             }
-            match self.admit(passage, calling).await? {
-                Ok(passage) => return Ok(Gate::Go(Passage { admitted: true, ..passage })),
-                Err(Gate::Go(next)) => passage = next,
+            match self.admit(permitted, call).await? {
+                Ok(permitted) => return Ok(Gate::Go(PermittedCall { admitted: true, ..permitted })),
+                Err(Gate::Go(next)) => permitted = next,
                 Err(done) => return Ok(done),
             }
         }

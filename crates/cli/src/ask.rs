@@ -33,7 +33,7 @@ pub struct Asker {
 
 /// A question.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct Prompt {
     pub asker: Asker,
     pub record: PromiseRecord,
     /// Whether `s` leaves it for later.
@@ -63,7 +63,7 @@ pub struct Asking {
 }
 
 /// Asks on a thread of its own.
-pub fn ask(question: Question) -> io::Result<Asking> {
+pub fn ask(question: Prompt) -> io::Result<Asking> {
     let (open, withdrawn) = UnixStream::pair()?;
     let (send, reply) = oneshot::channel();
     let record = question.record.clone();
@@ -80,7 +80,7 @@ type Asked<T> = Result<T, Reply>;
 const UNSEEN: &str = "Not all of it has been shown. Type `more` to see the rest, or the word and `unseen` behind it (as \
                       in `yes unseen`) to decide without.";
 
-impl Question {
+impl Prompt {
     fn put(&self, withdrawn: &UnixStream) -> Reply {
         let mut keyboard = match Keyboard::open(withdrawn) {
             Ok(keyboard) => keyboard,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::ask::{self, Asker, Asking, Question, Reply};
+use crate::ask::{self, Asker, Asking, Prompt, Reply};
 use crate::console::{Console, Note};
 use crate::fail::{Failure, Kind, Result};
 use crate::lines::{Line, Lines};
@@ -44,7 +44,7 @@ impl Answers {
 }
 
 /// How a run came to its end, or was left.
-pub enum Went {
+pub enum Driven {
     /// It ended, or waits for what nobody here answers.
     Report(Box<Report>),
     /// There are no more answers: Ctrl-D, or the end of the lines.
@@ -130,7 +130,7 @@ impl Session {
         id: ExecutionId,
         fresh: bool,
         work: impl Future<Output = std::result::Result<Report, Error>>,
-    ) -> Result<Went> {
+    ) -> Result<Driven> {
         // What was said of an execution before.
         while self.notes.try_recv().is_ok() {}
         let mut work = pin!(work);
@@ -149,18 +149,18 @@ impl Session {
                     if stopping.is_some() || self.console.is_compiling() {
                         // Whatever the guest does until this process ends is neither shown nor noted as shown.
                         self.console.stop();
-                        break Ok(Went::Interrupted(watched.execution));
+                        break Ok(Driven::Interrupted(watched.execution));
                     }
                     self.console.notice("parole: interrupted: the guest does not run on");
                     let runtime = self.runtime.clone();
                     stopping = Some(Box::pin(async move { drop(runtime.shutdown(STOP_WITHIN).await) }));
                 }
                 ended = &mut work => match (ended, &stopping) {
-                    (Ok(report), None) => break Ok(Went::Report(Box::new(report))),
+                    (Ok(report), None) => break Ok(Driven::Report(Box::new(report))),
                     (Err(error), None) => break Err(Failure::from(error)),
-                    (Ok(report), Some(_)) => break Ok(Went::Stopped(Box::new(report))),
+                    (Ok(report), Some(_)) => break Ok(Driven::Stopped(Box::new(report))),
                     // Nothing of it was recorded, or it did not come to its end in time.
-                    (Err(_), Some(_)) => break Ok(Went::Interrupted(watched.execution)),
+                    (Err(_), Some(_)) => break Ok(Driven::Interrupted(watched.execution)),
                 },
                 // The work says what came of it.
                 () = stopped(&mut stopping) => stopping = Some(Box::pin(std::future::pending())),
@@ -169,18 +169,18 @@ impl Session {
                     Note::Compiling => {}
                     Note::Waiting(record) => {
                         if !self.waiting(*record, &mut watched)? {
-                            break Ok(Went::NoMore(watched.execution));
+                            break Ok(Driven::NoMore(watched.execution));
                         }
                     }
                 },
                 reply = reply_of(&mut watched.asking) => {
                     if !self.replied(reply, &mut watched).await? {
-                        break Ok(Went::NoMore(watched.execution));
+                        break Ok(Driven::NoMore(watched.execution));
                     }
                 }
                 line = line_of(&mut self.answers, watched.wants_line.is_some()) => {
                     if !self.read(line, &mut watched).await? {
-                        break Ok(Went::NoMore(watched.execution));
+                        break Ok(Driven::NoMore(watched.execution));
                     }
                 }
                 _ = tick.tick(), if ticks => {
@@ -192,7 +192,7 @@ impl Session {
         self.console.compiled();
         if let Some(asking) = watched.asking.take() {
             withdraw(asking).await;
-            if matches!(went, Ok(Went::Report(_))) {
+            if matches!(went, Ok(Driven::Report(_))) {
                 output::withdraw_prompt();
             }
         }
@@ -226,7 +226,7 @@ impl Session {
             Some(asker) => asker.clone(),
             None => asker_of(&self.runtime, &record),
         };
-        let asking = ask::ask(Question { asker, record, may_skip: false }).map_err(Failure::internal)?;
+        let asking = ask::ask(Prompt { asker, record, may_skip: false }).map_err(Failure::internal)?;
         watched.asking = Some(asking);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parole_capabilities::execution::{self, Birth, Gathered, Parking, Parts, Rescope};
+use parole_capabilities::execution::{self, Creation, ExecutionConfig, Gathered, Parking, Rescope};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, StoreData, Validator};
 use parole_durable::hub::{Acquired, Running, now};
@@ -44,14 +44,14 @@ struct Drive {
 
 /// What comes before the first attempt: all is ready, or it has come to an end already.
 enum Begun {
-    Ready(Drive, Option<Box<Birth>>, Usage),
+    Ready(Drive, Option<Box<Creation>>, Usage),
     Ended(Report),
 }
 
 impl Begun {
     async fn run(self) -> Result<Report, Error> {
         match self {
-            Begun::Ready(drive, birth, used) => drive.run(birth, used).await,
+            Begun::Ready(drive, creation, used) => drive.run(creation, used).await,
             Begun::Ended(report) => Ok(report),
         }
     }
@@ -84,7 +84,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
     }
     .to_bytes()?;
     let secret = Secret::generate().map_err(|error| Error::Internal(format!("no random bytes: {error}")))?;
-    let birth = Birth {
+    let creation = Creation {
         new: NewExecution {
             component: guest.digest,
             setup: Digest::of(&setup),
@@ -97,7 +97,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, birth, denied).await?)),
+        Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, creation, denied).await?)),
     };
     let rescope = runtime.rescope(id, scope.policy.clone());
     let drive = Drive {
@@ -115,11 +115,11 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         invoke: options.invoke,
         wait: options.wait,
     };
-    Ok(Begun::Ready(drive, Some(Box::new(birth)), Usage::default()))
+    Ok(Begun::Ready(drive, Some(Box::new(creation)), Usage::default()))
 }
 
 /// Records an execution that the policy refused before its start.
-async fn refuse(runtime: &Runtime, id: ExecutionId, birth: Birth, denied: Vec<Denied>) -> Result<Report, Error> {
+async fn refuse(runtime: &Runtime, id: ExecutionId, creation: Creation, denied: Vec<Denied>) -> Result<Report, Error> {
     let names: Vec<&str> = denied.iter().filter_map(|denied| denied.import.as_deref()).collect();
     let error = format!("the policy does not grant {}", names.join(", "));
     let ending = Ending { denied, ..Ending::error(Outcome::Denied, error) };
@@ -127,8 +127,8 @@ async fn refuse(runtime: &Runtime, id: ExecutionId, birth: Birth, denied: Vec<De
     let commit = Commit {
         execution: id,
         fence: Fence(1),
-        payloads: vec![(birth.new.setup, birth.setup)],
-        create: Some(Box::new(birth.new)),
+        payloads: vec![(creation.new.setup, creation.setup)],
+        create: Some(Box::new(creation.new)),
         steps: Vec::new(),
         promises: Vec::new(),
         usage: Usage::default(),
@@ -357,17 +357,17 @@ fn validators(runtime: &Runtime, setup: &Setup) -> Result<Vec<Validator>, Error>
 
 impl Drive {
     /// Runs it until it ends or is left; however that comes about, the lease does not stay behind.
-    async fn run(self, birth: Option<Box<Birth>>, used: Usage) -> Result<Report, Error> {
-        match self.go_on(birth, used).await {
+    async fn run(self, creation: Option<Box<Creation>>, used: Usage) -> Result<Report, Error> {
+        match self.go_on(creation, used).await {
             Err(error) => Box::pin(self.broken(error)).await,
             report => report,
         }
     }
 
-    async fn go_on(&self, mut birth: Option<Box<Birth>>, mut used: Usage) -> Result<Report, Error> {
+    async fn go_on(&self, mut creation: Option<Box<Creation>>, mut used: Usage) -> Result<Report, Error> {
         loop {
             // Boxed: it is gone while the execution is parked.
-            let (ended, _, gathered) = Box::pin(self.attempt(birth.take(), used, true)).await?;
+            let (ended, _, gathered) = Box::pin(self.attempt(creation.take(), used, true)).await?;
             match ended {
                 Ended::Over(_) if gathered.is_cut => return self.runtime.show_async(self.id).await,
                 Ended::Over(ending) => return Ok(report(self.id, ending, gathered)),
@@ -445,7 +445,7 @@ impl Drive {
 
     async fn attempt(
         &self,
-        birth: Option<Box<Birth>>,
+        creation: Option<Box<Creation>>,
         used: Usage,
         effects: bool,
     ) -> Result<(Ended, u64, Gathered), Error> {
@@ -458,7 +458,7 @@ impl Drive {
         let limits: Limits = self.scope.policy.limits;
         let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
         let of_journal = JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
-        let journal = match (birth.is_some(), effects) {
+        let journal = match (creation.is_some(), effects) {
             (true, _) => Journal::new(self.id, self.secret.clone(), of_journal),
             (false, true) => Journal::resume(self.id, self.secret.clone(), of_journal),
             (false, false) => Journal::resume(self.id, self.secret.clone(), of_journal).without_effects(),
@@ -470,16 +470,16 @@ impl Drive {
             ticker: Arc::clone(&inner.ticker),
             limits,
             // A replay is measured by itself; see `look`.
-            meter: Arc::new(Meter::new(if birth.is_some() { used } else { Usage::default() })),
+            meter: Arc::new(Meter::new(if creation.is_some() { used } else { Usage::default() })),
             met: Arc::clone(&limiter.met),
             record: effects,
         };
         let sink: Arc<dyn Sink> = if effects { Arc::clone(&inner.sink) } else { Arc::new(Quiet) };
-        let execution = Execution::new(Parts {
+        let execution = Execution::new(ExecutionConfig {
             journal,
             hub: inner.hub.clone(),
             fence: self.fence,
-            birth,
+            creation,
             component: self.component,
             scope: Arc::clone(&self.scope),
             generation: self.generation,
@@ -490,7 +490,7 @@ impl Drive {
             used,
             parking: Parking {
                 detach: self.wait == Wait::Detach,
-                leave_persons: self.wait == Wait::Work,
+                park_for_persons: self.wait == Wait::Work,
                 after: Duration::from_millis(limits.park_after_ms),
                 room: Arc::clone(&inner.room),
                 stopping: Arc::clone(&inner.stopping),

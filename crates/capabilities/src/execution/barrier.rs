@@ -79,7 +79,7 @@ impl Execution {
     /// Sends on what has been put out, and has it shown while the guest does something else. Nobody waits for that,
     /// but for a commit before it.
     pub(crate) async fn show_meanwhile(&self) -> Result<(), Stop> {
-        if self.with(|state| state.live && state.parts.journal.has_output()) {
+        if self.with(|state| state.live && state.config.journal.has_output()) {
             let _turn = self.0.turn.lock().await;
             self.land().await?;
             self.with(|state| state.submit(Lease::Keep, None));
@@ -91,7 +91,7 @@ impl Execution {
     /// Makes everything so far durable and gives the lease back. Output is shown before that: who
     /// takes the execution over shows what is not noted as shown.
     pub(super) async fn release_lease(&self) -> Result<(), Stop> {
-        if self.with(|state| state.parts.journal.has_output() || !state.flights.is_empty()) {
+        if self.with(|state| state.config.journal.has_output() || !state.flights.is_empty()) {
             self.commit(Lease::Keep).await?;
         }
         self.commit(Lease::Release).await
@@ -103,7 +103,7 @@ impl Execution {
     /// # Errors
     /// As [`Execution::commit`].
     pub async fn park(&self) -> Result<(), Stop> {
-        let is_nothing = self.with(|state| state.is_unknown() && state.parts.journal.calls() == 0);
+        let is_nothing = self.with(|state| state.is_unknown() && state.config.journal.calls() == 0);
         if is_nothing { Ok(()) } else { self.release_lease().await }
     }
 
@@ -121,7 +121,7 @@ impl Execution {
 impl State {
     /// Whether something that was put out is not shown yet.
     pub(crate) fn has_unshown(&self) -> bool {
-        self.live && (self.parts.journal.has_output() || self.flights.iter().any(|flight| flight.has_output))
+        self.live && (self.config.journal.has_output() || self.flights.iter().any(|flight| flight.has_output))
     }
 
     /// Has the commits under way landed by a task: the guest's own thread may be in a call that blocks it.
@@ -152,8 +152,8 @@ impl State {
         }
         let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
         // A guest that runs for long is to be seen, and canceled, by others.
-        let unknown = self.parts.birth.is_some() && self.started.elapsed() >= CANCEL_DELAY;
-        let due = old_output || unknown || self.parts.journal.unsaved_steps() >= STEPS_A_COMMIT;
+        let unknown = self.config.creation.is_some() && self.started.elapsed() >= CANCEL_DELAY;
+        let due = old_output || unknown || self.config.journal.unsaved_steps() >= STEPS_A_COMMIT;
         if due && self.live && self.flights.is_empty() {
             self.submit(Lease::Keep, None);
             self.land_aside();
@@ -165,8 +165,8 @@ impl State {
     /// A replay without effects is never live, and holds nothing that could be taken from it.
     fn look_for_cancel(&mut self, context: &mut Context<'_>) -> Result<(), Stop> {
         if !self.live
-            || !self.parts.journal.has_effects()
-            || self.parts.birth.is_some()
+            || !self.config.journal.has_effects()
+            || self.config.creation.is_some()
             || !self.flights.is_empty()
             || self.started.elapsed() < CANCEL_DELAY
         {
@@ -177,31 +177,31 @@ impl State {
         if quiet {
             return Ok(());
         }
-        self.fenced = Some(self.parts.hub.fenced(id));
+        self.fenced = Some(self.config.hub.fenced(id));
         self.still_held()
     }
 
     fn submit(&mut self, lease: Lease, admits: Option<Admission>) {
-        let unsaved = self.parts.journal.take_unsaved();
+        let unsaved = self.config.journal.take_unsaved();
         self.output_since = None;
-        let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.parts.birth.is_none();
+        let nothing_new = unsaved.steps.is_empty() && unsaved.promises.is_empty() && self.config.creation.is_none();
         if nothing_new && lease == Lease::Keep {
             return;
         }
         let output: Vec<Vec<u8>> =
             unsaved.steps.iter().filter(|step| step.function == OUTPUT).map(|step| step.arguments.clone()).collect();
-        let upto = self.parts.journal.calls();
+        let upto = self.config.journal.calls();
         let mut payloads = Vec::new();
-        let create = self.parts.birth.take().map(|birth| {
-            payloads.push((birth.new.setup, birth.setup));
+        let create = self.config.creation.take().map(|creation| {
+            payloads.push((creation.new.setup, creation.setup));
             if !matches!(lease, Lease::End(_)) {
-                payloads.push((birth.new.component, birth.component));
+                payloads.push((creation.new.component, creation.component));
             }
-            Box::new(birth.new)
+            Box::new(creation.new)
         });
         let commit = Commit {
             execution: self.id(),
-            fence: self.parts.fence,
+            fence: self.config.fence,
             create,
             payloads,
             steps: unsaved.steps,
@@ -212,7 +212,7 @@ impl State {
             now: now(),
         };
         let is_last = matches!(commit.lease, Lease::End(_));
-        let receipt = self.parts.hub.write(Write::Commit(Box::new(commit)));
+        let receipt = self.config.hub.write(Write::Commit(Box::new(commit)));
         let view = Arc::clone(&self.view);
         self.flights.push_back(Flight {
             has_output: !output.is_empty(),
@@ -230,12 +230,12 @@ impl State {
     /// What the execution has used so far.
     pub(super) fn usage(&self) -> Usage {
         let (cpu_us, wall_us) =
-            if self.live { self.parts.meter.used_us() } else { (self.parts.used.cpu_us, self.parts.used.wall_us) };
+            if self.live { self.config.meter.used_us() } else { (self.config.used.cpu_us, self.config.used.wall_us) };
         Usage {
             cpu_us,
             wall_us,
-            output: self.parts.journal.output(),
-            journal: self.parts.journal.size(),
+            output: self.config.journal.output(),
+            journal: self.config.journal.size(),
             shown: self.view.shown(),
         }
     }

@@ -1,9 +1,9 @@
 //! The one gate before every effect: decide, perhaps ask a person, clear up what is in doubt.
 //!
-//! A call comes here open and goes on with a [`Passage`], or has its answer already. Everything that
+//! A call comes here open and goes on with a [`PermittedCall`], or has its answer already. Everything that
 //! was decided on the way is noted in its step, so that a replay never asks again.
 //!
-//! The journal has the arguments as the guest spelt them. Everything here is about their one form ([`Calling`]): what is
+//! The journal has the arguments as the guest spelt them. Everything here is about their one form ([`CallRequest`]): what is
 //! decided, judged, asked, approved and noted is what will be acted on.
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use parole_durable::store::Lease;
 use parole_durable::{Digest, Effect, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
 use parole_policy::{Denial, Grant, Kind, Permit, Timeout, decide};
 
-use super::{Calling, Execution, State};
-use crate::audit::{self, Note, Verdict};
+use super::{CallRequest, Execution, State};
+use crate::audit::{self, AuditEvent, Note};
 use crate::question::{self, Decision, Fate, Question};
 use crate::scope::Scope;
 use crate::types::{Refused, json};
@@ -28,13 +28,13 @@ const GENERATIONS_MAX: usize = 64;
 /// What came of a call at the gate.
 pub(crate) enum Gate {
     /// It may be performed.
-    Go(Passage),
+    Go(PermittedCall),
     /// It has its answer, which is recorded.
     Done(Result<Vec<u8>, Error>),
 }
 
 /// Leave to perform a call, under the scope by which it was decided.
-pub(crate) struct Passage {
+pub(crate) struct PermittedCall {
     pub(crate) open: Open,
     pub(crate) scope: Arc<Scope>,
     pub(crate) leave: Leave,
@@ -64,7 +64,7 @@ impl Leave {
     }
 }
 
-impl Passage {
+impl PermittedCall {
     /// The grant of a capability in the scope.
     pub(crate) fn grant(&self, capability: &str) -> Option<&Grant> {
         self.scope.policy.grants.get(capability)
@@ -72,7 +72,7 @@ impl Passage {
 }
 
 /// What was heard from a person.
-enum Heard {
+enum DecisionOutcome {
     /// No question was open.
     Nothing,
     Yes,
@@ -84,7 +84,7 @@ const NO: &str = "a person said no";
 
 /// What a decision leads to.
 enum Decided {
-    Go(Passage),
+    Go(PermittedCall),
     /// A person is asked, by this promise.
     Asked(Open, PromiseId),
     Done(Result<Vec<u8>, Error>),
@@ -99,80 +99,94 @@ enum Ruling {
 
 impl Execution {
     /// Takes an open call up to where it may be performed.
-    pub(crate) async fn pass(&self, mut open: Open, calling: &Calling<'_>) -> Result<Gate, Stop> {
+    pub(crate) async fn authorize(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
         // What a person allowed for the whole execution holds, whatever became of its first use.
-        self.with(|state| state.remember(&open.notes, calling.arguments));
+        self.with(|state| state.remember(&open.notes, call.arguments));
         let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
-            Some((Stage::Asked, Some(id))) => self.hear(&mut open, calling, &id).await?,
-            Some((Stage::InDoubt, Some(id))) => self.clear(&mut open, calling, &id).await?,
+            Some((Stage::Asked, Some(id))) => self.await_decision(&mut open, call, &id).await?,
+            Some((Stage::InDoubt, Some(id))) => self.resolve_doubt(&mut open, call, &id).await?,
             Some((Stage::Admitted, _)) if open.effect == Effect::Once => {
-                let id = self.with(|state| state.doubt(&mut open, calling))?;
-                self.clear(&mut open, calling, &id).await?
+                let id = self.with(|state| state.doubt(&mut open, call))?;
+                self.resolve_doubt(&mut open, call, &id).await?
             }
-            _ => Heard::Nothing,
+            _ => DecisionOutcome::Nothing,
         };
         match heard {
-            Heard::Ended(result) => self.with(|state| state.settle(open, calling, result)).map(Gate::Done),
-            Heard::Yes => self.decided(open, calling, true).await,
-            Heard::Nothing => self.decided(open, calling, false).await,
+            DecisionOutcome::Ended(result) => self.with(|state| state.settle(open, call, result)).map(Gate::Done),
+            DecisionOutcome::Yes => self.decided(open, call, true).await,
+            DecisionOutcome::Nothing => self.decided(open, call, false).await,
         }
     }
 
     /// Decides a call, as often as it takes: `approved`, a person has allowed it once.
-    async fn decided(&self, mut open: Open, calling: &Calling<'_>, mut approved: bool) -> Result<Gate, Stop> {
+    async fn decided(&self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Gate, Stop> {
         loop {
-            match self.with(|state| state.decide(open, calling, approved))? {
+            match self.with(|state| state.decide(open, call, approved))? {
                 Decided::Done(answer) => return Ok(Gate::Done(answer)),
                 Decided::Asked(asked, id) => {
                     open = asked;
-                    match self.hear(&mut open, calling, &id).await? {
-                        Heard::Ended(result) => {
-                            return self.with(|state| state.settle(open, calling, result)).map(Gate::Done);
+                    match self.await_decision(&mut open, call, &id).await? {
+                        DecisionOutcome::Ended(result) => {
+                            return self.with(|state| state.settle(open, call, result)).map(Gate::Done);
                         }
                         // Decided again: scope, checks and rules may be others by now.
-                        Heard::Yes | Heard::Nothing => approved = true,
+                        DecisionOutcome::Yes | DecisionOutcome::Nothing => approved = true,
                     }
                 }
-                Decided::Go(mut passage) => {
-                    if passage.admitted {
+                Decided::Go(mut permitted) => {
+                    if permitted.admitted {
                         // Using the approval and taking the call on are one commit; after it the call is never
                         // repeated in silence.
-                        passage.open.effect = Effect::Once;
-                        if !self.admitted(&passage.open).await? {
-                            (open, approved) = (passage.open, true);
+                        permitted.open.effect = Effect::Once;
+                        if !self.admitted(&permitted.open).await? {
+                            (open, approved) = (permitted.open, true);
                             continue;
                         }
                     }
-                    return Ok(Gate::Go(passage));
+                    return Ok(Gate::Go(permitted));
                 }
             }
         }
     }
 
     /// Waits for the decision about a call.
-    async fn hear(&self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
+    async fn await_decision(
+        &self,
+        open: &mut Open,
+        call: &CallRequest<'_>,
+        id: &PromiseId,
+    ) -> Result<DecisionOutcome, Stop> {
         let record = self.wait(id, false).await?;
-        self.with(|state| state.heard(open, calling, &record))
+        self.with(|state| state.take_decision(open, call, &record))
     }
 
     /// Waits for a person to say what came of a call.
-    async fn clear(&self, open: &mut Open, calling: &Calling<'_>, id: &PromiseId) -> Result<Heard, Stop> {
+    async fn resolve_doubt(
+        &self,
+        open: &mut Open,
+        call: &CallRequest<'_>,
+        id: &PromiseId,
+    ) -> Result<DecisionOutcome, Stop> {
         let record = self.wait(id, false).await?;
-        self.with(|state| state.cleared(open, calling, &record))
+        self.with(|state| state.take_fate(open, call, &record))
     }
 
     /// Records that an effect is about to happen, and makes that durable with all that came before. Where the grants
     /// have changed since the call was decided it is decided again: what came of that is the error.
-    pub(crate) async fn admit(&self, passage: Passage, calling: &Calling<'_>) -> Result<Result<Passage, Gate>, Stop> {
-        if self.admitted(&passage.open).await? {
-            return Ok(Ok(passage));
+    pub(crate) async fn admit(
+        &self,
+        permitted: PermittedCall,
+        call: &CallRequest<'_>,
+    ) -> Result<Result<PermittedCall, Gate>, Stop> {
+        if self.admitted(&permitted.open).await? {
+            return Ok(Ok(permitted));
         }
-        self.decided(passage.open, calling, false).await.map(Err)
+        self.decided(permitted.open, call, false).await.map(Err)
     }
 
     /// Whether it is durable that a call is taken on, under the generation by which it was decided.
     async fn admitted(&self, open: &Open) -> Result<bool, Stop> {
-        self.with(|state| state.parts.journal.record(open, Stage::Admitted, None, None, now()))?;
+        self.with(|state| state.config.journal.record(open, Stage::Admitted, None, None, now()))?;
         self.commit_admission(open.number).await
     }
 
@@ -185,9 +199,9 @@ impl Execution {
             return why;
         }
         // A person who allowed this very call is heard again, not asked again.
-        let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == Verdict::Ask);
+        let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == AuditEvent::Ask);
         let approval = asked.and_then(|note| note.promise).map(|id| PromiseId::from(id.as_str()));
-        let recorded = self.with(|state| state.parts.journal.record(open, Stage::Asked, None, approval, now()));
+        let recorded = self.with(|state| state.config.journal.record(open, Stage::Asked, None, approval, now()));
         match recorded.map_err(Stop::from) {
             Ok(()) => self.commit(Lease::Keep).await.err().unwrap_or(why),
             Err(stop) => stop,
@@ -197,45 +211,50 @@ impl Execution {
 
 impl State {
     /// Decides a call under the grants of this moment, and notes what was decided.
-    fn decide(&mut self, mut open: Open, calling: &Calling<'_>, mut approved: bool) -> Result<Decided, Stop> {
+    fn decide(&mut self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Decided, Stop> {
         let scope = self.current_scope()?;
-        let (leave, rule) = match self.ruling(&scope, calling) {
+        let (leave, rule) = match self.ruling(&scope, call) {
             Ruling::No(mut refused, rule) => {
                 if was_begun(&open) && matches!(open.effect, Effect::Idempotent | Effect::Once) {
-                    self.note(&mut open, calling, self.verdict(Verdict::Doubt));
+                    self.note(&mut open, call, self.verdict(AuditEvent::Doubt));
                     if let Error::Denied(reason) = &mut refused.error {
                         reason.push_str("; it had been begun before, and may have happened");
                     }
                 }
-                self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
+                self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
                 return Ok(Decided::Done(Err(self.refuse(open, refused)?)));
             }
             Ruling::Go(leave, rule) => (leave, rule),
             Ruling::Ask(leave, rule, timeout) => {
-                approved = approved || self.stands(&rule, calling);
+                approved = approved || self.is_preapproved(&rule, call);
                 if !approved {
-                    let asked = match self.refusals.of(&rule, || calling.call()) {
-                        Some(promise) => Err(self.refused_before(&mut open, calling, rule, promise)?),
-                        None => self.ask(&mut open, calling, &rule, timeout)?,
+                    let asked = match self.refusals.of(&rule, || call.digest()) {
+                        Some(promise) => Err(self.refused_before(&mut open, call, rule, promise)?),
+                        None => self.ask(&mut open, call, &rule, timeout)?,
                     };
                     return match asked {
                         Ok(id) => Ok(Decided::Asked(open, id)),
-                        Err(error) => self.settle(open, calling, Err(error)).map(Decided::Done),
+                        Err(error) => self.settle(open, call, Err(error)).map(Decided::Done),
                     };
                 }
                 (leave, Some(rule))
             }
         };
-        self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Allow) });
-        let admitted = approved && calling.entry.capability.kind == Kind::Host;
-        Ok(Decided::Go(Passage { open, scope, leave, admitted }))
+        self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Allow) });
+        let admitted = approved && call.entry.capability.kind == Kind::Host;
+        Ok(Decided::Go(PermittedCall { open, scope, leave, admitted }))
     }
 
     /// What a person has decided about a call.
-    fn heard(&mut self, open: &mut Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<Heard, Stop> {
-        self.same_call(open, calling, record)?;
+    fn take_decision(
+        &mut self,
+        open: &mut Open,
+        call: &CallRequest<'_>,
+        record: &PromiseRecord,
+    ) -> Result<DecisionOutcome, Stop> {
+        self.same_call(open, call, record)?;
         let by = who(record);
-        let mut note = Note { promise: Some(record.id.as_str().into()), by, ..self.verdict(Verdict::Deny) };
+        let mut note = Note { promise: Some(record.id.as_str().into()), by, ..self.verdict(AuditEvent::Deny) };
         note.rule = Question::of(record).and_then(|question| question.rule);
         let denied = |reason: Option<String>| Error::Denied(reason.unwrap_or_else(|| NO.into()));
         let heard = match record.state {
@@ -245,7 +264,7 @@ impl State {
                     Err(denied(answer.reason))
                 }
                 Some(answer) => {
-                    note.verdict = Verdict::Approve;
+                    note.verdict = AuditEvent::Approve;
                     note.standing = answer.decision == Decision::Execution;
                     Ok(())
                 }
@@ -256,63 +275,68 @@ impl State {
                 Err(denied(reason))
             }
             PromiseState::RejectedCanceled => {
-                note.verdict = Verdict::Cancel;
+                note.verdict = AuditEvent::Cancel;
                 Err(Error::Canceled)
             }
             PromiseState::RejectedTimedout | PromiseState::Pending => {
-                note.verdict = Verdict::Expire;
+                note.verdict = AuditEvent::Expire;
                 Err(Error::Expired)
             }
         };
         if note.standing {
-            self.standing.insert((note.rule.clone().unwrap_or_default(), calling.call()));
+            self.approvals.insert((note.rule.clone().unwrap_or_default(), call.digest()));
         }
-        self.refusals.learn(&note, || calling.call());
-        self.note(open, calling, note);
+        self.refusals.learn(&note, || call.digest());
+        self.note(open, call, note);
         Ok(match heard {
-            Ok(()) => Heard::Yes,
-            Err(error) => Heard::Ended(Err(error)),
+            Ok(()) => DecisionOutcome::Yes,
+            Err(error) => DecisionOutcome::Ended(Err(error)),
         })
     }
 
     /// What a person has said came of a call.
-    fn cleared(&mut self, open: &mut Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<Heard, Stop> {
-        self.same_call(open, calling, record)?;
+    fn take_fate(
+        &mut self,
+        open: &mut Open,
+        call: &CallRequest<'_>,
+        record: &PromiseRecord,
+    ) -> Result<DecisionOutcome, Stop> {
+        self.same_call(open, call, record)?;
         let mut note =
-            Note { promise: Some(record.id.as_str().into()), by: who(record), ..self.verdict(Verdict::Fail) };
+            Note { promise: Some(record.id.as_str().into()), by: who(record), ..self.verdict(AuditEvent::Fail) };
         let unknown = || Error::Failed("it may or may not have happened".into());
         let heard = match (record.state, fate_of(record)) {
             (PromiseState::Resolved, Some(Fate::Again)) => {
-                note.verdict = Verdict::Again;
-                Heard::Yes
+                note.verdict = AuditEvent::Again;
+                DecisionOutcome::Yes
             }
             (PromiseState::Resolved, Some(Fate::Done(value))) => {
-                note.verdict = Verdict::Done;
-                let stored = question::stored(calling.entry.capability.name, open.function(), &value);
-                Heard::Ended(stored.map_err(|_| unknown()))
+                note.verdict = AuditEvent::Done;
+                let stored = question::stored(call.entry.capability.name, open.function(), &value);
+                DecisionOutcome::Ended(stored.map_err(|_| unknown()))
             }
-            (PromiseState::Resolved, Some(Fate::Fail(text))) => Heard::Ended(Err(Error::Failed(text))),
+            (PromiseState::Resolved, Some(Fate::Fail(text))) => DecisionOutcome::Ended(Err(Error::Failed(text))),
             (PromiseState::RejectedCanceled, _) => {
-                note.verdict = Verdict::Cancel;
-                Heard::Ended(Err(Error::Canceled))
+                note.verdict = AuditEvent::Cancel;
+                DecisionOutcome::Ended(Err(Error::Canceled))
             }
             _ => {
                 let reason = record.value.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
-                Heard::Ended(Err(reason.map_or_else(unknown, Error::Failed)))
+                DecisionOutcome::Ended(Err(reason.map_or_else(unknown, Error::Failed)))
             }
         };
-        self.note(open, calling, note);
+        self.note(open, call, note);
         Ok(heard)
     }
 
     /// Asks the policy, then the checks in Rust, about the values that will be acted on.
-    fn ruling(&self, scope: &Scope, calling: &Calling<'_>) -> Ruling {
-        let capability = &calling.entry.capability;
+    fn ruling(&self, scope: &Scope, call: &CallRequest<'_>) -> Ruling {
+        let capability = &call.entry.capability;
         let no = |denial: Denial| {
             let rule = denial.rule.clone();
-            Ruling::No(Refused::of(calling.entry, calling.argument(), denial), rule)
+            Ruling::No(Refused::of(call.entry, call.argument(), denial), rule)
         };
-        let typed = match calling.typed {
+        let typed = match call.typed {
             Ok(typed) => typed,
             Err(formless) => return no(formless.denial.clone()),
         };
@@ -323,10 +347,8 @@ impl State {
                 Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout)
             }
         };
-        match self.judge(scope, calling.entry, || calling.arguments.to_vec()) {
-            Some((refused, validator)) => {
-                Ruling::No(Refused { argument: calling.argument(), ..refused }, Some(validator))
-            }
+        match self.judge(scope, call.entry, || call.arguments.to_vec()) {
+            Some((refused, validator)) => Ruling::No(Refused { argument: call.argument(), ..refused }, Some(validator)),
             None => ruling,
         }
     }
@@ -335,7 +357,7 @@ impl State {
     pub(crate) fn scopes_so_far(&mut self) -> Result<Vec<Arc<Scope>>, Stop> {
         let scope = self.current_scope()?;
         let earlier = (0..self.generation).rev().take(GENERATIONS_MAX);
-        let earlier: Vec<_> = earlier.filter_map(|generation| (self.parts.rescope)(generation, &scope).ok()).collect();
+        let earlier: Vec<_> = earlier.filter_map(|generation| (self.config.rescope)(generation, &scope).ok()).collect();
         Ok(std::iter::once(scope).chain(earlier).collect())
     }
 
@@ -343,23 +365,23 @@ impl State {
     fn ask(
         &mut self,
         open: &mut Open,
-        calling: &Calling<'_>,
+        call: &CallRequest<'_>,
         rule: &str,
         timeout: Option<Timeout>,
     ) -> Result<Result<PromiseId, Error>, Stop> {
-        let capability = calling.entry.capability.name;
+        let capability = call.entry.capability.name;
         let text = format!("A guest wants to call `{capability}`. The rule `{rule}` of its policy says: ask.");
-        let param = json(&self.question(open, calling, text, Some(rule.to_owned())));
+        let param = json(&self.question(open, call, text, Some(rule.to_owned())));
         if let Err(error) = self.may_ask(open, param.len()) {
-            self.note(open, calling, Note { rule: Some(rule.to_owned()), ..self.verdict(Verdict::Deny) });
+            self.note(open, call, Note { rule: Some(rule.to_owned()), ..self.verdict(AuditEvent::Deny) });
             return Ok(Err(error));
         }
         let deadline = match timeout.unwrap_or(Timeout::After(question::ASK_TIMEOUT_MS)) {
             Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
             Timeout::Never => NEVER,
         };
-        let note = Note { rule: Some(rule.to_owned()), ..self.verdict(Verdict::Ask) };
-        self.put(open, calling, (question::ASK, Stage::Asked, note), param, deadline).map(Ok)
+        let note = Note { rule: Some(rule.to_owned()), ..self.verdict(AuditEvent::Ask) };
+        self.put(open, call, (question::ASK, Stage::Asked, note), param, deadline).map(Ok)
     }
 
     /// Questions hold what the journal has by digest only, so they have the same room once more.
@@ -367,7 +389,7 @@ impl State {
         if bytes > question::ARGUMENTS_MAX {
             return Err(Error::TooLarge(question::ARGUMENTS_MAX as u64));
         }
-        let most = self.parts.scope.policy.limits.journal;
+        let most = self.config.scope.policy.limits.journal;
         if self.asked.saturating_add(bytes as u64) > most {
             return Err(Error::Exhausted(format!("journal: questions of {most} bytes in all")));
         }
@@ -375,46 +397,46 @@ impl State {
     }
 
     /// Makes the promise that asks what came of the call.
-    fn doubt(&mut self, open: &mut Open, calling: &Calling<'_>) -> Result<PromiseId, Stop> {
-        let capability = calling.entry.capability.name;
+    fn doubt(&mut self, open: &mut Open, call: &CallRequest<'_>) -> Result<PromiseId, Stop> {
+        let capability = call.entry.capability.name;
         let text = format!(
             "A call of `{capability}` was under way when its process ended: it may or may not have happened. \
              Say that it did and what it answered, have it done again, or have it fail."
         );
-        let param = json(&self.question(open, calling, text, None));
-        self.put(open, calling, (question::DOUBT, Stage::InDoubt, self.verdict(Verdict::Doubt)), param, NEVER)
+        let param = json(&self.question(open, call, text, None));
+        self.put(open, call, (question::DOUBT, Stage::InDoubt, self.verdict(AuditEvent::Doubt)), param, NEVER)
     }
 
     /// Records a question about a call. It is durable before anybody is told.
     fn put(
         &mut self,
         open: &mut Open,
-        calling: &Calling<'_>,
+        call: &CallRequest<'_>,
         (label, stage, note): (&'static str, Stage, Note),
         param: Vec<u8>,
         deadline: UnixMs,
     ) -> Result<PromiseId, Stop> {
         let round = audit::notes(&open.notes).iter().filter(|earlier| earlier.verdict == note.verdict).count();
-        let id = self.parts.journal.promise_id(open, label, u32::try_from(round).unwrap_or(u32::MAX));
+        let id = self.config.journal.promise_id(open, label, u32::try_from(round).unwrap_or(u32::MAX));
         let bytes = Some(param.len() as u64);
         self.asked = self.asked.saturating_add(param.len() as u64);
-        self.note(open, calling, Note { promise: Some(id.as_str().into()), bytes, ..note });
+        self.note(open, call, Note { promise: Some(id.as_str().into()), bytes, ..note });
         let record = self.promise_record(id.clone(), open.number, label, param, deadline);
         self.made = Some(Box::new(record.clone()));
-        self.parts.journal.record(open, stage, Some(record), None, now())?;
+        self.config.journal.record(open, stage, Some(record), None, now())?;
         Ok(id)
     }
 
-    fn question(&self, open: &Open, calling: &Calling<'_>, text: String, rule: Option<String>) -> Question {
-        let capability = calling.entry.capability.name;
+    fn question(&self, open: &Open, call: &CallRequest<'_>, text: String, rule: Option<String>) -> Question {
+        let capability = call.entry.capability.name;
         Question {
             text,
             capability: capability.into(),
             function: open.function().into(),
             rule,
-            arguments: calling.shown(),
-            digest: question::digest(&self.parts.component, capability, calling.arguments, self.id(), open.number),
-            component: self.parts.component.to_string(),
+            arguments: call.shown(),
+            digest: question::digest(&self.config.component, capability, call.arguments, self.id(), open.number),
+            component: self.config.component.to_string(),
             execution: self.id().to_string(),
             step: open.number,
         }
@@ -424,16 +446,16 @@ impl State {
     fn refused_before(
         &mut self,
         open: &mut Open,
-        calling: &Calling<'_>,
+        call: &CallRequest<'_>,
         rule: String,
         promise: PromiseId,
     ) -> Result<Error, Stop> {
-        let record = self.parts.hub.promise(&promise)?;
+        let record = self.config.hub.promise(&promise)?;
         let by = record.as_ref().and_then(who);
         let reason = record.as_ref().and_then(reason_of).unwrap_or_else(|| NO.into());
         let (rule, promise) = (Some(rule), Some(promise.as_str().to_owned()));
-        let note = Note { rule, promise, by, standing: true, ..self.verdict(Verdict::Deny) };
-        self.note(open, calling, note);
+        let note = Note { rule, promise, by, standing: true, ..self.verdict(AuditEvent::Deny) };
+        self.note(open, call, note);
         Ok(Error::Denied(reason))
     }
 
@@ -441,11 +463,11 @@ impl State {
     fn settle(
         &mut self,
         open: Open,
-        calling: &Calling<'_>,
+        call: &CallRequest<'_>,
         result: Result<Vec<u8>, Error>,
     ) -> Result<Result<Vec<u8>, Error>, Stop> {
         if let Err(error @ Error::Denied(_)) = &result {
-            let (capability, argument) = (calling.entry.capability.name.into(), calling.argument());
+            let (capability, argument) = (call.entry.capability.name.into(), call.argument());
             let remedy = "run it again, and allow the call when you are asked".to_owned();
             let refused = Refused { capability, argument, error: error.clone(), remedy };
             return Ok(Err(self.refuse(open, refused)?));
@@ -460,37 +482,37 @@ impl State {
         for note in audit::notes(notes) {
             self.asked = self.asked.saturating_add(note.bytes.unwrap_or(0));
             let call = || note.arguments.clone().unwrap_or_else(|| Digest::of(arguments).to_string());
-            if note.verdict == Verdict::Deny {
+            if note.verdict == AuditEvent::Deny {
                 self.refusals.learn(&note, call);
             } else if note.standing {
-                self.standing.insert((note.rule.clone().unwrap_or_default(), call()));
+                self.approvals.insert((note.rule.clone().unwrap_or_default(), call()));
             }
         }
     }
 
     /// The question must be about this very call: a store that was changed does not get one approved for another.
-    fn same_call(&self, open: &Open, calling: &Calling<'_>, record: &PromiseRecord) -> Result<(), Stop> {
-        let name = calling.entry.capability.name;
+    fn same_call(&self, open: &Open, call: &CallRequest<'_>, record: &PromiseRecord) -> Result<(), Stop> {
+        let name = call.entry.capability.name;
         let digest =
-            |arguments: &[u8]| question::digest(&self.parts.component, name, arguments, self.id(), open.number);
+            |arguments: &[u8]| question::digest(&self.config.component, name, arguments, self.id(), open.number);
         match Question::of(record) {
-            Some(question) if is_about(&question, calling.arguments, open.arguments(), digest) => Ok(()),
+            Some(question) if is_about(&question, call.arguments, open.arguments(), digest) => Ok(()),
             _ => Err(Stop::Unreadable(open.number)),
         }
     }
 
-    fn stands(&self, rule: &str, calling: &Calling<'_>) -> bool {
-        !self.standing.is_empty() && self.standing.contains(&(rule.to_owned(), calling.call()))
+    fn is_preapproved(&self, rule: &str, call: &CallRequest<'_>) -> bool {
+        !self.approvals.is_empty() && self.approvals.contains(&(rule.to_owned(), call.digest()))
     }
 
-    pub(crate) fn verdict(&self, verdict: Verdict) -> Note {
+    pub(crate) fn verdict(&self, verdict: AuditEvent) -> Note {
         Note::new(verdict, self.generation, now())
     }
 
     /// Notes a decision in the step of a call, and tells who listens.
-    fn note(&self, open: &mut Open, calling: &Calling<'_>, note: Note) {
-        audit::tell(self.id(), open.number, calling.entry.capability.name, calling.arguments, &note);
-        let form: &[u8] = calling.arguments;
+    fn note(&self, open: &mut Open, call: &CallRequest<'_>, note: Note) {
+        audit::tell(self.id(), open.number, call.entry.capability.name, call.arguments, &note);
+        let form: &[u8] = call.arguments;
         let arguments = (form != open.arguments()).then(|| Digest::of(form).to_string());
         let note = Note { arguments, ..note };
         if !note.goes_without_saying() || !open.notes.is_empty() {
@@ -499,29 +521,29 @@ impl State {
     }
 
     /// Notes an attempt that did not work and is made again.
-    pub(crate) fn note_retry(&self, open: &mut Open, calling: &Calling<'_>, attempt: u32) {
-        let note = Note { attempt: Some(attempt), ..self.verdict(Verdict::Retry) };
-        self.note(open, calling, note);
+    pub(crate) fn note_retry(&self, open: &mut Open, call: &CallRequest<'_>, attempt: u32) {
+        let note = Note { attempt: Some(attempt), ..self.verdict(AuditEvent::Retry) };
+        self.note(open, call, note);
     }
 
     /// Decides where a redirect leads, under the scope of the call. Nobody is asked for it.
-    pub(crate) fn hop(&self, passage: &mut Passage, calling: &Calling<'_>) -> Result<Leave, Refused> {
-        let capability = calling.entry.capability.name;
-        let (verdict, rule, result) = match self.ruling(&passage.scope, calling) {
-            Ruling::Go(leave, rule) => (Verdict::Allow, rule, Ok(leave)),
-            Ruling::No(refused, rule) => (Verdict::Deny, rule, Err(refused)),
+    pub(crate) fn hop(&self, permitted: &mut PermittedCall, call: &CallRequest<'_>) -> Result<Leave, Refused> {
+        let capability = call.entry.capability.name;
+        let (verdict, rule, result) = match self.ruling(&permitted.scope, call) {
+            Ruling::Go(leave, rule) => (AuditEvent::Allow, rule, Ok(leave)),
+            Ruling::No(refused, rule) => (AuditEvent::Deny, rule, Err(refused)),
             Ruling::Ask(_, rule, _) => {
                 let text = format!("a redirect leads to where `{capability}` needs a decision: call it there");
                 let remedy = format!("the rule `{rule}` says ask; the guest may call `{capability}` there itself");
-                let argument = calling.argument();
+                let argument = call.argument();
                 let refused = Refused { capability: capability.into(), argument, error: Error::Denied(text), remedy };
-                (Verdict::Deny, Some(rule), Err(refused))
+                (AuditEvent::Deny, Some(rule), Err(refused))
             }
         };
-        if passage.open.notes.is_empty() {
-            audit::add(&mut passage.open.notes, self.verdict(Verdict::Allow));
+        if permitted.open.notes.is_empty() {
+            audit::add(&mut permitted.open.notes, self.verdict(AuditEvent::Allow));
         }
-        self.note(&mut passage.open, calling, Note { rule, ..self.verdict(verdict) });
+        self.note(&mut permitted.open, call, Note { rule, ..self.verdict(verdict) });
         result
     }
 
@@ -530,17 +552,17 @@ impl State {
     pub(crate) fn recheck(
         &mut self,
         mut open: Open,
-        calling: &Calling<'_>,
+        call: &CallRequest<'_>,
     ) -> Result<Result<(Open, Option<Grant>), Error>, Stop> {
         let scope = self.current_scope()?;
-        match self.ruling(&scope, calling) {
+        match self.ruling(&scope, call) {
             Ruling::No(refused, rule) => {
-                self.note(&mut open, calling, Note { rule, ..self.verdict(Verdict::Deny) });
+                self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
                 Ok(Err(self.refuse(open, refused)?))
             }
             Ruling::Go(..) | Ruling::Ask(..) => {
-                self.note(&mut open, calling, self.verdict(Verdict::Allow));
-                Ok(Ok((open, scope.policy.grants.get(calling.entry.capability.name).cloned())))
+                self.note(&mut open, call, self.verdict(AuditEvent::Allow));
+                Ok(Ok((open, scope.policy.grants.get(call.entry.capability.name).cloned())))
             }
         }
     }
@@ -552,8 +574,8 @@ pub(crate) fn was_begun(open: &Open) -> bool {
     // One that is `once` is attempted again only when nothing of it was sent, or when a person says so.
     before
         || audit::notes(&open.notes).iter().any(|note| match note.verdict {
-            Verdict::Again => true,
-            Verdict::Retry => open.effect == Effect::Idempotent,
+            AuditEvent::Again => true,
+            AuditEvent::Retry => open.effect == Effect::Idempotent,
             _ => false,
         })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parole_durable::PromiseId;
 
-use crate::audit::{Note, Verdict};
+use crate::audit::{AuditEvent, Note};
 
 /// The calls and rules that were refused, each with the promise by which. As many as a person has refused.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(super) struct Refusals {
 impl Refusals {
     /// Takes up what a note says; `digest` is asked for where it matters.
     pub(super) fn learn(&mut self, note: &Note, digest: impl FnOnce() -> String) {
-        if let (Verdict::Deny, Some(rule), Some(promise)) = (note.verdict, &note.rule, &note.promise) {
+        if let (AuditEvent::Deny, Some(rule), Some(promise)) = (note.verdict, &note.rule, &note.promise) {
             let promise = PromiseId::from(promise.as_str());
             if note.rest {
                 self.rules.entry(rule.clone()).or_insert_with(|| promise.clone());

@@ -13,7 +13,7 @@ use super::barrier::Flight;
 use super::calls::Task;
 use super::refusals::Refusals;
 use super::view::View;
-use super::{Gathered, Parts};
+use super::{ExecutionConfig, Gathered};
 use crate::outside::Links;
 use crate::scope::Scope;
 use crate::sink::Event;
@@ -30,7 +30,7 @@ const STEPS_A_PAGE: usize = 1024;
 
 /// What one running guest has, and what is known of it.
 pub(crate) struct State {
-    pub(super) parts: Parts,
+    pub(super) config: ExecutionConfig,
     /// Whether the replay is over.
     pub(super) live: bool,
     pub(super) flights: VecDeque<Flight>,
@@ -43,12 +43,12 @@ pub(crate) struct State {
     pub(super) fenced: Option<Waiter>,
     /// The promise that was made last, until it is waited for.
     pub(super) made: Option<Box<PromiseRecord>>,
-    /// The generation of the grants in `parts.scope`.
+    /// The generation of the grants in `config.scope`.
     pub(super) generation: u64,
     /// How far the store had come when the generation was last looked for.
     seen: Seen,
     /// Calls that a person has allowed for the whole execution: the rule, and the digest of the arguments in their form.
-    pub(super) standing: HashSet<(String, String)>,
+    pub(super) approvals: HashSet<(String, String)>,
     /// What a person has refused.
     pub(super) refusals: Refusals,
     /// Bytes of the questions that were put.
@@ -79,15 +79,15 @@ pub(crate) enum Begin {
 
 impl State {
     /// At the start of an attempt.
-    pub(super) fn new(parts: Parts) -> Self {
-        let live = parts.journal.is_live();
-        let generation = parts.generation;
-        let view = View::new(&parts);
+    pub(super) fn new(config: ExecutionConfig) -> Self {
+        let live = config.journal.is_live();
+        let generation = config.generation;
+        let view = View::new(&config);
         Self {
-            parts,
+            config,
             generation,
             seen: Seen::default(),
-            standing: HashSet::new(),
+            approvals: HashSet::new(),
             refusals: Refusals::default(),
             asked: 0,
             links: Links::default(),
@@ -107,12 +107,12 @@ impl State {
 
     /// Its id.
     pub(crate) fn id(&self) -> ExecutionId {
-        self.parts.journal.execution()
+        self.config.journal.execution()
     }
 
     /// Its journal.
     pub(crate) fn journal(&self) -> &Journal {
-        &self.parts.journal
+        &self.config.journal
     }
 
     /// Whether the replay is over.
@@ -129,16 +129,16 @@ impl State {
         if self.live {
             return Ok(());
         }
-        while self.parts.journal.starved() {
-            let steps = self.parts.hub.steps(self.id(), self.parts.journal.wants(), STEPS_A_PAGE)?;
+        while self.config.journal.starved() {
+            let steps = self.config.hub.steps(self.id(), self.config.journal.wants(), STEPS_A_PAGE)?;
             let last = steps.len() < STEPS_A_PAGE;
             let unshown = steps.iter().filter(|step| step.function == OUTPUT && step.number >= self.view.shown());
             self.unshown.extend(unshown.map(|step| (step.number + step.calls, step.arguments.clone())));
-            self.parts.journal.feed(steps, last)?;
+            self.config.journal.feed(steps, last)?;
         }
-        if self.parts.journal.is_live() {
+        if self.config.journal.is_live() {
             self.live = true;
-            self.parts.meter.restart(self.parts.used);
+            self.config.meter.restart(self.config.used);
             self.show_again();
         }
         Ok(())
@@ -167,11 +167,11 @@ impl State {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
         if self.live && self.is_refused(entry, fields) {
-            let (name, note) = (entry.capability.name, self.verdict(audit::Verdict::Deny));
-            audit::tell(self.id(), self.parts.journal.calls(), name, &types::canonical(fields), &note);
+            let (name, note) = (entry.capability.name, self.verdict(audit::AuditEvent::Deny));
+            audit::tell(self.id(), self.config.journal.calls(), name, &types::canonical(fields), &note);
             channel |= DROPPED;
         }
-        let channel = match self.parts.journal.send(channel, head, body, overhead) {
+        let channel = match self.config.journal.send(channel, head, body, overhead) {
             Ok(channel) => channel,
             Err(Fault::Limit { name, limit }) => {
                 return Err(self.cut(channel, body, name, limit));
@@ -196,7 +196,7 @@ impl State {
             return;
         }
         event.append_to(&mut self.gathered.output);
-        if self.gathered.output.len() > OUTPUT_KEPT && self.parts.journal.has_effects() {
+        if self.gathered.output.len() > OUTPUT_KEPT && self.config.journal.has_effects() {
             self.gathered.output = String::new();
             self.gathered.is_cut = true;
         }
@@ -208,16 +208,16 @@ impl State {
             && name == "output"
             && let Ok(text) = std::str::from_utf8(body)
         {
-            let left = usize::try_from(self.parts.journal.output_left()).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.config.journal.output_left()).unwrap_or(usize::MAX);
             let fits = text.floor_char_boundary(left.min(text.len()));
-            match self.parts.journal.send(channel, b"", &body[..fits], 0) {
+            match self.config.journal.send(channel, b"", &body[..fits], 0) {
                 Ok(crate::sink::PRINT) => self.gather(&Event::Print(&text[..fits])),
                 // No room for even an empty line: the mark alone says so.
                 Ok(_) | Err(Fault::Limit { .. }) => {}
                 Err(fault) => return fault.into(),
             }
         }
-        if let Err(fault) = self.parts.journal.mark(crate::sink::CUT) {
+        if let Err(fault) = self.config.journal.mark(crate::sink::CUT) {
             return fault.into();
         }
         self.gather(&Event::Cut);
@@ -226,12 +226,12 @@ impl State {
 
     /// Takes any other call: from the journal, or open. `arguments` is JSON of what the guest passed, as it spelt it.
     pub(crate) fn begin(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Begin, Stop> {
-        let number = self.parts.journal.calls();
-        let next = self.parts.journal.call(function, effect, arguments)?;
+        let number = self.config.journal.calls();
+        let next = self.config.journal.call(function, effect, arguments)?;
         self.catch_up()?;
         match next {
             // What has not begun by now begins when the execution is resumed.
-            Next::Open(_) if self.parts.parking.stopping.is_begun() => Err(Stop::Stopped),
+            Next::Open(_) if self.config.parking.stopping.is_begun() => Err(Stop::Stopped),
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed { result, notes, .. } => {
                 if !notes.is_empty() {
@@ -247,7 +247,7 @@ impl State {
 
     /// Whether the policy, or a check in Rust, refuses a send-only call.
     fn is_refused(&self, entry: &'static Entry, fields: &[(&'static str, Field<'_>)]) -> bool {
-        let scope = &*self.parts.scope;
+        let scope = &*self.config.scope;
         match decide(&scope.policy, self.generation, &entry.capability, &Arguments::Fields(fields)) {
             Verdict::Allow(_) => self.judge(scope, entry, || types::canonical(fields)).is_some(),
             // There is nobody to ask: a policy that says so was refused when it was read.
@@ -286,20 +286,20 @@ impl State {
     /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are
     /// those of its start.
     pub(crate) fn looks(&self, entry: &Entry) -> Looks {
-        self.parts.scope.looks(entry.capability.name)
+        self.config.scope.looks(entry.capability.name)
     }
 
     /// What it may reach now: the newest generation of its grants.
     pub(crate) fn current_scope(&mut self) -> Result<Arc<Scope>, Stop> {
         // Until its first commit nobody else knows of it.
-        if self.parts.birth.is_none() && self.parts.journal.has_effects() {
-            let newest = self.parts.hub.generation(self.id(), &mut self.seen)?;
+        if self.config.creation.is_none() && self.config.journal.has_effects() {
+            let newest = self.config.hub.generation(self.id(), &mut self.seen)?;
             if newest != self.generation {
-                self.parts.scope = (self.parts.rescope)(newest, &self.parts.scope)?;
+                self.config.scope = (self.config.rescope)(newest, &self.config.scope)?;
                 self.generation = newest;
             }
         }
-        Ok(Arc::clone(&self.parts.scope))
+        Ok(Arc::clone(&self.config.scope))
     }
 
     /// Ends an open call with a refusal: recorded, so that a replay answers the same.
@@ -311,14 +311,14 @@ impl State {
         // What was allowed by then is denied none the less, and the last word on it says so.
         let last = audit::notes(&open.notes).pop();
         let denied = matches!(refused.error, Error::Denied(_));
-        if let Some(last) = last.filter(|note| denied && note.verdict != audit::Verdict::Deny) {
-            let note = audit::Note { arguments: last.arguments, ..self.verdict(audit::Verdict::Deny) };
+        if let Some(last) = last.filter(|note| denied && note.verdict != audit::AuditEvent::Deny) {
+            let note = audit::Note { arguments: last.arguments, ..self.verdict(audit::AuditEvent::Deny) };
             audit::tell(self.id(), open.number, &refused.capability, open.arguments(), &note);
             audit::add(&mut open.notes, note);
         } else if !denied {
             audit::explain(&mut open.notes, &refused);
         }
-        self.parts.journal.complete(open, None, result, now())?;
+        self.config.journal.complete(open, None, result, now())?;
         let error = refused.error.clone();
         if matches!(error, Error::Denied(_)) {
             self.gathered.denied.push(refused);
@@ -333,30 +333,30 @@ impl State {
         promise: Option<PromiseId>,
         result: &Result<Vec<u8>, Error>,
     ) -> Result<(), Stop> {
-        Ok(self.parts.journal.complete(open, promise, types::encode(result), now())?)
+        Ok(self.config.journal.complete(open, promise, types::encode(result), now())?)
     }
 
     /// The bytes that the journal may have, and those that are left.
     pub(super) fn journal_left(&self) -> (u64, u64) {
-        let most = self.parts.scope.policy.limits.journal;
-        (most, most.saturating_sub(self.parts.journal.size()))
+        let most = self.config.scope.policy.limits.journal;
+        (most, most.saturating_sub(self.config.journal.size()))
     }
 
     /// Whether nobody else knows of the execution yet.
     pub(super) fn is_unknown(&self) -> bool {
-        self.parts.birth.is_some()
+        self.config.creation.is_some()
     }
 
     /// Whether the execution is this process's still.
     pub(super) fn still_held(&self) -> Result<(), Stop> {
-        match self.parts.hub.execution(self.id())? {
-            Some(held) if held.fence == self.parts.fence && held.outcome.is_none() => Ok(()),
+        match self.config.hub.execution(self.id())? {
+            Some(held) if held.fence == self.config.fence && held.outcome.is_none() => Ok(()),
             _ => Err(Stop::Fenced),
         }
     }
 
     /// The id that an open call has, at this and every later attempt.
     pub(crate) fn key(&self, open: &Open, capability: &str) -> PromiseId {
-        self.parts.journal.promise_id(open, capability, 0)
+        self.config.journal.promise_id(open, capability, 0)
     }
 }

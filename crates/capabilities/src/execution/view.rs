@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parole_durable::{ExecutionId, Hub, Write};
 
-use super::{Parts, show};
+use super::{ExecutionConfig, show};
 use crate::sink::Sink;
 
 /// Shows output that is durable. Shared with the tasks that do so while the guest waits; one after the other.
@@ -21,13 +21,13 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(parts: &Parts) -> Arc<Self> {
+    pub(super) fn new(config: &ExecutionConfig) -> Arc<Self> {
         Arc::new(Self {
-            execution: parts.journal.execution(),
-            hub: parts.hub.clone(),
-            sink: Arc::clone(&parts.sink),
-            notes: parts.journal.has_effects(),
-            shown: AtomicU64::new(parts.used.shown),
+            execution: config.journal.execution(),
+            hub: config.hub.clone(),
+            sink: Arc::clone(&config.sink),
+            notes: config.journal.has_effects(),
+            shown: AtomicU64::new(config.used.shown),
             broken: AtomicBool::new(false),
         })
     }

@@ -9,7 +9,7 @@ use parole_durable::store::Lease;
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
 use parole_policy::Timeout;
 
-use super::{Calling, Execution, Gate, State};
+use super::{CallRequest, Execution, Gate, State};
 use crate::audit;
 use crate::sink::Event;
 use crate::types::Error;
@@ -20,13 +20,13 @@ impl Execution {
     pub(crate) async fn admittance(
         &self,
         open: Open,
-        calling: &Calling<'_>,
+        call: &CallRequest<'_>,
     ) -> Result<Result<Open, Result<Vec<u8>, Error>>, Stop> {
         if own_promise(&open).is_some() {
             return Ok(Ok(open));
         }
-        Ok(match self.pass(open, calling).await? {
-            Gate::Go(passage) => Ok(passage.open),
+        Ok(match self.authorize(open, call).await? {
+            Gate::Go(permitted) => Ok(permitted.open),
             Gate::Done(answer) => Err(answer),
         })
     }
@@ -81,7 +81,7 @@ impl Execution {
     }
 
     async fn wait_for_old(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
-        if self.with(|state| state.parts.journal.unsaved_steps() > 0) {
+        if self.with(|state| state.config.journal.unsaved_steps() > 0) {
             self.commit(Lease::Keep).await?;
         }
         let Some(record) = self.0.hub.promise_async(id).await? else { return Err(Stop::Fenced) };
@@ -152,7 +152,7 @@ impl Execution {
 
     fn parts_at_once(&self, timer: bool) -> bool {
         let parking = &self.0.parking;
-        parking.detach || (parking.leave_persons && !timer) || parking.stopping.is_begun()
+        parking.detach || (parking.park_for_persons && !timer) || parking.stopping.is_begun()
     }
 }
 
@@ -179,13 +179,13 @@ impl State {
             record.tags.insert(promise::TAG_TIMER.into(), "true".into());
         }
         self.made = Some(Box::new(record.clone()));
-        self.parts.journal.record(open, Stage::Admitted, Some(record), None, now())?;
+        self.config.journal.record(open, Stage::Admitted, Some(record), None, now())?;
         Ok(Ok(id))
     }
 
     /// Whether a call may wait for a promise.
     pub(super) fn may_wait(&self, open: &Open) -> Result<(), Error> {
-        self.parts
+        self.config
             .journal
             .may_wait(open)
             .map_err(|limit| Error::Exhausted(format!("promises: {limit} may be pending at once")))
@@ -195,13 +195,16 @@ impl State {
     fn note_end(&self, open: &mut Open, record: &PromiseRecord) {
         let Some(by) = super::gate::who(record) else { return };
         let canceled = record.state == PromiseState::RejectedCanceled;
-        let verdict = if canceled { audit::Verdict::Cancel } else { audit::Verdict::Done };
+        let verdict = if canceled { audit::AuditEvent::Cancel } else { audit::AuditEvent::Done };
         let at = record.settled_at.unwrap_or_else(now);
         let note = audit::Note { promise: Some(record.id.as_str().into()), by: Some(by), at, ..self.verdict(verdict) };
         let name = super::entry_of(open.function()).map_or("", |entry| entry.capability.name);
         audit::tell(self.id(), open.number, name, open.arguments(), &note);
         if open.notes.is_empty() {
-            audit::add(&mut open.notes, audit::Note { at: record.created_at, ..self.verdict(audit::Verdict::Allow) });
+            audit::add(
+                &mut open.notes,
+                audit::Note { at: record.created_at, ..self.verdict(audit::AuditEvent::Allow) },
+            );
         }
         audit::add(&mut open.notes, note);
     }
@@ -219,7 +222,7 @@ impl State {
             (promise::TAG_CAPABILITY.into(), label.into()),
             (promise::TAG_EXECUTION.into(), self.id().to_string()),
             (promise::TAG_STEP.into(), step.to_string()),
-            (promise::TAG_COMPONENT.into(), self.parts.component.to_string()),
+            (promise::TAG_COMPONENT.into(), self.config.component.to_string()),
             (promise::TAG_EXTERNAL.into(), "true".into()),
         ]);
         PromiseRecord {
@@ -236,7 +239,7 @@ impl State {
 
     /// When a promise made now would expire.
     pub(crate) fn deadline(&self, entry: &'static Entry) -> UnixMs {
-        match self.parts.scope.policy.timeout_of(&entry.capability) {
+        match self.config.scope.policy.timeout_of(&entry.capability) {
             Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
             Timeout::Never => NEVER,
         }

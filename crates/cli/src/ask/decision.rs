@@ -6,11 +6,11 @@
 use parole_runtime::question::{self, ASK};
 use serde_json::{Value, json};
 
-use super::{Asked, Question, Reply, Sheet, UNSEEN, line};
+use super::{Asked, Prompt, Reply, Sheet, UNSEEN, line};
 use crate::terminal::Keyboard;
 use crate::{json as strict, output, question as shown, state};
 
-impl Question {
+impl Prompt {
     pub(super) fn decide(&self, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
         let Some(call) = question::Question::of(&self.record) else {
             let get = state::command(&format!("promise get {}", self.record.id.as_str()));

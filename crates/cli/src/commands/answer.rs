@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use parole_durable::PromiseState;
 use parole_runtime::{Error, ExecutionId, Listed, PromiseFilter, ResumeOptions, Wait};
 
-use crate::ask::{self, Question, Reply};
+use crate::ask::{self, Prompt, Reply};
 use crate::commands::run::finish;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Result};
 use crate::output;
 use crate::policy_flags::promise_of;
-use crate::session::{self, Answers, Session, Signals, Went, block_on};
+use crate::session::{self, Answers, Driven, Session, Signals, block_on};
 use crate::state::{self, StateArgs, execution};
 use crate::watch::Changes;
 
@@ -106,7 +106,7 @@ async fn walk(session: &mut Session, args: &Args) -> Result<u8> {
                 continue;
             }
         };
-        let interrupted = matches!(went, Went::Interrupted(_) | Went::Stopped(_));
+        let interrupted = matches!(went, Driven::Interrupted(_) | Driven::Stopped(_));
         let ended = finish(session, went, false).await?;
         code = if code == 0 { ended } else { code };
         if interrupted {
@@ -119,7 +119,7 @@ async fn walk(session: &mut Session, args: &Args) -> Result<u8> {
 /// Puts one question; it is withdrawn when it is settled elsewhere.
 async fn put(session: &mut Session, promise: &Listed) -> Result<Asked> {
     let asker = session::asker_of(&session.runtime, &promise.record);
-    let question = Question { asker, record: promise.record.clone(), may_skip: true };
+    let question = Prompt { asker, record: promise.record.clone(), may_skip: true };
     if !still_pending(session, promise)? {
         return Ok(Asked::Skipped);
     }

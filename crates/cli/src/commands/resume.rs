@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
-use crate::session::{Answers, STOP_WITHIN, Session, Signals, TICK, Went, block_on};
+use crate::session::{Answers, Driven, STOP_WITHIN, Session, Signals, TICK, block_on};
 use crate::state::{self, StateArgs, execution};
 use crate::supervisor::{Line, Service};
 use crate::watch::Changes;
@@ -257,10 +257,10 @@ async fn one(session: &mut Session, id: ExecutionId, pinned: bool) -> (Result<Re
     let options = ResumeOptions { wait: session.answers.wait(), pinned };
     let runtime = session.runtime.clone();
     match session.drive(id, false, runtime.resume(id, options)).await {
-        Ok(Went::Report(report)) => (Ok(*report), false),
-        Ok(Went::NoMore(id)) => (session.left(id).await, false),
-        Ok(Went::Interrupted(id)) => (session.left(id).await, true),
-        Ok(Went::Stopped(report)) => (Ok(*report), true),
+        Ok(Driven::Report(report)) => (Ok(*report), false),
+        Ok(Driven::NoMore(id)) => (session.left(id).await, false),
+        Ok(Driven::Interrupted(id)) => (session.left(id).await, true),
+        Ok(Driven::Stopped(report)) => (Ok(*report), true),
         Err(failure) => (Err(failure), false),
     }
 }

@@ -10,7 +10,7 @@ use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
 use crate::policy_flags::PolicyFlags;
-use crate::session::{Answers, Session, Signals, Went, block_on};
+use crate::session::{Answers, Driven, Session, Signals, block_on};
 use crate::state::StateArgs;
 use crate::watch::Changes;
 use crate::{output, report};
@@ -128,10 +128,10 @@ pub fn guest(path: &Path) -> Result<Guest> {
 }
 
 /// Says what a run came to, and gives its exit code.
-pub async fn finish(session: &mut Session, went: Went, json: bool) -> Result<u8> {
+pub async fn finish(session: &mut Session, went: Driven, json: bool) -> Result<u8> {
     let report = match went {
-        Went::Report(report) | Went::Stopped(report) => *report,
-        Went::NoMore(id) | Went::Interrupted(id) => session.left(id).await?,
+        Driven::Report(report) | Driven::Stopped(report) => *report,
+        Driven::NoMore(id) | Driven::Interrupted(id) => session.left(id).await?,
     };
     if json {
         output::json(&report);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use parole_durable::{PromiseState, hub::now};
 use parole_policy::Flags;
-use parole_runtime::audit::Verdict;
+use parole_runtime::audit::AuditEvent;
 use parole_runtime::question::{Decision, Question};
 use parole_runtime::{
     CATALOGUE, Call, Error, ExecutionId, Outcome, Report, ResumeOptions, RunOptions, Runtime, SecurityPolicy,
@@ -104,7 +104,7 @@ fn resume(runtime: &Runtime, id: ExecutionId) -> Report {
     runtime.blocking().resume(id, ResumeOptions::default()).unwrap()
 }
 
-fn verdicts(runtime: &Runtime, id: ExecutionId, capability: &str) -> Vec<(Verdict, u64)> {
+fn verdicts(runtime: &Runtime, id: ExecutionId, capability: &str) -> Vec<(AuditEvent, u64)> {
     let mut all = Vec::new();
     runtime.audit(id, |record| all.push(record)).unwrap();
     all.iter()
@@ -132,7 +132,7 @@ fn an_asked_call_is_done_once_when_a_person_says_so() {
     assert_eq!((report.outcome, server.seen()), (Outcome::Completed, vec!["POST /x HTTP/1.1".to_owned()]));
     assert!(report.output.contains("200"), "{}", report.output);
     let audit = verdicts(&runtime, report.execution, "fetch");
-    assert_eq!(audit, [(Verdict::Ask, 0), (Verdict::Approve, 0), (Verdict::Allow, 0)]);
+    assert_eq!(audit, [(AuditEvent::Ask, 0), (AuditEvent::Approve, 0), (AuditEvent::Allow, 0)]);
     // A replay does nothing, and asks nobody.
     let replayed = runtime.blocking().replay(report.execution).unwrap();
     assert_eq!((replayed.outcome, server.seen().len()), (Some(Outcome::Completed), 1));
@@ -204,11 +204,11 @@ async fn grants_change_while_an_execution_waits() {
     assert_eq!(report.outcome, Outcome::Completed, "{report:?}");
     let fetched = verdicts(&runtime, id, "fetch");
     // Where the first call fell is open: the grant may have come before it.
-    let (allowed, refused): (Vec<_>, Vec<_>) = fetched.iter().partition(|(verdict, _)| *verdict == Verdict::Allow);
+    let (allowed, refused): (Vec<_>, Vec<_>) = fetched.iter().partition(|(verdict, _)| *verdict == AuditEvent::Allow);
     assert_eq!(fetched.len(), 4, "{fetched:?}");
     assert!(allowed.iter().all(|(_, generation)| *generation == 1), "{fetched:?}");
     assert!(refused.iter().all(|(_, generation)| *generation != 1) && !refused.is_empty(), "{fetched:?}");
-    assert_eq!(fetched.last(), Some(&(Verdict::Deny, 2)));
+    assert_eq!(fetched.last(), Some(&(AuditEvent::Deny, 2)));
     assert_eq!(server.seen().len(), allowed.len());
     // What must stay stays.
     let wider = |policy: &SecurityPolicy| Ok(policy.clone().limits(|limits| limits.promises += 1));
@@ -327,7 +327,7 @@ async fn a_revoked_print_is_dropped_from_a_guest_that_runs() {
     let lines = report.output.lines().count();
     assert!(lines < 3_000, "{lines} lines came after all");
     let audit = verdicts(&runtime, id, "print");
-    assert!(audit.iter().any(|(verdict, _)| *verdict == Verdict::Deny));
+    assert!(audit.iter().any(|(verdict, _)| *verdict == AuditEvent::Deny));
 }
 
 /// A grant is taken away, and that is acknowledged, after a call was decided and before it is taken on.
@@ -353,7 +353,7 @@ fn a_call_does_not_pass_a_revoke_that_came_before_it_was_taken_on() {
     let report = resume(&runtime, report.execution);
     assert_eq!((report.denied.len(), server.seen()), (1, Vec::new()), "{report:?}");
     let last = verdicts(&runtime, report.execution, "fetch").pop();
-    assert_eq!(last, Some((Verdict::Deny, 1)));
+    assert_eq!(last, Some((AuditEvent::Deny, 1)));
 }
 
 /// Directories that stay granted stay the handles that they were, whatever becomes of their names.
@@ -431,7 +431,7 @@ fn questions_have_a_limit() {
     assert_eq!(refused.outcome, Outcome::Completed, "{refused:?}");
     assert!(refused.output.contains("questions"), "{refused:?}");
     let audit = verdicts(&runtime, refused.execution, "fetch");
-    assert_eq!(audit, [(Verdict::Deny, 0)]);
+    assert_eq!(audit, [(AuditEvent::Deny, 0)]);
     // A mebibyte of JSON at most, whatever the journal may be; the body is in it as base64.
     let refused = with(64 << 20, 800_000);
     assert_eq!(refused.outcome, Outcome::Completed, "{refused:?}");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::Entry;
 
 /// A call at the gate.
-pub(crate) struct Calling<'c> {
+pub(crate) struct CallRequest<'c> {
     pub(crate) entry: &'static Entry,
     /// What the policy looks at; or why the call has no such form.
     pub(crate) typed: Result<&'c Arguments<'c>, &'c Formless>,
@@ -20,13 +20,13 @@ pub(crate) struct Calling<'c> {
     pub(crate) shown: Option<&'c (dyn Fn() -> Value + Sync)>,
 }
 
-impl Calling<'_> {
+impl CallRequest<'_> {
     pub(super) fn shown(&self) -> Value {
         self.shown.map_or_else(|| serde_json::from_slice(self.arguments).unwrap_or_default(), |shown| shown())
     }
 
     /// What makes two calls under one rule, which is about one capability, the same.
-    pub(super) fn call(&self) -> String {
+    pub(super) fn digest(&self) -> String {
         Digest::of(self.arguments).to_string()
     }
 
