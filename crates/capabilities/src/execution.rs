@@ -9,6 +9,7 @@
 //! `.await`. So a call that waits borrows nothing: it is polled once where the guest makes it, and from then on by the
 //! driver ([`calls`]).
 
+mod asking;
 mod barrier;
 mod call_request;
 pub mod calls;

@@ -193,7 +193,7 @@ impl State {
 
     /// Notes who ended a timer before its time.
     fn note_end(&self, open: &mut Open, record: &PromiseRecord) {
-        let Some(by) = super::gate::who(record) else { return };
+        let Some(by) = super::asking::who(record) else { return };
         let canceled = record.state == PromiseState::RejectedCanceled;
         let verdict = if canceled { audit::AuditEvent::Cancel } else { audit::AuditEvent::Done };
         let at = record.settled_at.unwrap_or_else(now);
