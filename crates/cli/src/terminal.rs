@@ -57,6 +57,11 @@ pub fn width() -> usize {
     if columns == 0 { WIDTH } else { columns }
 }
 
+/// How many rows it has; 0 where it does not say.
+pub fn height() -> usize {
+    tcgetwinsize(rustix::stdio::stderr()).map_or(0, |size| usize::from(size.ws_row))
+}
+
 /// Before the program ends: the terminal is as it was, and what was typed for a question is nobody else's.
 pub fn finish() {
     if ASKED.load(Ordering::SeqCst) {

@@ -9,21 +9,35 @@ use crate::{output, state, terminal};
 
 /// More guest text than this is not shown at once, in bytes.
 const SHOWN_MAX: usize = 16 << 10;
-/// The same in lines of the terminal: what stands above must not scroll away.
+/// The same in lines of a terminal that does not say how high it is.
 const LINES_MAX: usize = 200;
+/// Lines of a question that are not guest text: who asks, headings, the prompt.
+const FRAME: usize = 12;
+/// Lines of guest text that are shown however low the terminal is.
+const LINES_MIN: usize = 8;
+
+/// How many lines of guest text are shown at once: what stands above must not scroll away.
+fn room() -> usize {
+    match terminal::height() {
+        0 => LINES_MAX,
+        rows => rows.saturating_sub(FRAME).clamp(LINES_MIN, LINES_MAX),
+    }
+}
 
 /// What a person was shown of a question.
 pub struct Sheet {
     promise: String,
     /// How many texts there are.
     texts: usize,
+    /// Lines that the page has room for.
+    room: usize,
     /// Lines that were not shown yet, text by text, each with its number.
     rest: VecDeque<(usize, VecDeque<String>)>,
 }
 
 impl Sheet {
     pub fn new(promise: &PromiseId) -> Self {
-        Self { promise: promise.as_str().to_owned(), texts: 0, rest: VecDeque::new() }
+        Self { promise: promise.as_str().to_owned(), texts: 0, room: room(), rest: VecDeque::new() }
     }
 
     /// Whether nothing was left out.
@@ -34,6 +48,7 @@ impl Sheet {
     /// All of it is to be shown from its start.
     pub fn forget(&mut self) {
         self.texts = 0;
+        self.room = room();
         self.rest.clear();
     }
 
@@ -47,7 +62,7 @@ impl Sheet {
         self.texts += 1;
         let bytes = text.len();
         let mut lines = wrap(&output::block(text), terminal::width().saturating_sub(2)).into();
-        page(&mut lines);
+        self.room = self.room.saturating_sub(page(&mut lines, self.room));
         if !lines.is_empty() {
             let get = state::command(&format!("promise get {}", self.promise));
             output::err(&format!("├ of {bytes} bytes the rest is not shown; all of it: {}", output::cell(&get)));
@@ -62,7 +77,7 @@ impl Sheet {
             return;
         };
         output::err("├ …");
-        page(&mut lines);
+        page(&mut lines, room());
         if !lines.is_empty() {
             output::err(&format!("├ {} more lines", lines.len()));
             self.rest.push_front((text, lines));
@@ -72,16 +87,16 @@ impl Sheet {
     }
 }
 
-fn page(lines: &mut VecDeque<String>) {
-    let mut bytes = 0;
-    for _ in 0..LINES_MAX {
-        let Some(line) = lines.pop_front() else { return };
+/// Shows as much as there is room for, and says how many lines that were.
+fn page(lines: &mut VecDeque<String>, room: usize) -> usize {
+    let (mut bytes, mut shown) = (0, 0);
+    while shown < room && bytes < SHOWN_MAX {
+        let Some(line) = lines.pop_front() else { break };
         bytes += line.len();
+        shown += 1;
         output::err(&format!("│ {line}"));
-        if bytes >= SHOWN_MAX {
-            return;
-        }
     }
+    shown
 }
 
 /// Breaks text where the terminal would, so that no guest text stands at the start of a line.

@@ -77,30 +77,32 @@ fn check(file: &std::path::Path, json: bool) -> Result<u8> {
         output::json(&policy);
         return Ok(0);
     }
-    output::out(&format!("{} is a valid policy: level {}", file.display(), policy.level));
+    // Whoever wrote the file may be somebody else: none of it makes a line of its own.
+    let line = |text: String| output::out(&output::cell(&text));
+    line(format!("{} is a valid policy: level {}", file.display(), policy.level));
     for (name, grant) in &policy.grants {
         for dir in &grant.dirs {
-            output::out(&format!("  {name} {} = {}", dir.guest, dir.host.display()));
+            line(format!("  {name} {} = {}", dir.guest, dir.host.display()));
         }
         for origin in &grant.origins {
-            output::out(&format!("  {name} {origin}"));
+            line(format!("  {name} {origin}"));
         }
         for authority in &grant.ca {
-            output::out(&format!("  {name} trusts {}", authority.file.display()));
+            line(format!("  {name} trusts {}", authority.file.display()));
         }
         for (database, to) in &grant.databases {
-            output::out(&format!("  {name} {database} = {to}"));
+            line(format!("  {name} {database} = {to}"));
             for authority in grant.database_ca.get(database).into_iter().flatten() {
-                output::out(&format!("  {name} {database} trusts {}", authority.file.display()));
+                line(format!("  {name} {database} trusts {}", authority.file.display()));
             }
         }
     }
     for rule in &policy.rules {
         let when = rule.when.as_ref().map(|when| format!(" when {}", when.source())).unwrap_or_default();
-        output::out(&format!("  rule {}: {} {}{when}", rule.name, rule.then.as_str(), rule.capability));
+        line(format!("  rule {}: {} {}{when}", rule.name, rule.then.as_str(), rule.capability));
     }
     for name in policy.empty_scopes(&CATALOGUE) {
-        output::out(&format!("  {name} is linked but may reach nothing"));
+        line(format!("  {name} is linked but may reach nothing"));
     }
     Ok(0)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::decisions::{Answer, Server, audit, posts};
 use crate::pty::Pty;
-use crate::scratch::{Scratch, guest};
+use crate::scratch::{PAROLE, Scratch, guest};
 
 const ASKED: &str = "once, execution or deny> ";
 
@@ -213,6 +213,35 @@ fn what_was_not_all_shown_is_approved_after_the_rest_or_by_saying_so() {
         }
         assert_eq!(pty.ends().0, 0);
         assert_eq!(server.seen(), ["POST / HTTP/1.1"]);
+    }
+}
+
+/// The URL does not scroll away: all that is asked about at once fits on the screen.
+#[test]
+fn what_has_scrolled_away_has_not_been_shown() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("p.toml", posts("http://127.0.0.1:9", "then = \"ask\""));
+    let headers: Vec<String> = (0..40).map(|number| format!("(\"x-{number}\", \"1\")")).collect();
+    let guest = format!("{}/../../tests/fixtures/fetch-listed/guest.wat", env!("CARGO_MANIFEST_DIR"));
+    let call = format!("send-all([(\"POST\", \"http://127.0.0.1:9/the-url\", [{}], none)])", headers.join(", "));
+    let words = ["run", &guest, "--policy", &policy, "--invoke", &call];
+    let words: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+    for (rows, whole) in [(24, false), (130, true)] {
+        let line = format!("stty rows {rows} cols 80; exec '{PAROLE}' {}", words.join(" "));
+        let mut pty = Pty::shell(&scratch, &line);
+        let shown = pty.sees(ASKED);
+        let from = shown.find("the-url").unwrap();
+        assert!(shown[from..].lines().count() < rows, "{shown}");
+        assert_eq!(!shown.contains("the rest is not shown"), whole, "{shown}");
+        if !whole {
+            pty.decides("once");
+            pty.sees("Not all of it has been shown");
+            pty.sees(ASKED);
+        }
+        pty.decides("deny");
+        pty.sees("for the guest");
+        pty.types("\n");
+        assert_eq!(pty.ends().0, 0);
     }
 }
 
