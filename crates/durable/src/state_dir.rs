@@ -46,6 +46,8 @@ impl StateDir {
     /// # Errors
     /// [`StoreError::Unfit`] says which of these does not hold and what mends it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // A slash at the end would have a link followed.
+        let path: &Path = &path.components().collect::<PathBuf>();
         let handle = match open_directory(path) {
             Err(Errno::NOENT) => {
                 make(path).map_err(|e| cannot(path, &e))?;

@@ -10,7 +10,7 @@ mod calendar;
 use parole_durable::hub::{WriteError, now};
 use parole_durable::ids::UnixMs;
 use parole_durable::schedule::{Fire, NewSchedule};
-use parole_durable::store::{Listing, Refusal};
+use parole_durable::store::{Damaged, Listing, Refusal};
 use parole_durable::{Digest, ExecutionId, ScheduleId, ScheduleRecord, Secret, StoreError, Write};
 use parole_policy::SecurityPolicy;
 use serde::Serialize;
@@ -144,8 +144,18 @@ impl Runtime {
     /// [`Error::Store`].
     pub fn schedules(&self) -> Result<Listing<Schedule>, Error> {
         let Listing { whole, damaged } = self.hub().schedule_listing()?;
-        let whole = whole.iter().map(|record| self.listed(record)).collect::<Result<_, _>>()?;
-        Ok(Listing { whole, damaged })
+        let mut found = Listing { whole: Vec::new(), damaged };
+        for record in whole {
+            match self.listed(&record) {
+                Ok(schedule) => found.whole.push(schedule),
+                Err(Error::Store(StoreError::Damaged(what))) => {
+                    let what = format!("schedule {}: {what}", record.id).into();
+                    found.damaged.push(Damaged { execution: None, what });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
     /// One schedule.
