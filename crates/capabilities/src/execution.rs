@@ -130,6 +130,7 @@ struct Shared {
     sink: Arc<dyn Sink>,
     outside: Arc<Outside>,
     parking: Parking,
+    wakes: calls::Wakes,
     /// Commits of one execution never overlap.
     turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -146,6 +147,7 @@ impl Execution {
             sink: Arc::clone(&config.sink),
             outside: Arc::clone(&config.outside),
             parking: config.parking.clone(),
+            wakes: calls::Wakes::new(),
             turn: tokio::sync::Mutex::new(()),
             state: Mutex::new(State::new(config)),
         }))
@@ -222,12 +224,12 @@ impl Execution {
             Ok(answer) if open.effect != Effect::Read && answer.len() as u64 > left => {
                 let text = format!("it happened, but its answer of {} bytes does not fit in the journal", answer.len());
                 self.with(|state| state.finish(open, None, &Err(Error::Failed(text))))?;
-                self.commit(Lease::Keep).await?;
+                Box::pin(self.commit(Lease::Keep)).await?;
                 return Err(Stop::Limit { name: "journal", limit: parole_policy::size_text(most) });
             }
             result => self.with(|state| state.finish(open, None, result))?,
         }
-        if once { self.commit(Lease::Keep).await } else { Ok(()) }
+        if once { Box::pin(self.commit(Lease::Keep)).await } else { Ok(()) }
     }
 
     /// The value of a recorded answer that is JSON.

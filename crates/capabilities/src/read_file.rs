@@ -87,7 +87,7 @@ async fn read_file(execution: &Execution, path: &str) -> wasmtime::Result<Result
         Some(dir) => {
             match at_once_or_aside(execution, dir, (permitted.leave.below(path), links), max, timeout).await? {
                 Err(Unread::Lack(what)) => {
-                    return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await.into());
+                    return Err(Box::pin(execution.withdraw(&permitted.open, Stop::Lack(what))).await.into());
                 }
                 Err(Unread::Told(error)) => Err(error),
                 Ok(bytes) => Ok(bytes),
@@ -129,9 +129,19 @@ async fn at_once_or_aside(
     max: u64,
     timeout: Option<Duration>,
 ) -> Result<Result<Vec<u8>, Unread>, Stop> {
-    if !execution.with(|state| state.has_unshown()) {
-        return Ok(read(dir, path, links, max, timeout));
+    match execution.with(|state| state.has_unshown()) {
+        false => Ok(read(dir, path, links, max, timeout)),
+        true => Box::pin(aside(execution, dir, (path, links), max, timeout)).await,
     }
+}
+
+async fn aside(
+    execution: &Execution,
+    dir: &Dir,
+    (path, links): (&str, Links),
+    max: u64,
+    timeout: Option<Duration>,
+) -> Result<Result<Vec<u8>, Unread>, Stop> {
     let (dir, path) = match dir.try_clone() {
         Ok(dir) => (dir, path.to_owned()),
         Err(error) => return Ok(Err(unread(&error, path))),

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use parole_capabilities::execution::calls::Task;
 use parole_capabilities::{Execution, Meter, Stop, StoreData, lack};
 use parole_durable::journal::Fault;
@@ -70,7 +69,7 @@ pub(crate) async fn attempt(machine: &Machine, target: &Target, mut store: Store
     }
     let result = Driver {
         guest: Box::pin(call(&machine.pre, &mut store, target, machine.limits.output)),
-        calls: FuturesUnordered::new(),
+        call: None,
         execution: &execution,
         meter: &machine.meter,
         ticker: &machine.ticker,
@@ -248,13 +247,13 @@ fn broken(stop: Stop) -> Ended {
 
 struct Panicked;
 
-/// Drives one guest: polls it, and the calls that it has begun and that wait. None of those borrows the store, and while
-/// one waits nothing but its answer wakes the guest.
+/// Drives one guest: polls it, and the call that it has begun and that waits. That borrows nothing of the store, and while
+/// it waits nothing but its answer wakes the guest.
 ///
 /// It brackets each poll for the meter and the ticker, and keeps a panic of a host function from the thread that drives it.
 struct Driver<'d, F> {
     guest: Pin<Box<F>>,
-    calls: FuturesUnordered<Task>,
+    call: Option<Task>,
     execution: &'d Execution,
     meter: &'d Meter,
     ticker: &'d Ticker,
@@ -264,18 +263,27 @@ struct Driver<'d, F> {
 
 impl<F: Future> Driver<'_, F> {
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
+        let wakes = self.execution.wakes();
+        wakes.register(context.waker());
         loop {
-            if let Poll::Ready(ended) = self.guest.as_mut().poll(context) {
-                return Poll::Ready(ended);
+            if wakes.take_guest() {
+                if std::mem::take(&mut self.paused) {
+                    self.meter.resume();
+                }
+                let waker = wakes.guest_waker();
+                if let Poll::Ready(ended) = self.guest.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return Poll::Ready(ended);
+                }
+                if self.call.is_none() {
+                    self.call = self.execution.take_begun();
+                }
             }
-            self.calls.extend(self.execution.take_begun());
-            let mut answered = false;
-            while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(context) {
-                answered = true;
-            }
-            if !answered {
+            // A guest that computes wakes itself at each tick: others get their turn before it goes on.
+            let Some(call) = self.call.as_mut().filter(|_| wakes.take_call()) else { return Poll::Pending };
+            if call.as_mut().poll(&mut Context::from_waker(wakes.call_waker())).is_pending() {
                 return Poll::Pending;
             }
+            self.call = None;
         }
     }
 }
@@ -285,14 +293,11 @@ impl<F: Future> Future for Driver<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let running = self.ticker.running();
-        if std::mem::take(&mut self.paused) {
-            self.meter.resume();
-        }
         self.meter.enter();
         let polled = catch_unwind(AssertUnwindSafe(|| self.turn(context)));
         self.meter.leave();
         drop(running);
-        if !self.calls.is_empty() {
+        if self.call.is_some() && !self.paused {
             self.paused = true;
             self.meter.pause();
         }

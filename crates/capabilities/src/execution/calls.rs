@@ -5,9 +5,12 @@
 //! of the engine, and only its answer wakes the guest.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use futures_channel::oneshot;
+use futures_util::task::AtomicWaker;
 use wasmtime::StoreContextMut;
 
 use super::{Execution, StoreData};
@@ -16,11 +19,90 @@ use crate::Stop;
 /// A call that waits. It gives its answer to the guest itself.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl Execution {
-    /// The calls that have been begun since the last look, and wait.
+/// What wakes the driver: which of the two it has to poll is said by a mark. To poll a guest is to enter its stack, and
+/// to poll a call is to ask the system again, so neither is done for the other.
+#[derive(Clone)]
+pub struct Wakes {
+    guest: Arc<Mark>,
+    call: Arc<Mark>,
+    driver: Arc<AtomicWaker>,
+    call_waker: Waker,
+}
+
+struct Mark {
+    is_set: AtomicBool,
+    driver: Arc<AtomicWaker>,
+}
+
+impl Wake for Mark {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_set.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+}
+
+impl Mark {
+    fn take(&self) -> bool {
+        self.is_set.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wakes {
+    pub(super) fn new() -> Self {
+        let driver = Arc::new(AtomicWaker::new());
+        let mark = |is_set| Arc::new(Mark { is_set: AtomicBool::new(is_set), driver: Arc::clone(&driver) });
+        // The guest is polled first of all.
+        let (guest, call) = (mark(true), mark(false));
+        let call_waker = Waker::from(Arc::clone(&call));
+        Self { guest, call, driver, call_waker }
+    }
+
+    /// From here on the driver is woken by this.
+    pub fn register(&self, driver: &Waker) {
+        self.driver.register(driver);
+    }
+
+    /// Whether the guest has been woken since the last look.
     #[must_use]
-    pub fn take_begun(&self) -> Vec<Task> {
-        self.with(|state| std::mem::take(&mut state.begun))
+    pub fn take_guest(&self) -> bool {
+        self.guest.take()
+    }
+
+    /// Whether the call that waits has been woken since the last look.
+    #[must_use]
+    pub fn take_call(&self) -> bool {
+        self.call.take()
+    }
+
+    /// With what the guest is polled.
+    #[must_use]
+    pub fn guest_waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.guest))
+    }
+
+    /// With what the call is polled, by the driver as where it was begun: so it need not be polled again when it is
+    /// handed over.
+    #[must_use]
+    pub fn call_waker(&self) -> &Waker {
+        &self.call_waker
+    }
+}
+
+impl Execution {
+    /// What wakes its driver.
+    #[must_use]
+    pub fn wakes(&self) -> &Wakes {
+        &self.0.wakes
+    }
+
+    /// The call that the guest has begun since the last look, and that waits.
+    #[must_use]
+    pub fn take_begun(&self) -> Option<Task> {
+        self.with(|state| state.begun.take())
     }
 }
 
@@ -35,13 +117,13 @@ where
     let execution = store.data().execution.clone();
     let mut call = Box::pin(call(execution.clone()));
     Box::new(async move {
-        if let Poll::Ready(answer) = call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(answer) = call.as_mut().poll(&mut Context::from_waker(execution.wakes().call_waker())) {
             return answer;
         }
         // No primitive of tokio: its cooperative budget would make an answer that is there look as if it were not.
         let (answer, answered) = oneshot::channel();
         execution.with(|state| {
-            state.begun.push(Box::pin(async move {
+            state.begun = Some(Box::pin(async move {
                 // Nobody listens any more when the guest is gone.
                 let _ = answer.send(call.await);
             }));

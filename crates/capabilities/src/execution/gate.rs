@@ -98,11 +98,12 @@ impl Execution {
         // What a person allowed for the whole execution holds, whatever became of its first use.
         self.with(|state| state.remember(&open.notes, call.arguments));
         let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
-            Some((Stage::Asked, Some(id))) => self.await_decision(&mut open, call, &id).await?,
-            Some((Stage::InDoubt, Some(id))) => self.resolve_doubt(&mut open, call, &id).await?,
+            // Boxed, as all that most calls never come to: a call is as large as the largest thing that it waits for.
+            Some((Stage::Asked, Some(id))) => Box::pin(self.await_decision(&mut open, call, &id)).await?,
+            Some((Stage::InDoubt, Some(id))) => Box::pin(self.resolve_doubt(&mut open, call, &id)).await?,
             Some((Stage::Admitted, _)) if open.effect == Effect::Once => {
                 let id = self.with(|state| state.doubt(&mut open, call))?;
-                self.resolve_doubt(&mut open, call, &id).await?
+                Box::pin(self.resolve_doubt(&mut open, call, &id)).await?
             }
             _ => DecisionOutcome::Nothing,
         };
@@ -120,7 +121,7 @@ impl Execution {
                 Decided::Done(answer) => return Ok(Gate::Done(answer)),
                 Decided::Asked(asked, id) => {
                     open = asked;
-                    match self.await_decision(&mut open, call, &id).await? {
+                    match Box::pin(self.await_decision(&mut open, call, &id)).await? {
                         DecisionOutcome::Ended(result) => {
                             return self.with(|state| state.settle(open, call, result)).map(Gate::Done);
                         }
@@ -133,7 +134,7 @@ impl Execution {
                         // Using the approval and taking the call on are one commit; after it the call is never
                         // repeated in silence.
                         permitted.open.effect = Effect::Once;
-                        if !self.admitted(&permitted.open).await? {
+                        if !Box::pin(self.admitted(&permitted.open)).await? {
                             (open, approved) = (permitted.open, true);
                             continue;
                         }

@@ -58,8 +58,8 @@ pub(crate) struct State {
     /// The connections to the outside that it has open.
     pub(crate) links: Links,
     pub(super) gathered: Gathered,
-    /// Calls that the guest has begun and that wait, until the driver takes them.
-    pub(super) begun: Vec<Task>,
+    /// The call that the guest has begun and that waits, until the driver takes it.
+    pub(super) begun: Option<Task>,
 }
 
 /// Bytes and files that this execution has written.
@@ -101,7 +101,7 @@ impl State {
             made: None,
             written: Written::default(),
             gathered: Gathered::default(),
-            begun: Vec::new(),
+            begun: None,
         }
     }
 
