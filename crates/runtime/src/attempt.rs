@@ -265,26 +265,28 @@ impl<F: Future> Driver<'_, F> {
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
         let wakes = self.execution.wakes();
         wakes.register(context.waker());
-        loop {
-            if wakes.take_guest() {
-                if std::mem::take(&mut self.paused) {
-                    self.meter.resume();
-                }
-                let waker = wakes.guest_waker();
-                if let Poll::Ready(ended) = self.guest.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    return Poll::Ready(ended);
-                }
-                if self.call.is_none() {
-                    self.call = self.execution.take_begun();
-                }
+        if let Some(call) = self.call.as_mut().filter(|_| wakes.take_call()) {
+            match call.as_mut().poll(&mut Context::from_waker(wakes.call_waker())) {
+                // It has woken the guest.
+                Poll::Ready(()) => self.call = None,
+                Poll::Pending => return Poll::Pending,
             }
-            // A guest that computes wakes itself at each tick: others get their turn before it goes on.
-            let Some(call) = self.call.as_mut().filter(|_| wakes.take_call()) else { return Poll::Pending };
-            if call.as_mut().poll(&mut Context::from_waker(wakes.call_waker())).is_pending() {
-                return Poll::Pending;
-            }
-            self.call = None;
         }
+        if wakes.take_guest() {
+            if std::mem::take(&mut self.paused) {
+                self.meter.resume();
+            }
+            let waker = wakes.guest_waker();
+            if let Poll::Ready(ended) = self.guest.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Poll::Ready(ended);
+            }
+            if self.call.is_none() {
+                self.call = self.execution.take_begun();
+            }
+        }
+        // What has woken itself meanwhile, a guest at a tick or a call that has more to do, has woken the driver as well:
+        // others get their turn before it goes on.
+        Poll::Pending
     }
 }
 
