@@ -145,15 +145,13 @@ fn an_approved_read_that_met_a_lack_is_in_no_doubt() {
     let question: Value = serde_json::from_str(pending[0]["param"]["data"].as_str().unwrap()).unwrap();
     let answer = json!({ "decision": "once", "digest": question["digest"] }).to_string();
     scratch.parole(&["promise", "resolve", &promise, "--value", &answer]).code(0);
-    let mut short = 0;
-    for files in 8..40 {
+    for (short, files) in (8..40).enumerate() {
         let limited = scratch.limited(&format!("ulimit -n {files}"), &["resume", &execution]);
         if limited.code == 0 {
             assert!(short > 0, "no limit was low enough");
             assert!(scratch.path("out/out.txt").exists(), "{limited:?}");
             return;
         }
-        short += 1;
         assert!([2, 70].contains(&limited.code), "{files}: {limited:?}");
         let pending = scratch.pending();
         assert_eq!(pending, json!([]), "{files}: {limited:?}");
