@@ -130,6 +130,7 @@ struct Shared {
     sink: Arc<dyn Sink>,
     outside: Arc<Outside>,
     parking: Parking,
+    meter: Arc<Meter>,
     wakes: calls::Wakes,
     /// Commits of one execution never overlap.
     turn: tokio::sync::Mutex<()>,
@@ -147,6 +148,7 @@ impl Execution {
             sink: Arc::clone(&config.sink),
             outside: Arc::clone(&config.outside),
             parking: config.parking.clone(),
+            meter: Arc::clone(&config.meter),
             wakes: calls::Wakes::new(),
             turn: tokio::sync::Mutex::new(()),
             state: Mutex::new(State::new(config)),
@@ -196,18 +198,12 @@ impl Execution {
         self.0.parking.stopping.is_begun()
     }
 
-    /// See [`State::catch_up`].
+    /// Reads recorded steps when they are needed, and notices the head of the journal: before the guest starts.
     ///
     /// # Errors
     /// The store failed, or the journal has a gap.
     pub fn catch_up(&self) -> Result<(), Stop> {
         self.with(State::catch_up)
-    }
-
-    /// What the execution has used so far.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        self.with(|state| state.usage())
     }
 
     /// Whether the execution is this process's still.
@@ -285,12 +281,15 @@ impl Execution {
         &self.0.outside
     }
 
-    /// Does work with the outside, unless it is to be left; see [`Execution::left`].
+    /// Does work with the outside, unless it is to be left; see [`Execution::left`]. The time of the guest stands still.
     pub(crate) async fn unless_left<T>(&self, effect: Effect, work: impl Future<Output = T>) -> Result<T, Stop> {
-        tokio::select! {
+        self.0.meter.pause();
+        let done = tokio::select! {
             done = work => Ok(done),
             stop = self.left(effect) => Err(stop),
-        }
+        };
+        self.0.meter.resume();
+        done
     }
 }
 

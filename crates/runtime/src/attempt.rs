@@ -73,7 +73,6 @@ pub(crate) async fn attempt(machine: &Machine, target: &Target, mut store: Store
         execution: &execution,
         meter: &machine.meter,
         ticker: &machine.ticker,
-        paused: false,
     }
     .await;
     // What it holds of the guest goes now: to make an end durable takes no memory of its own.
@@ -257,8 +256,6 @@ struct Driver<'d, F> {
     execution: &'d Execution,
     meter: &'d Meter,
     ticker: &'d Ticker,
-    /// The guest waits: its time stands still.
-    paused: bool,
 }
 
 impl<F: Future> Driver<'_, F> {
@@ -269,13 +266,10 @@ impl<F: Future> Driver<'_, F> {
             match call.as_mut().poll(&mut Context::from_waker(wakes.call_waker())) {
                 // It has woken the guest.
                 Poll::Ready(()) => self.call = None,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {}
             }
         }
         if wakes.take_guest() {
-            if std::mem::take(&mut self.paused) {
-                self.meter.resume();
-            }
             let waker = wakes.guest_waker();
             if let Poll::Ready(ended) = self.guest.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(ended);
@@ -299,10 +293,6 @@ impl<F: Future> Future for Driver<'_, F> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.turn(context)));
         self.meter.leave();
         drop(running);
-        if self.call.is_some() && !self.paused {
-            self.paused = true;
-            self.meter.pause();
-        }
         match polled {
             Ok(poll) => poll.map(Ok),
             Err(_) => Poll::Ready(Err(Panicked)),

@@ -112,7 +112,7 @@ impl Execution {
     /// # Errors
     /// As [`Execution::commit`].
     pub fn pump(&self) -> Result<(), Stop> {
-        // Whoever commits at this moment does the same.
+        // A commit is under way: the next tick looks.
         let Ok(_turn) = self.0.turn.try_lock() else { return Ok(()) };
         self.with(State::pump)
     }

@@ -1,8 +1,8 @@
 //! Calls that wait: the guest begins them, and the driver carries them on.
 //!
 //! A call is polled once where the guest makes it, which is all that most take. One that is pending then is handed to the
-//! driver, and the guest is left with nothing on its stack but the end of a channel: so a call that waits borrows nothing
-//! of the engine, and only its answer wakes the guest.
+//! driver, and of the host the guest is left with nothing on its stack but the end of a channel: so a call that waits
+//! borrows nothing of the engine, and only its answer wakes the guest.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +21,6 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What wakes the driver: which of the two it has to poll is said by a mark. To poll a guest is to enter its stack, and
 /// to poll a call is to ask the system again, so neither is done for the other.
-#[derive(Clone)]
 pub struct Wakes {
     guest: Arc<Mark>,
     call: Arc<Mark>,

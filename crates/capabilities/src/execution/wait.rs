@@ -106,7 +106,10 @@ impl Execution {
         });
         let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
         drop(record);
-        match self.settled_in_memory(&id, deadline, waiter, stays).await? {
+        self.0.meter.pause();
+        let settled = self.settled_in_memory(&id, deadline, waiter, stays).await;
+        self.0.meter.resume();
+        match settled? {
             Some(record) => Ok(record),
             None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
         }
