@@ -85,7 +85,13 @@ async fn read_file(execution: &Execution, path: &str) -> wasmtime::Result<Result
     let links = Links::of(&permitted.scope, &ENTRY);
     let result = match dirs.zip(permitted.leave.dir).and_then(|(dirs, dir)| dirs.get(dir)?.as_ref()) {
         Some(dir) => {
-            match at_once_or_aside(execution, dir, (permitted.leave.below(path), links), max, timeout).await? {
+            let below = permitted.leave.below(path);
+            // On the thread of the guest, which is what a small file costs least on.
+            let read = match execution.with(|state| state.has_unshown()) {
+                false => read(dir, below, links, max, timeout),
+                true => Box::pin(aside(execution, dir, (below, links), max, timeout)).await?,
+            };
+            match read {
                 Err(Unread::Lack(what)) => {
                     return Err(Box::pin(execution.withdraw(&permitted.open, Stop::Lack(what))).await.into());
                 }
@@ -120,21 +126,7 @@ fn unread(error: &std::io::Error, path: &str) -> Unread {
     lack(error).map_or_else(|| Unread::Told(failed(error, path)), Unread::Lack)
 }
 
-/// Reads on the thread of the guest, which is what a small file costs least on; but where output waits to be shown, on
-/// one for that: a file system that hangs must not hold it up.
-async fn at_once_or_aside(
-    execution: &Execution,
-    dir: &Dir,
-    (path, links): (&str, Links),
-    max: u64,
-    timeout: Option<Duration>,
-) -> Result<Result<Vec<u8>, Unread>, Stop> {
-    match execution.with(|state| state.has_unshown()) {
-        false => Ok(read(dir, path, links, max, timeout)),
-        true => Box::pin(aside(execution, dir, (path, links), max, timeout)).await,
-    }
-}
-
+/// Reads on a thread for that: while output waits to be shown, a file system that hangs must not hold it up.
 async fn aside(
     execution: &Execution,
     dir: &Dir,
