@@ -86,6 +86,17 @@ const ATTEMPTS: usize = 5;
 /// The same for a call that may be hidden.
 const ATTEMPTS_IF_HIDDEN: usize = 2;
 
+/// What came of aiming at a call.
+#[derive(PartialEq)]
+enum Try {
+    Hit,
+    /// A run to which nothing was done made it, and was not hit.
+    Missed,
+    /// No run to which nothing was done made it: two lines of output go out in one write or in two, by the turn of
+    /// threads.
+    Absent,
+}
+
 /// The state of one way through a scenario.
 struct Tour<'p, S> {
     place: &'p Place,
@@ -129,13 +140,17 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
         chosen = among.into_iter().map(|at| chosen[at]).collect();
         chosen.sort_unstable();
     }
-    let (skipped, mut hidden, mut left) = (all.len() - chosen.len(), 0, Vec::new());
+    let (skipped, mut hidden, mut absent, mut left) = (all.len() - chosen.len(), 0, 0, Vec::new());
     let mut failures = Vec::new();
     for at in chosen {
         let (seen, (call, k)) = (&calm.calls[at], &all[at]);
         match tour.harm_one(seen, call, *k) {
-            Ok(true) => continue,
-            Ok(false) => {}
+            Ok(Try::Hit) => continue,
+            Ok(Try::Absent) => {
+                absent += 1;
+                continue;
+            }
+            Ok(Try::Missed) => {}
             // Who wants to know all goes through all.
             Err(failure) if !sampled => {
                 failures.push(failure);
@@ -154,7 +169,8 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
     tour.coverage.skipped = skipped;
     let Coverage { calls, points, ends, .. } = &tour.coverage;
     let line = format!(
-        "{}: {harm:?}: {calls} durable calls, {skipped} sampled out, {hidden} harmed elsewhere; {points} runs ended {ends:?}",
+        "{}: {harm:?}: {calls} durable calls, {skipped} sampled out, {hidden} harmed elsewhere, {absent} not made again; \
+         {points} runs ended {ends:?}",
         S::NAME
     );
     drop(writeln!(std::io::stderr(), "{line}"));
@@ -162,8 +178,8 @@ pub fn every_point<S: Scenario>(harm: Harm) -> Result<Coverage, Failure> {
     if let Some(first) = failures.into_iter().next() {
         return Err(format!("{line}\n{count} calls are not survived; the first: {first}").into());
     }
-    // Threads of a victim take turns, so a run may have a call fewer than the one that was counted. Going through
-    // all of them tells such a call from one that is out of reach; a sample only has to hit something.
+    // Threads of a victim take turns, so a call may be there and out of reach of every number. Going through all of
+    // them finds that; a sample only has to hit something.
     let hit = left.is_empty() || (sampled && tour.coverage.points > 0);
     ensure!(hit, "{line}\nnot harmed: {}", left.join(", "));
     Ok(tour.coverage)
@@ -178,8 +194,8 @@ fn traced<S: Scenario>(place: &Place, scenario: &S, harm: Harm, aim: Option<&Aim
 }
 
 impl<S: Scenario> Tour<'_, S> {
-    /// Harms one call. Says whether it was hit.
-    fn harm_one(&mut self, seen: &Seen, call: &Call, k: usize) -> Result<bool, Failure> {
+    /// Harms one call.
+    fn harm_one(&mut self, seen: &Seen, call: &Call, k: usize) -> Result<Try, Failure> {
         // An error is not for a `write` that wakes a thread: so these are aimed at by their path.
         let by_turn = seen.turn.filter(|_| self.harm == Harm::Kill || call.syscall != WRITE);
         let same_path = !seen.is_socket && (!call.path.contains('*') || call.path.starts_with("out"));
@@ -192,17 +208,27 @@ impl<S: Scenario> Tour<'_, S> {
             aims.push(aim(k, Some(seen.path.clone())));
         }
         let attempts = if self.scenario.is_hidden(call) { ATTEMPTS_IF_HIDDEN } else { ATTEMPTS };
+        let which = (call.clone(), k);
+        let (mut calm, mut made) = (0, 0);
         for aim in aims.iter().cycle().take(if aims.is_empty() { 0 } else { attempts }) {
-            if self.hit.contains(&(call.clone(), k)) {
-                return Ok(true);
+            if self.hit.contains(&which) {
+                return Ok(Try::Hit);
             }
             self.place.restore(BEFORE)?;
             self.scenario.begin(self.place)?;
             let traced = traced(self.place, &self.scenario, self.harm, Some(aim))?;
             self.hit.extend(traced.harmed.iter().take(1).map(|index| traced.which(*index)));
+            if traced.harmed.is_empty() {
+                calm += 1;
+                made += usize::from((0..traced.calls.len()).any(|index| traced.which(index) == which));
+            }
             self.judge(&traced, &format!("{:?} at {aim}", self.harm))?;
         }
-        Ok(self.hit.contains(&(call.clone(), k)))
+        Ok(match self.hit.contains(&which) {
+            true => Try::Hit,
+            false if calm > 0 && made == 0 => Try::Absent,
+            false => Try::Missed,
+        })
     }
 
     fn judge(&mut self, traced: &Traced, what: &str) -> Result<(), Failure> {
