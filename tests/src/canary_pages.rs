@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use parole_capabilities::net::USUAL;
+use parole_capabilities::backends::net::USUAL;
 
 use crate::canary::{Hit, Log, put};
 

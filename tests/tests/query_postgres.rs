@@ -6,8 +6,8 @@ mod url;
 
 use std::time::{Duration, Instant};
 
-use parole_capabilities::query::engine::{Failure, Job, Limits, Rows, Value};
-use parole_capabilities::query::postgres;
+use parole_capabilities::backends::sql::engine::{Failure, Job, Limits, Rows, Value};
+use parole_capabilities::backends::sql::postgres;
 use parole_tests::postgres::{Database, Server};
 
 const SCHEMA: &str = "

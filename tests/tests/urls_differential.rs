@@ -64,7 +64,7 @@ const SIXES: &[&str] = &[
 ];
 const SCHEMES: &[&str] = &["HTTP", "hTtP", "https", "https", "ws", "ftp", "file", "http\t"];
 const SLASHES: &[&str] = &[":", ":/", ":///", ":\\", "://\t", ":／／", "：//"];
-const USERS: &[&str] = &["@", "u@", "u:p@", "public.test@", "public.test:80@", "a%40@", "@@"];
+const USERS: &[&str] = &["@", "u@", "u:p@", "public.test@", "public.test:80@", "a%40@", ""];
 const PORTS: &[&str] = &["", "", "", "", "", "", ":80", ":80", ":080", ":", ":8080", ":9090"];
 const ODD_PORTS: &[&str] = &[":0", ":65616", ":443", ":８０", ":80:80", ":-80", ":80a", ":4294967376"];
 const PATHS: &[&str] = &[

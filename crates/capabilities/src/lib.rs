@@ -12,51 +12,32 @@
 //! It does not decide (that is `parole_policy::decide`), it does not keep anything (that is
 //! `parole_durable`), and it neither loads nor drives guests (that is `parole_runtime`).
 
-mod approve;
-pub mod audit;
+pub mod backends;
+pub mod call;
+mod capability;
 pub mod clock;
-mod display;
-pub mod execution;
-mod fetch;
+pub mod error;
 pub mod inert;
-mod input;
-mod kept;
 pub mod lack;
-mod log;
 pub mod meter;
-pub mod net;
-pub mod outside;
-mod person;
-mod print;
-pub mod query;
-pub mod question;
-mod read_file;
-mod retry;
-mod review;
-pub mod scope;
 pub mod sink;
-mod sleep;
 pub mod stop;
 pub mod stopping;
-pub mod trust;
-pub mod types;
-pub mod unfinished;
-pub mod validator;
 pub mod waiting_room;
-mod websocket;
-mod write_file;
 
 use parole_durable::Effect;
 use parole_policy::{Capability, Catalogue};
 use wasmtime::component::LinkerInstance;
 
-pub use execution::{Execution, StoreData};
+use capability::{approve, display, fetch, input, log, print, query, read_file, review, sleep, websocket, write_file};
+
+pub use call::scope::Scope;
+pub use call::validator::{Call, Validator};
+pub use call::{Execution, StoreData};
+pub use error::Error;
 pub use meter::Meter;
-pub use scope::Scope;
 pub use sink::{Event, Sink};
 pub use stop::Stop;
-pub use types::Error;
-pub use validator::{Call, Validator};
 
 /// Every capability, by level and then by name. A new one is one line here.
 pub static ALL: [Entry; 12] = [

@@ -6,7 +6,7 @@ use parole_durable::journal::Fault;
 use parole_durable::store::Refusal;
 use parole_durable::{PromiseId, StoreError, UnixMs};
 
-use crate::types::Refused;
+use crate::error::Refused;
 
 /// Why the host ended the guest's call.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parole_capabilities::execution::calls::Task;
+use parole_capabilities::call::door::Task;
 use parole_capabilities::{Execution, Meter, Stop, StoreData, lack};
 use parole_durable::journal::Fault;
 use parole_durable::store::Lease;

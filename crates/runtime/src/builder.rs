@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use parole_capabilities::outside::{Outside, Variables};
+use parole_capabilities::backends::{Outside, Variables};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::stopping::Stopping;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parole_capabilities::execution::{self, Creation, ExecutionConfig, Gathered, Parking, Rescope};
+use parole_capabilities::call::{self, Creation, ExecutionConfig, Gathered, Parking, Rescope};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, StoreData, Validator};
 use parole_durable::hub::{Acquired, Running, now};
@@ -199,7 +199,7 @@ async fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Er
     let mut all = true;
     runtime.each_step(record.id, upto, |step| {
         if all && step.function == OUTPUT {
-            all = execution::show(&*runtime.0.sink, record.id, &step.arguments).is_ok();
+            all = call::show(&*runtime.0.sink, record.id, &step.arguments).is_ok();
             upto = if all { step.number + step.calls } else { upto };
         }
     })?;

@@ -51,9 +51,9 @@ pub use report::{At, Denied, Outcome, Pending, Report};
 pub use runtime::{Inspection, ResumeOptions, RunOptions, Runtime, Wait};
 pub use schedules::{Missed, Overlap, Planned, Schedule, Spec, When};
 
-pub use parole_capabilities::audit;
-pub use parole_capabilities::question::{self, Question};
-pub use parole_capabilities::trust::read_authority;
+pub use parole_capabilities::backends::trust::read_authority;
+pub use parole_capabilities::call::audit;
+pub use parole_capabilities::call::question::{self, Question};
 pub use parole_capabilities::{ALL, CATALOGUE, Call, Event, Sink, Validator};
 pub use parole_durable::store::PromiseFilter;
 pub use parole_durable::{ExecutionId, ScheduleId};

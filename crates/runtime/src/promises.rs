@@ -1,6 +1,6 @@
 //! The promises that executions wait for: listed, answered, refused, canceled.
 
-use parole_capabilities::question::{self, Question};
+use parole_capabilities::call::question::{self, Question};
 use parole_durable::store::{Listing, PromiseFilter};
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
 use serde::Serialize;

@@ -149,7 +149,7 @@ pub struct Denied {
 }
 
 impl Denied {
-    pub(crate) fn at_call(refused: &parole_capabilities::types::Refused) -> Self {
+    pub(crate) fn at_call(refused: &parole_capabilities::error::Refused) -> Self {
         Self {
             at: At::Call,
             import: None,
@@ -211,7 +211,7 @@ mod tests {
     fn whatever_a_guest_says_an_ending_is_short() {
         let ending = Ending::error(Outcome::Trapped, "x".repeat(1 << 20));
         assert_eq!(ending.error.map(|error| error.len()), Some(TEXT_MAX));
-        let refused = parole_capabilities::types::Refused {
+        let refused = parole_capabilities::error::Refused {
             capability: "read_file".into(),
             argument: Some("a".repeat(1 << 20)),
             error: parole_capabilities::Error::Denied("b".repeat(1 << 20)),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use parole_capabilities::outside::Outside;
+use parole_capabilities::backends::Outside;
 use parole_capabilities::stopping::Stopping;
 use parole_capabilities::{CATALOGUE, Event, Sink, Validator, waiting_room::WaitingRoom};
 use parole_durable::store::PromiseFilter;

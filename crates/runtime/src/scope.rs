@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parole_capabilities::execution::Rescope;
+use parole_capabilities::backends::sql::postgres::check_url;
+use parole_capabilities::backends::trust::read_authority;
+use parole_capabilities::call::Rescope;
+use parole_capabilities::call::scope::Unopened;
 use parole_capabilities::lack::lack;
-use parole_capabilities::query::postgres::check_url;
-use parole_capabilities::scope::Unopened;
-use parole_capabilities::trust::read_authority;
 use parole_capabilities::{CATALOGUE, Scope, Stop, Validator};
 use parole_durable::store::ExecutionRecord;
 use parole_durable::{Digest, ExecutionId, StoreError};

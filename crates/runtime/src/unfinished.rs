@@ -1,6 +1,6 @@
 //! What writes that were cut short have left in granted directories: taken away when nobody goes on with them.
 
-use parole_capabilities::unfinished;
+use parole_capabilities::backends::files::unfinished;
 use parole_durable::ExecutionId;
 use parole_durable::store::ExecutionRecord;
 

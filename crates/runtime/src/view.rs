@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use parole_capabilities::execution::{Gathered, entry_of};
+use parole_capabilities::call::audit;
+use parole_capabilities::call::{Gathered, entry_of};
+use parole_capabilities::error::Refused;
 use parole_capabilities::sink::event_of;
-use parole_capabilities::types::Refused;
-use parole_capabilities::{Event, Payload, audit};
+use parole_capabilities::{Event, Payload};
 use parole_durable::journal::{DROPPED, OUTPUT, frames};
 use parole_durable::store::{ExecutionRecord, PromiseFilter};
 use parole_durable::{Effect, ExecutionId, Stage, Step, StepResult, StoreError, UnixMs};

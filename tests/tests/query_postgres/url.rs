@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use parole_capabilities::query::engine::Value;
-use parole_capabilities::query::postgres;
+use parole_capabilities::backends::sql::engine::Value;
+use parole_capabilities::backends::sql::postgres;
 use parole_tests::postgres::Server;
 
 use super::{failed, fresh, job, run, text};

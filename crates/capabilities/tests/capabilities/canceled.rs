@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use parole_capabilities::net::{Connections, websocket};
+use parole_capabilities::backends::net::{Connections, websocket};
 use tokio::time::{sleep, timeout};
 
 use crate::peer::{Ask, Server, client, ok, text, within};

@@ -1,6 +1,6 @@
 //! What goes out and what comes back when nobody misbehaves, and what a guest may not say.
 
-use parole_capabilities::net::{
+use parole_capabilities::backends::net::{
     Failure, REQUEST_BODY_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADERS_MAX, Redirect, Response, redirect,
     same_origin, strip_credentials,
 };

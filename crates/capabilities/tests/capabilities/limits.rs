@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use parole_capabilities::net::{Connections, Failure, Limits};
+use parole_capabilities::backends::net::{Connections, Failure, Limits};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use parole_capabilities::net::Connections;
+use parole_capabilities::backends::net::Connections;
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 

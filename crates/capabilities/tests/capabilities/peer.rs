@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parole_capabilities::net::{Client, Connections, Failure, Limits, Request, Response, exchange};
+use parole_capabilities::backends::net::{Client, Connections, Failure, Limits, Request, Response, exchange};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;

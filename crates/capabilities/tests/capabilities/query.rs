@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use parole_capabilities::query::engine::{Failure, Job, Limits, Rows, Value};
-use parole_capabilities::query::sqlite;
+use parole_capabilities::backends::sql::engine::{Failure, Job, Limits, Rows, Value};
+use parole_capabilities::backends::sql::sqlite;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

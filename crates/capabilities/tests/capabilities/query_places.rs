@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use parole_capabilities::query::engine::{Failure, Job};
-use parole_capabilities::query::sqlite;
+use parole_capabilities::backends::sql::engine::{Failure, Job};
+use parole_capabilities::backends::sql::sqlite;
 
 use crate::query::{Bench, job, text};
 

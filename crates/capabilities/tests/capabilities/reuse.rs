@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use parole_capabilities::net::{Connections, Failure, Limits};
+use parole_capabilities::backends::net::{Connections, Failure, Limits};
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 

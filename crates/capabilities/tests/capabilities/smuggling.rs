@@ -1,6 +1,6 @@
 //! Answers that contradict themselves.
 
-use parole_capabilities::net::Connections;
+use parole_capabilities::backends::net::Connections;
 
 use crate::peer::{Ask, Server, client, failed, ok, text};
 

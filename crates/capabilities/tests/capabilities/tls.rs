@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parole_capabilities::net::{Client, Connections, Failure};
+use parole_capabilities::backends::net::{Client, Connections, Failure};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -77,7 +77,7 @@ impl Tls {
 }
 
 #[track_caller]
-fn refused(result: Result<parole_capabilities::net::Response, Failure>, about: &str) {
+fn refused(result: Result<parole_capabilities::backends::net::Response, Failure>, about: &str) {
     let failure = result.unwrap_err();
     assert!(failure.unsent() && failure.to_string().contains(about), "{failure:?}");
 }

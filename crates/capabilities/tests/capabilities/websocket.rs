@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use parole_capabilities::net::websocket::{Message, Socket, connect};
-use parole_capabilities::net::{Client, Failure};
+use parole_capabilities::backends::net::websocket::{Message, Socket, connect};
+use parole_capabilities::backends::net::{Client, Failure};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use parole_capabilities::net::{ADDRESSES_MAX, Answers, Client, Connections, Failure, Resolver};
+use parole_capabilities::backends::net::{ADDRESSES_MAX, Answers, Client, Connections, Failure, Resolver};
 
 use crate::peer::{Ask, Server, client, ok, text, within};
 

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use parole_capabilities::net::Failure;
+use parole_capabilities::backends::net::Failure;
 
 use crate::peer::{Ask, Server, failed, limits, text};
 

@@ -1,0 +1,4 @@
+//! Files of granted directories.
+
+pub(crate) mod kept;
+pub mod unfinished;

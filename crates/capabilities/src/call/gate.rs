@@ -1,0 +1,370 @@
+//! The one gate before every effect: decide, perhaps ask a person, clear up what is in doubt.
+//!
+//! A call comes here open and goes on with a [`PermittedCall`], or has its answer already. Everything that
+//! was decided on the way is noted in its step, so that a replay never asks again.
+//!
+//! The journal has the arguments as the guest spelt them. Everything here is about their one form ([`CallRequest`]): what is
+//! decided, judged, asked, approved and noted is what will be acted on.
+
+use std::sync::Arc;
+
+use parole_durable::hub::now;
+use parole_durable::journal::Open;
+use parole_durable::store::Lease;
+use parole_durable::{Digest, Effect, PromiseId, Stage};
+use parole_policy::{Denial, Grant, Kind, Permit, Timeout, decide};
+
+use super::{CallRequest, Execution, State};
+use crate::call::audit::{self, AuditEvent, Note};
+use crate::call::scope::Scope;
+use crate::error::Refused;
+use crate::{Error, Stop};
+
+/// As many generations of grants before the present one are looked at for what a call may have left.
+const GENERATIONS_MAX: usize = 64;
+
+/// What came of a call at the gate.
+pub(crate) enum Gate {
+    /// It may be performed.
+    Go(PermittedCall),
+    /// It has its answer, which is recorded.
+    Done(Result<Vec<u8>, Error>),
+}
+
+/// Leave to perform a call, under the scope by which it was decided.
+pub(crate) struct PermittedCall {
+    pub(crate) open: Open,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) leave: Leave,
+    /// Whether it is admitted, durably: a person has allowed it.
+    pub(crate) admitted: bool,
+}
+
+/// Which entries of a grant a call goes by.
+#[derive(Clone, Copy)]
+pub(crate) struct Leave {
+    /// The granted directory: an index.
+    pub(crate) dir: Option<usize>,
+    /// The granted origin: an index.
+    pub(crate) origin: Option<usize>,
+    /// The length of what the path has below that directory: its last bytes.
+    below: usize,
+}
+
+impl Leave {
+    pub(crate) fn of(permit: &Permit<'_>) -> Self {
+        Self { dir: permit.dir, origin: permit.origin, below: permit.relative.len() }
+    }
+
+    /// The part of a granted path that is below its directory.
+    pub(crate) fn below<'p>(&self, path: &'p str) -> &'p str {
+        path.get(path.len().saturating_sub(self.below)..).unwrap_or_default()
+    }
+}
+
+impl PermittedCall {
+    /// The grant of a capability in the scope.
+    pub(crate) fn grant(&self, capability: &str) -> Option<&Grant> {
+        self.scope.policy.grants.get(capability)
+    }
+}
+
+/// What was heard from a person.
+pub(super) enum DecisionOutcome {
+    /// No question was open.
+    Nothing,
+    Yes,
+    Ended(Result<Vec<u8>, Error>),
+}
+
+/// What a decision leads to.
+enum Decided {
+    Go(PermittedCall),
+    /// A person is asked, by this promise.
+    Asked(Open, PromiseId),
+    Done(Result<Vec<u8>, Error>),
+}
+
+/// A verdict without its borrow of the policy; the texts name the rule.
+enum Ruling {
+    Go(Leave, Option<String>),
+    Ask(Leave, String, Option<Timeout>),
+    No(Refused, Option<String>),
+}
+
+impl Execution {
+    /// Takes an open call up to where it may be performed.
+    pub(crate) async fn authorize(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
+        // What a person allowed for the whole execution holds, whatever became of its first use.
+        self.with(|state| state.remember(&open.notes, call.arguments));
+        let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
+            // Boxed, as all that most calls never come to: a call is as large as the largest thing that it waits for.
+            Some((Stage::Asked, Some(id))) => Box::pin(self.await_decision(&mut open, call, &id)).await?,
+            Some((Stage::InDoubt, Some(id))) => Box::pin(self.resolve_doubt(&mut open, call, &id)).await?,
+            Some((Stage::Admitted, _)) if open.effect == Effect::Once => {
+                let id = self.with(|state| state.doubt(&mut open, call))?;
+                Box::pin(self.resolve_doubt(&mut open, call, &id)).await?
+            }
+            _ => DecisionOutcome::Nothing,
+        };
+        match heard {
+            DecisionOutcome::Ended(result) => self.with(|state| state.settle(open, call, result)).map(Gate::Done),
+            DecisionOutcome::Yes => self.decided(open, call, true).await,
+            DecisionOutcome::Nothing => self.decided(open, call, false).await,
+        }
+    }
+
+    /// Decides a call, as often as it takes: `approved`, a person has allowed it once.
+    async fn decided(&self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Gate, Stop> {
+        loop {
+            match self.with(|state| state.decide(open, call, approved))? {
+                Decided::Done(answer) => return Ok(Gate::Done(answer)),
+                Decided::Asked(asked, id) => {
+                    open = asked;
+                    match Box::pin(self.await_decision(&mut open, call, &id)).await? {
+                        DecisionOutcome::Ended(result) => {
+                            return self.with(|state| state.settle(open, call, result)).map(Gate::Done);
+                        }
+                        // Decided again: scope, checks and rules may be others by now.
+                        DecisionOutcome::Yes | DecisionOutcome::Nothing => approved = true,
+                    }
+                }
+                Decided::Go(mut permitted) => {
+                    if permitted.admitted {
+                        // Using the approval and taking the call on are one commit; after it the call is never
+                        // repeated in silence.
+                        permitted.open.effect = Effect::Once;
+                        if !Box::pin(self.admitted(&permitted.open)).await? {
+                            (open, approved) = (permitted.open, true);
+                            continue;
+                        }
+                    }
+                    return Ok(Gate::Go(permitted));
+                }
+            }
+        }
+    }
+
+    /// Waits for the decision about a call.
+    async fn await_decision(
+        &self,
+        open: &mut Open,
+        call: &CallRequest<'_>,
+        id: &PromiseId,
+    ) -> Result<DecisionOutcome, Stop> {
+        let record = self.wait(id, false).await?;
+        self.with(|state| state.take_decision(open, call, &record))
+    }
+
+    /// Waits for a person to say what came of a call.
+    async fn resolve_doubt(
+        &self,
+        open: &mut Open,
+        call: &CallRequest<'_>,
+        id: &PromiseId,
+    ) -> Result<DecisionOutcome, Stop> {
+        let record = self.wait(id, false).await?;
+        self.with(|state| state.take_fate(open, call, &record))
+    }
+
+    /// Records that an effect is about to happen, and makes that durable with all that came before. Where the grants
+    /// have changed since the call was decided it is decided again: what came of that is the error.
+    pub(crate) async fn admit(
+        &self,
+        permitted: PermittedCall,
+        call: &CallRequest<'_>,
+    ) -> Result<Result<PermittedCall, Gate>, Stop> {
+        if self.admitted(&permitted.open).await? {
+            return Ok(Ok(permitted));
+        }
+        self.decided(permitted.open, call, false).await.map(Err)
+    }
+
+    /// Whether it is durable that a call is taken on, under the generation by which it was decided.
+    async fn admitted(&self, open: &Open) -> Result<bool, Stop> {
+        self.with(|state| state.config.journal.record(open, Stage::Admitted, None, None, now()))?;
+        self.commit_admission(open.number).await
+    }
+
+    /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
+    /// that nobody is asked what came of it. One that may be repeated, and may have happened at an earlier attempt, stays
+    /// taken on.
+    pub(crate) async fn withdraw(&self, open: &Open, why: Stop) -> Stop {
+        let stays = open.effect == Effect::Idempotent && was_begun(open);
+        if open.effect == Effect::Read || stays {
+            return why;
+        }
+        // A person who allowed this very call is heard again, not asked again.
+        let asked = audit::notes(&open.notes).into_iter().rev().find(|note| note.verdict == AuditEvent::Ask);
+        let approval = asked.and_then(|note| note.promise).map(|id| PromiseId::from(id.as_str()));
+        let recorded = self.with(|state| state.config.journal.record(open, Stage::Asked, None, approval, now()));
+        match recorded.map_err(Stop::from) {
+            Ok(()) => self.commit(Lease::Keep).await.err().unwrap_or(why),
+            Err(stop) => stop,
+        }
+    }
+}
+
+impl State {
+    /// Decides a call under the grants of this moment, and notes what was decided.
+    fn decide(&mut self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Decided, Stop> {
+        let scope = self.current_scope()?;
+        let (leave, rule) = match self.ruling(&scope, call) {
+            Ruling::No(mut refused, rule) => {
+                if was_begun(&open) && matches!(open.effect, Effect::Idempotent | Effect::Once) {
+                    self.note(&mut open, call, self.verdict(AuditEvent::Doubt));
+                    if let Error::Denied(reason) = &mut refused.error {
+                        reason.push_str("; it had been begun before, and may have happened");
+                    }
+                }
+                self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
+                return Ok(Decided::Done(Err(self.refuse(open, refused)?)));
+            }
+            Ruling::Go(leave, rule) => (leave, rule),
+            Ruling::Ask(leave, rule, timeout) => {
+                approved = approved || self.is_preapproved(&rule, call);
+                if !approved {
+                    let asked = match self.refusals.of(&rule, || call.digest()) {
+                        Some(promise) => Err(self.refused_before(&mut open, call, rule, promise)?),
+                        None => self.ask(&mut open, call, &rule, timeout)?,
+                    };
+                    return match asked {
+                        Ok(id) => Ok(Decided::Asked(open, id)),
+                        Err(error) => self.settle(open, call, Err(error)).map(Decided::Done),
+                    };
+                }
+                (leave, Some(rule))
+            }
+        };
+        self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Allow) });
+        let admitted = approved && call.entry.capability.kind == Kind::Host;
+        Ok(Decided::Go(PermittedCall { open, scope, leave, admitted }))
+    }
+
+    /// Asks the policy, then the checks in Rust, about the values that will be acted on.
+    fn ruling(&self, scope: &Scope, call: &CallRequest<'_>) -> Ruling {
+        let capability = &call.entry.capability;
+        let no = |denial: Denial| {
+            let rule = denial.rule.clone();
+            Ruling::No(Refused::of(call.entry, call.argument(), denial), rule)
+        };
+        let typed = match call.typed {
+            Ok(typed) => typed,
+            Err(formless) => return no(formless.denial.clone()),
+        };
+        let ruling = match decide(&scope.policy, self.generation, capability, typed) {
+            parole_policy::Verdict::Deny(denial) => return no(denial),
+            parole_policy::Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
+            parole_policy::Verdict::Ask(asked) => {
+                Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout)
+            }
+        };
+        match self.judge(scope, call.entry, || call.arguments.to_vec()) {
+            Some((refused, validator)) => Ruling::No(Refused { argument: call.argument(), ..refused }, Some(validator)),
+            None => ruling,
+        }
+    }
+
+    /// What it may reach now, and what it might before, the newest first: for what is left of a call that is over.
+    pub(crate) fn scopes_so_far(&mut self) -> Result<Vec<Arc<Scope>>, Stop> {
+        let scope = self.current_scope()?;
+        let earlier = (0..self.generation).rev().take(GENERATIONS_MAX);
+        let earlier: Vec<_> = earlier.filter_map(|generation| (self.config.rescope)(generation, &scope).ok()).collect();
+        Ok(std::iter::once(scope).chain(earlier).collect())
+    }
+
+    /// Ends a call that was never performed, or of which a person told the end.
+    fn settle(
+        &mut self,
+        open: Open,
+        call: &CallRequest<'_>,
+        result: Result<Vec<u8>, Error>,
+    ) -> Result<Result<Vec<u8>, Error>, Stop> {
+        if let Err(error @ Error::Denied(_)) = &result {
+            let (capability, argument) = (call.entry.capability.name.into(), call.argument());
+            let remedy = "run it again, and allow the call when you are asked".to_owned();
+            let refused = Refused { capability, argument, error: error.clone(), remedy };
+            return Ok(Err(self.refuse(open, refused)?));
+        }
+        self.finish(open, None, &result)?;
+        Ok(result)
+    }
+
+    fn is_preapproved(&self, rule: &str, call: &CallRequest<'_>) -> bool {
+        !self.approvals.is_empty() && self.approvals.contains(&(rule.to_owned(), call.digest()))
+    }
+
+    pub(crate) fn verdict(&self, verdict: AuditEvent) -> Note {
+        Note::new(verdict, self.generation, now())
+    }
+
+    /// Notes a decision in the step of a call, and tells who listens.
+    pub(super) fn note(&self, open: &mut Open, call: &CallRequest<'_>, note: Note) {
+        audit::tell(self.id(), open.number, call.entry.capability.name, call.arguments, &note);
+        let form: &[u8] = call.arguments;
+        let arguments = (form != open.arguments()).then(|| Digest::of(form).to_string());
+        let note = Note { arguments, ..note };
+        if !note.goes_without_saying() || !open.notes.is_empty() {
+            audit::add(&mut open.notes, note);
+        }
+    }
+
+    /// Notes an attempt that did not work and is made again.
+    pub(crate) fn note_retry(&self, open: &mut Open, call: &CallRequest<'_>, attempt: u32) {
+        let note = Note { attempt: Some(attempt), ..self.verdict(AuditEvent::Retry) };
+        self.note(open, call, note);
+    }
+
+    /// Decides where a redirect leads, under the scope of the call. Nobody is asked for it.
+    pub(crate) fn hop(&self, permitted: &mut PermittedCall, call: &CallRequest<'_>) -> Result<Leave, Refused> {
+        let capability = call.entry.capability.name;
+        let (verdict, rule, result) = match self.ruling(&permitted.scope, call) {
+            Ruling::Go(leave, rule) => (AuditEvent::Allow, rule, Ok(leave)),
+            Ruling::No(refused, rule) => (AuditEvent::Deny, rule, Err(refused)),
+            Ruling::Ask(_, rule, _) => {
+                let text = format!("a redirect leads to where `{capability}` needs a decision: call it there");
+                let remedy = format!("the rule `{rule}` says ask; the guest may call `{capability}` there itself");
+                let argument = call.argument();
+                let refused = Refused { capability: capability.into(), argument, error: Error::Denied(text), remedy };
+                (AuditEvent::Deny, Some(rule), Err(refused))
+            }
+        };
+        if permitted.open.notes.is_empty() {
+            audit::add(&mut permitted.open.notes, self.verdict(AuditEvent::Allow));
+        }
+        self.note(&mut permitted.open, call, Note { rule, ..self.verdict(verdict) });
+        result
+    }
+
+    /// Decides a call on something that an earlier call was allowed to open: without a person, and without
+    /// the rules that want one.
+    pub(crate) fn recheck(
+        &mut self,
+        mut open: Open,
+        call: &CallRequest<'_>,
+    ) -> Result<Result<(Open, Option<Grant>), Error>, Stop> {
+        let scope = self.current_scope()?;
+        match self.ruling(&scope, call) {
+            Ruling::No(refused, rule) => {
+                self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
+                Ok(Err(self.refuse(open, refused)?))
+            }
+            Ruling::Go(..) | Ruling::Ask(..) => {
+                self.note(&mut open, call, self.verdict(AuditEvent::Allow));
+                Ok(Ok((open, scope.policy.grants.get(call.entry.capability.name).cloned())))
+            }
+        }
+    }
+}
+
+/// Whether a call may have happened at an earlier attempt at it: in this process, or before a crash.
+pub(crate) fn was_begun(open: &Open) -> bool {
+    let before = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
+    // One that is `once` is attempted again only when nothing of it was sent, or when a person says so.
+    before
+        || audit::notes(&open.notes).iter().any(|note| match note.verdict {
+            AuditEvent::Again => true,
+            AuditEvent::Retry => open.effect == Effect::Idempotent,
+            _ => false,
+        })
+}

@@ -1,0 +1,34 @@
+//! The one path of every call of a guest: from the door by which it comes, through the gate, to its effect or to who
+//! answers it, and back.
+//!
+//! # How to read it
+//!
+//! [`Execution`] is a running guest as its calls see it; what it has is in [`state`]. A call comes in by a [`door`] and
+//! is answered from the journal, or open. An open one is decided at the [`gate`], which may ask a person
+//! ([`asking`]); it is performed, or waits for a promise ([`wait`]). [`barrier`] makes durable what was recorded.
+//!
+//! # What it does not do
+//!
+//! It knows no capability by its name, and nothing of what lies outside.
+
+mod asking;
+pub mod audit;
+mod barrier;
+mod call_request;
+pub mod door;
+mod execution;
+mod gate;
+pub mod question;
+mod refusals;
+pub(crate) mod retry;
+pub mod scope;
+mod state;
+pub mod validator;
+mod view;
+mod wait;
+
+pub(crate) use barrier::OUTPUT_DELAY;
+pub(crate) use call_request::{CallRequest, Form, Formless};
+pub use execution::{Creation, Execution, ExecutionConfig, Gathered, Parking, Rescope, StoreData, entry_of, show};
+pub(crate) use gate::{Gate, Leave, PermittedCall, was_begun};
+pub(crate) use state::{Begin, State, Written};

@@ -1,0 +1,136 @@
+//! Repeated attempts: how many, and how long to wait between them.
+
+use std::time::Duration;
+
+use parole_durable::Effect;
+use parole_durable::journal::Open;
+use parole_policy::Retry;
+
+use crate::backends::net::Failure;
+use crate::{Error, Execution, Stop};
+
+/// The attempts of one call.
+pub(crate) struct Retries {
+    retry: Option<Retry>,
+    attempt: u32,
+}
+
+impl Retries {
+    pub(crate) fn of(retry: Option<&Retry>) -> Self {
+        Self { retry: retry.cloned(), attempt: 1 }
+    }
+
+    /// The attempt that is being made, counted from 1.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether another one may be made.
+    pub(crate) fn left(&self) -> bool {
+        self.retry.as_ref().is_some_and(|retry| self.attempt < retry.attempts)
+    }
+
+    /// Waits, twice as long each time, and goes on to the next attempt.
+    pub(crate) async fn wait(&mut self) {
+        if let Some(retry) = &self.retry {
+            let doubled = retry.backoff_ms.saturating_mul(1 << (self.attempt - 1).min(32));
+            let most = doubled.min(retry.max_backoff_ms);
+            // Full jitter: anything up to that. What the guest sees does not depend on it.
+            let ms = if retry.jitter { uniform(most) } else { most };
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        self.attempt = self.attempt.saturating_add(1);
+    }
+}
+
+/// A number from 0 to `most`, from the random source of the operating system through a new id.
+fn uniform(most: u64) -> u64 {
+    let random = uuid::Uuid::now_v7().as_u128() & u128::from(u32::MAX);
+    u64::try_from(((u128::from(most) + 1) * random) >> 32).unwrap_or(most)
+}
+
+impl Execution {
+    /// Waits before another attempt at a call; there is none when the execution is canceled or taken over by then, or
+    /// the runtime is to end.
+    pub(crate) async fn back_off(&self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
+        // Nothing is under way.
+        match self.unless_left(Effect::Read, retries.wait()).await {
+            Ok(()) => self.still_held(),
+            // A call that is never repeated in silence is tried again only where nothing of it was sent.
+            Err(stop @ Stop::Stopped) if open.effect == Effect::Once => Err(self.withdraw(open, stop).await),
+            Err(stop) => Err(stop),
+        }
+    }
+}
+
+impl Failure {
+    /// The same failure after something else of the call had been sent.
+    pub(crate) fn after_something(self) -> Self {
+        match self {
+            Failure::Expired { .. } => Failure::Expired { sent: true },
+            Failure::Failed { text, .. } => Failure::Failed { text, sent: true },
+            other => other,
+        }
+    }
+
+    /// Whether the same request may be sent again without anybody being asked.
+    pub(crate) fn may_repeat(&self, effect: Effect) -> bool {
+        match self {
+            Failure::Denied(_) | Failure::Invalid(_) | Failure::TooLarge(_) | Failure::Closed => false,
+            Failure::Lack(_) => true,
+            Failure::Expired { sent } | Failure::Failed { sent, .. } => effect != Effect::Once || !sent,
+        }
+    }
+
+    /// What the guest is told.
+    pub(crate) fn into_guest_error(self, effect: Effect) -> Error {
+        let harmless = effect == Effect::Read;
+        match self {
+            Failure::Denied(reason) => Error::Denied(reason),
+            Failure::Invalid(reason) => Error::Invalid(reason),
+            Failure::TooLarge(limit) => Error::TooLarge(limit),
+            Failure::Closed => Error::Closed,
+            Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
+            Failure::Expired { sent } if harmless || !sent => Error::Expired,
+            Failure::Expired { .. } => {
+                Error::Failed("it was sent, and no answer came in time: it may have happened".into())
+            }
+            Failure::Failed { text, sent } if harmless || !sent => Error::Failed(text),
+            Failure::Failed { text, .. } => Error::Failed(format!("{text}; it was sent, and may have happened")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_attempts_as_granted() {
+        let retry = Retry { attempts: 3, backoff_ms: 0, max_backoff_ms: 0, jitter: true };
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut retries = Retries::of(Some(&retry));
+        let mut made = 1;
+        while retries.left() {
+            tokio.block_on(retries.wait());
+            made += 1;
+        }
+        assert_eq!((made, retries.attempt()), (3, 3));
+        assert!(!Retries::of(None).left());
+    }
+
+    #[test]
+    fn jitter_stays_below_its_bound() {
+        for most in [0, 1, 7, 10_000] {
+            assert!((0..200).all(|_| uniform(most) <= most));
+        }
+    }
+
+    #[test]
+    fn once_is_sent_once() {
+        let sent = Failure::Failed { text: String::new(), sent: true };
+        let unsent = Failure::Failed { text: String::new(), sent: false };
+        assert!(!sent.may_repeat(Effect::Once) && unsent.may_repeat(Effect::Once));
+        assert!(sent.may_repeat(Effect::Idempotent) && sent.may_repeat(Effect::Read));
+    }
+}

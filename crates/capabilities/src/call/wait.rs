@@ -1,0 +1,255 @@
+//! Promises: made, waited for in memory, or left to be resumed.
+
+use std::collections::BTreeMap;
+
+use parole_durable::hub::{Waiter, now};
+use parole_durable::ids::NEVER;
+use parole_durable::journal::Open;
+use parole_durable::store::Lease;
+use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
+use parole_policy::Timeout;
+
+use super::{CallRequest, Execution, Gate, State};
+use crate::call::audit;
+use crate::error::Error;
+use crate::sink::Event;
+use crate::{Entry, Stop};
+
+impl Execution {
+    /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
+    pub(crate) async fn admittance(
+        &self,
+        open: Open,
+        call: &CallRequest<'_>,
+    ) -> Result<Result<Open, Result<Vec<u8>, Error>>, Stop> {
+        if own_promise(&open).is_some() {
+            return Ok(Ok(open));
+        }
+        Ok(match self.authorize(open, call).await? {
+            Gate::Go(permitted) => Ok(permitted.open),
+            Gate::Done(answer) => Err(answer),
+        })
+    }
+
+    /// Waits for the promise of a call, and ends the call with what `read` makes of it.
+    pub(crate) async fn answered(
+        &self,
+        mut open: Open,
+        promise: Result<PromiseId, Error>,
+        timer: bool,
+        read: impl FnOnce(PromiseRecord) -> Result<Vec<u8>, Error>,
+    ) -> Result<Result<Vec<u8>, Error>, Stop> {
+        let (promise, answer) = match promise {
+            Ok(id) => {
+                let record = self.wait(&id, timer).await?;
+                if timer {
+                    self.with(|state| state.note_end(&mut open, &record));
+                }
+                (Some(id), read(record))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        self.with(|state| state.finish(open, promise, &answer))?;
+        Ok(answer)
+    }
+
+    /// Waits for a promise, in memory or by parking, and gives the settled record.
+    pub(crate) async fn wait(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
+        let made = self.with(|state| state.made.take());
+        let record = match made {
+            Some(made) if made.id == *id => self.wait_for_new(made).await?,
+            _ => self.wait_for_old(id, timer).await?,
+        };
+        if record.state == PromiseState::RejectedCanceled {
+            // Either the promise was canceled, or with it the execution.
+            self.still_held()?;
+        }
+        Ok(record)
+    }
+
+    /// Waits for a promise that is made durable by the barrier before this wait. Until then nobody
+    /// can settle it, so whoever registers before has missed nothing, and need not read the row.
+    async fn wait_for_new(&self, made: Box<PromiseRecord>) -> Result<PromiseRecord, Stop> {
+        let timer = made.is_timer();
+        if self.parts_at_once(timer) {
+            self.release_lease().await?;
+            return Err(Stop::Parked { promise: made.id, deadline: made.timeout_at, timer, released: true });
+        }
+        let waiter = self.0.hub.settled(&made.id, made.timeout_at);
+        self.commit(Lease::Keep).await?;
+        self.wait_for(made, Some(waiter)).await
+    }
+
+    async fn wait_for_old(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
+        if self.with(|state| state.config.journal.unsaved_steps() > 0) {
+            self.commit(Lease::Keep).await?;
+        }
+        let Some(record) = self.0.hub.promise_async(id).await? else { return Err(Stop::Fenced) };
+        if record.state != PromiseState::Pending {
+            return Ok(record);
+        }
+        if self.parts_at_once(timer) {
+            self.release_lease().await?;
+            return Err(Stop::Parked { promise: id.clone(), deadline: record.timeout_at, timer, released: true });
+        }
+        self.wait_for(Box::new(record), None).await
+    }
+
+    async fn wait_for(&self, record: Box<PromiseRecord>, waiter: Option<Waiter>) -> Result<PromiseRecord, Stop> {
+        // That is not output: nobody misses it later.
+        let _ = self.0.sink.event(self.id(), Event::Waiting(&record));
+        // Of the record no more is kept while the guest waits, nor of what is idle by then.
+        let stays = self.with(|state| {
+            state.links.http.clear();
+            // An open connection would be lost with the memory.
+            state.links.sockets.any()
+        });
+        let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
+        drop(record);
+        self.0.meter.pause();
+        let settled = self.settled_in_memory(&id, deadline, waiter, stays).await;
+        self.0.meter.resume();
+        match settled? {
+            Some(record) => Ok(record),
+            None => Err(Stop::Parked { promise: id, deadline, timer, released: false }),
+        }
+    }
+
+    /// The settled record, or `None` when the guest is to give its memory up. A waiter that is
+    /// handed in has been there from the start: the row is looked at only once it says so.
+    async fn settled_in_memory(
+        &self,
+        id: &PromiseId,
+        mut deadline: UnixMs,
+        mut waiter: Option<Waiter>,
+        stays: bool,
+    ) -> Result<Option<PromiseRecord>, Stop> {
+        let mut seat = self.0.parking.room.enter();
+        let park = tokio::time::sleep(self.0.parking.after);
+        tokio::pin!(park);
+        loop {
+            let waiter = match waiter.take().filter(|_| deadline > now()) {
+                Some(waiter) => waiter,
+                None => {
+                    let waiter = self.0.hub.settled(id, deadline);
+                    match self.0.hub.promise_async(id).await? {
+                        Some(record) if record.state != PromiseState::Pending => return Ok(Some(record)),
+                        // It was computed anew.
+                        Some(record) if record.timeout_at != deadline => {
+                            deadline = record.timeout_at;
+                            continue;
+                        }
+                        Some(_) => waiter,
+                        None => return Err(Stop::Fenced),
+                    }
+                }
+            };
+            tokio::select! {
+                () = waiter => {}
+                () = &mut park, if !stays => return Ok(None),
+                () = seat.evicted(), if !stays => return Ok(None),
+                () = self.0.parking.stopping.begun() => return Ok(None),
+            }
+        }
+    }
+
+    fn parts_at_once(&self, timer: bool) -> bool {
+        let parking = &self.0.parking;
+        parking.detach || (parking.park_for_persons && !timer) || parking.stopping.is_begun()
+    }
+}
+
+impl State {
+    /// Makes the promise of an open call, or finds the one that it made before a crash.
+    pub(crate) fn promise(
+        &mut self,
+        open: &Open,
+        entry: &'static Entry,
+        arguments: Vec<u8>,
+        deadline: UnixMs,
+    ) -> Result<Result<PromiseId, Error>, Stop> {
+        if let Some(id) = own_promise(open) {
+            return Ok(Ok(id));
+        }
+        if let Err(error) = self.may_wait(open) {
+            return Ok(Err(error));
+        }
+        let name = entry.capability.name;
+        let id = self.key(open, name);
+        let timer = entry.capability.kind == parole_policy::Kind::Timer;
+        let mut record = self.promise_record(id.clone(), open.number, name, arguments, deadline);
+        if timer {
+            record.tags.insert(promise::TAG_TIMER.into(), "true".into());
+        }
+        self.made = Some(Box::new(record.clone()));
+        self.config.journal.record(open, Stage::Admitted, Some(record), None, now())?;
+        Ok(Ok(id))
+    }
+
+    /// Whether a call may wait for a promise.
+    pub(super) fn may_wait(&self, open: &Open) -> Result<(), Error> {
+        self.config
+            .journal
+            .may_wait(open)
+            .map_err(|limit| Error::Exhausted(format!("promises: {limit} may be pending at once")))
+    }
+
+    /// Notes who ended a timer before its time.
+    fn note_end(&self, open: &mut Open, record: &PromiseRecord) {
+        let Some(by) = super::asking::who(record) else { return };
+        let canceled = record.state == PromiseState::RejectedCanceled;
+        let verdict = if canceled { audit::AuditEvent::Cancel } else { audit::AuditEvent::Done };
+        let at = record.settled_at.unwrap_or_else(now);
+        let note = audit::Note { promise: Some(record.id.as_str().into()), by: Some(by), at, ..self.verdict(verdict) };
+        let name = super::entry_of(open.function()).map_or("", |entry| entry.capability.name);
+        audit::tell(self.id(), open.number, name, open.arguments(), &note);
+        if open.notes.is_empty() {
+            audit::add(
+                &mut open.notes,
+                audit::Note { at: record.created_at, ..self.verdict(audit::AuditEvent::Allow) },
+            );
+        }
+        audit::add(&mut open.notes, note);
+    }
+
+    /// A pending promise of this execution. `label` says what kind it is: a capability, or a question about a call.
+    pub(super) fn promise_record(
+        &self,
+        id: PromiseId,
+        step: u64,
+        label: &str,
+        param: Vec<u8>,
+        deadline: UnixMs,
+    ) -> PromiseRecord {
+        let tags = BTreeMap::from([
+            (promise::TAG_CAPABILITY.into(), label.into()),
+            (promise::TAG_EXECUTION.into(), self.id().to_string()),
+            (promise::TAG_STEP.into(), step.to_string()),
+            (promise::TAG_COMPONENT.into(), self.config.component.to_string()),
+            (promise::TAG_EXTERNAL.into(), "true".into()),
+        ]);
+        PromiseRecord {
+            id,
+            state: PromiseState::Pending,
+            param: Value::json(String::from_utf8(param).unwrap_or_default()),
+            value: Value::default(),
+            tags,
+            timeout_at: deadline,
+            created_at: now(),
+            settled_at: None,
+        }
+    }
+
+    /// When a promise made now would expire.
+    pub(crate) fn deadline(&self, entry: &'static Entry) -> UnixMs {
+        match self.config.scope.policy.timeout_of(&entry.capability) {
+            Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
+            Timeout::Never => NEVER,
+        }
+    }
+}
+
+/// The promise of its own that a call made before a crash: it waits for that, and is not decided again.
+pub(crate) fn own_promise(open: &Open) -> Option<PromiseId> {
+    open.earlier.as_ref().filter(|earlier| earlier.stage == Stage::Admitted)?.promise.clone()
+}
