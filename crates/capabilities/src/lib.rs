@@ -25,7 +25,7 @@ pub mod stop;
 pub mod stopping;
 pub mod waiting_room;
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Capability, Catalogue};
 use wasmtime::component::LinkerInstance;
 
@@ -77,7 +77,7 @@ pub struct Entry {
     /// Name, interface, level, kind and grant keys.
     pub capability: Capability,
     /// Its functions and their effect classes.
-    pub functions: &'static [(&'static str, Effect)],
+    pub functions: &'static [(&'static str, EffectClass)],
     /// Its WIT text.
     pub wit: &'static str,
     /// Defines its functions in the instance of its interface.

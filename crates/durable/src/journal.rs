@@ -28,7 +28,7 @@ use call::{Standing, waits};
 
 use crate::ids::{ExecutionId, PromiseId, Secret, UnixMs};
 use crate::promise::PromiseRecord;
-use crate::step::{Completion, Effect, Stage, Step, StepResult};
+use crate::step::{Completion, EffectClass, Stage, Step, StepResult};
 
 /// The function name of a run of send-only calls.
 pub const OUTPUT: &str = "output";
@@ -326,7 +326,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the arguments do not fit in the journal.
-    pub fn call(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Next, Fault> {
+    pub fn call(&mut self, function: &'static str, effect: EffectClass, arguments: &[u8]) -> Result<Next, Fault> {
         let Some(step) = self.recorded.front() else {
             if !self.effects {
                 return Err(Fault::Head(self.next));
@@ -367,7 +367,13 @@ impl Journal {
         }
     }
 
-    fn open(&mut self, function: &'static str, effect: Effect, arguments: Vec<u8>, earlier: Option<Earlier>) -> Open {
+    fn open(
+        &mut self,
+        function: &'static str,
+        effect: EffectClass,
+        arguments: Vec<u8>,
+        earlier: Option<Earlier>,
+    ) -> Open {
         self.close_run();
         let number = self.next;
         self.next += 1;
@@ -510,7 +516,7 @@ impl Journal {
             number: self.run_first,
             calls: self.next - self.run_first,
             function: Cow::Borrowed(OUTPUT),
-            effect: Effect::Send,
+            effect: EffectClass::Send,
             arguments,
             promise: None,
             stage: Stage::default(),

@@ -31,5 +31,5 @@ pub use ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret
 pub use journal::Journal;
 pub use promise::{PromiseRecord, PromiseState, Value};
 pub use schedule::ScheduleRecord;
-pub use step::{Completion, Effect, Stage, Step, StepResult};
+pub use step::{Completion, EffectClass, Stage, Step, StepResult};
 pub use store::{Commit, GrantRecord, Reader, Store, StoreError, Write, Written};

@@ -9,7 +9,7 @@ use crate::ids::{PromiseId, UnixMs};
 /// What repeating a capability function would do to the world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Effect {
+pub enum EffectClass {
     /// Sent and forgotten: `print`, `log`, `display`.
     Send,
     /// Someone else settles a promise.
@@ -45,7 +45,7 @@ pub struct Step {
     /// The capability function: `read_file`, or `output` for a run of send-only calls.
     pub function: Cow<'static, str>,
     /// Its effect class.
-    pub effect: Effect,
+    pub effect: EffectClass,
     /// Canonical arguments; for `output` the frames themselves (see [`crate::journal`]).
     pub arguments: Vec<u8>,
     /// The promise of an `await` call, or the one by which it was asked about or cleared of doubt.

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use parole_durable::store::{Admission, Refusal};
-use parole_durable::{Effect, ExecutionId, Fence, PromiseState, Value, Write, Written};
+use parole_durable::{EffectClass, ExecutionId, Fence, PromiseState, Value, Write, Written};
 use uuid::Uuid;
 
 const NOW: u64 = 1_700_000_000_000;
@@ -28,7 +28,7 @@ fn a_call_that_was_decided_under_other_grants_is_withheld_from_its_commit() {
         one(store, write(create(id(1), owner(1), NOW))).unwrap();
         let mut next = commit(id(1), Fence(1), NOW);
         let mut admitted = read_step(1, Vec::new(), NOW);
-        (admitted.completion, admitted.delivered, admitted.effect) = (None, false, Effect::Once);
+        (admitted.completion, admitted.delivered, admitted.effect) = (None, false, EffectClass::Once);
         next.steps = vec![read_step(0, Vec::new(), NOW), admitted.clone()];
         next.admits = Some(Admission { step: 1, generation: 0 });
         // The grant is acknowledged before the commit is made.

@@ -29,8 +29,8 @@ use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
 use parole_durable::store::{Admission, Lease, PromiseFilter, Refusal, Usage};
 use parole_durable::{
-    Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Reader, ScheduleId, Stage, Step,
-    StepResult, Store, Value, Write, Written,
+    Completion, Digest, EffectClass, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Reader, ScheduleId, Stage,
+    Step, StepResult, Store, Value, Write, Written,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -182,17 +182,18 @@ impl World {
         for _ in 0..self.random.random_range(0..3) {
             let id = self.executions[known].id;
             let number = self.executions[known].next;
-            let effects = [Effect::Send, Effect::Await, Effect::Read, Effect::Idempotent, Effect::Once];
+            let effects =
+                [EffectClass::Send, EffectClass::Await, EffectClass::Read, EffectClass::Idempotent, EffectClass::Once];
             let mut step = read_step(number, self.bytes(), self.now);
             step.effect = effects[self.random.random_range(0..effects.len())];
-            step.calls = if step.effect == Effect::Send { self.random.random_range(1..9) } else { 1 };
+            step.calls = if step.effect == EffectClass::Send { self.random.random_range(1..9) } else { 1 };
             step.arguments = self.bytes();
             if self.chance(40) {
                 step.completion = None;
                 step.delivered = false;
             }
             self.note(&mut step);
-            if step.effect == Effect::Await {
+            if step.effect == EffectClass::Await {
                 let promise = self.promise(id, number);
                 step.promise = Some(promise.id.clone());
                 self.promises.push(promise.id.clone());

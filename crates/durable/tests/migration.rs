@@ -20,7 +20,7 @@ use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
 use parole_durable::store::{Refusal, Usage};
 use parole_durable::{
-    Completion, Effect, ExecutionId, Fence, PromiseState, ScheduleId, Stage, StepResult, Store, StoreError, Write,
+    Completion, EffectClass, ExecutionId, Fence, PromiseState, ScheduleId, Stage, StepResult, Store, StoreError, Write,
     Written,
 };
 use rusqlite::{Connection, params};
@@ -88,7 +88,7 @@ fn assert_whole(place: &Place, store: &SqliteStore) {
     assert_eq!(steps[0][1], read_step(2, b"contents".to_vec(), NOW + 1));
     assert_eq!(steps[0][2], wait(id(1), 3, NOW + 3_600_000, NOW + 2).0);
     assert_eq!(steps[1][1], read_step(1, vec![7; 5000], NOW + 7));
-    assert_eq!((steps[2][0].effect, &steps[2][0].completion), (Effect::Idempotent, &None));
+    assert_eq!((steps[2][0].effect, &steps[2][0].completion), (EffectClass::Idempotent, &None));
     let asked = steps[0][2].promise.as_ref().unwrap();
     assert_eq!(reader.promise(asked).unwrap().unwrap(), wait(id(1), 3, NOW + 3_600_000, NOW + 2).1);
     let answered = reader.promise(steps[1][2].promise.as_ref().unwrap()).unwrap().unwrap();

@@ -23,8 +23,8 @@ use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
 use parole_durable::store::{INLINE_LIMIT, Lease, PromiseFilter, Refusal, Usage};
 use parole_durable::{
-    Completion, Digest, Effect, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, StepResult, Store, StoreError,
-    Value, Write, Written,
+    Completion, Digest, EffectClass, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, StepResult, Store,
+    StoreError, Value, Write, Written,
 };
 use uuid::Uuid;
 
@@ -485,7 +485,7 @@ fn processes_felled_without_progress_are_counted_once_each() {
         // A barrier without anything new, and a call that is taken on once more, are no progress.
         let mut again = commit(id(1), Fence(3), NOW);
         let mut written = read_step(1, Vec::new(), NOW);
-        (written.completion, written.delivered, written.effect) = (None, false, Effect::Idempotent);
+        (written.completion, written.delivered, written.effect) = (None, false, EffectClass::Idempotent);
         again.steps.push(written.clone());
         one(store, write(again.clone())).unwrap();
         assert_eq!(felled(store), 0, "the call is new");
@@ -511,7 +511,7 @@ fn the_number_of_calls_is_kept() {
         assert_eq!(calls(store), Some(0));
         let mut next = commit(id(1), Fence(1), NOW);
         let mut output = read_step(0, Vec::new(), NOW);
-        (output.calls, output.effect) = (3, Effect::Send);
+        (output.calls, output.effect) = (3, EffectClass::Send);
         next.steps = vec![output, read_step(3, Vec::new(), NOW)];
         one(store, write(next.clone())).unwrap();
         assert_eq!(calls(store), Some(4));

@@ -9,7 +9,7 @@ use parole_capabilities::sink::event_of;
 use parole_capabilities::{Event, Payload};
 use parole_durable::journal::{DROPPED, OUTPUT, frames};
 use parole_durable::store::{ExecutionRecord, PromiseFilter};
-use parole_durable::{Effect, ExecutionId, Stage, Step, StepResult, StoreError, UnixMs};
+use parole_durable::{EffectClass, ExecutionId, Stage, Step, StepResult, StoreError, UnixMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ pub struct Entry {
     /// The capability function, or `output`.
     pub function: String,
     /// Its effect class.
-    pub effect: Effect,
+    pub effect: EffectClass,
     /// Its arguments; for `output` a list of what was sent.
     pub arguments: Value,
     /// `admitted`, `completed` or `delivered`.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parole_durable::journal::{Fault, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
-use parole_durable::{Digest, Effect, ExecutionId, Fence, Hub, Journal};
+use parole_durable::{Digest, EffectClass, ExecutionId, Fence, Hub, Journal};
 use serde::de::DeserializeOwned;
 use wasmtime::ResourceLimiter;
 
@@ -202,11 +202,11 @@ impl Execution {
 
     /// Ends a performed call. Of one that is never repeated the end is durable at once.
     pub(crate) async fn conclude(&self, open: Open, result: &Result<Vec<u8>, Error>) -> Result<(), Stop> {
-        let once = open.effect == Effect::Once;
+        let once = open.effect == EffectClass::Once;
         let (most, left) = self.with(|state| state.journal_left());
         match result {
             // What has happened is recorded, and if it is without its answer.
-            Ok(answer) if open.effect != Effect::Read && answer.len() as u64 > left => {
+            Ok(answer) if open.effect != EffectClass::Read && answer.len() as u64 > left => {
                 let text = format!("it happened, but its answer of {} bytes does not fit in the journal", answer.len());
                 self.with(|state| state.finish(open, None, &Err(Error::Failed(text))))?;
                 Box::pin(self.commit(Lease::Keep)).await?;
@@ -238,12 +238,12 @@ impl Execution {
 
     /// Resolves when work with the outside is to be left: the execution is canceled or taken over, or the runtime is
     /// to end. Then what can be done again is left at once, and everything else is waited for, within a bound.
-    pub(crate) fn left(&self, effect: Effect) -> impl Future<Output = Stop> + Send + use<> {
+    pub(crate) fn left(&self, effect: EffectClass) -> impl Future<Output = Stop> + Send + use<> {
         let (canceled, stopping) = (self.canceled(), Arc::clone(&self.0.parking.stopping));
         async move {
             tokio::select! {
                 () = canceled => Stop::Fenced,
-                () = stopping.begun(), if effect == Effect::Read => Stop::Stopped,
+                () = stopping.begun(), if effect == EffectClass::Read => Stop::Stopped,
                 () = stopping.over() => Stop::Stopped,
             }
         }
@@ -271,7 +271,7 @@ impl Execution {
     }
 
     /// Does work with the outside, unless it is to be left; see [`Execution::left`]. The time of the guest stands still.
-    pub(crate) async fn unless_left<T>(&self, effect: Effect, work: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(crate) async fn unless_left<T>(&self, effect: EffectClass, work: impl Future<Output = T>) -> Result<T, Stop> {
         self.0.meter.pause();
         let done = tokio::select! {
             done = work => Ok(done),

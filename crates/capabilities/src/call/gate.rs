@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parole_durable::hub::now;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
-use parole_durable::{Digest, Effect, PromiseId, Stage};
+use parole_durable::{Digest, EffectClass, PromiseId, Stage};
 use parole_policy::{Denial, Grant, Kind, Permit, Timeout, decide};
 
 use super::{CallRequest, Execution, State};
@@ -101,7 +101,7 @@ impl Execution {
             // Boxed, as all that most calls never come to: a call is as large as the largest thing that it waits for.
             Some((Stage::Asked, Some(id))) => Box::pin(self.await_decision(&mut open, call, &id)).await?,
             Some((Stage::InDoubt, Some(id))) => Box::pin(self.resolve_doubt(&mut open, call, &id)).await?,
-            Some((Stage::Admitted, _)) if open.effect == Effect::Once => {
+            Some((Stage::Admitted, _)) if open.effect == EffectClass::Once => {
                 let id = self.with(|state| state.doubt(&mut open, call))?;
                 Box::pin(self.resolve_doubt(&mut open, call, &id)).await?
             }
@@ -133,7 +133,7 @@ impl Execution {
                     if permitted.admitted {
                         // Using the approval and taking the call on are one commit; after it the call is never
                         // repeated in silence.
-                        permitted.open.effect = Effect::Once;
+                        permitted.open.effect = EffectClass::Once;
                         if !Box::pin(self.admitted(&permitted.open)).await? {
                             (open, approved) = (permitted.open, true);
                             continue;
@@ -190,8 +190,8 @@ impl Execution {
     /// that nobody is asked what came of it. One that may be repeated, and may have happened at an earlier attempt, stays
     /// taken on.
     pub(crate) async fn withdraw(&self, open: &Open, why: Stop) -> Stop {
-        let stays = open.effect == Effect::Idempotent && was_begun(open);
-        if open.effect == Effect::Read || stays {
+        let stays = open.effect == EffectClass::Idempotent && was_begun(open);
+        if open.effect == EffectClass::Read || stays {
             return why;
         }
         // A person who allowed this very call is heard again, not asked again.
@@ -211,7 +211,7 @@ impl State {
         let scope = self.current_scope()?;
         let (leave, rule) = match self.ruling(&scope, call) {
             Ruling::No(mut refused, rule) => {
-                if was_begun(&open) && matches!(open.effect, Effect::Idempotent | Effect::Once) {
+                if was_begun(&open) && matches!(open.effect, EffectClass::Idempotent | EffectClass::Once) {
                     self.note(&mut open, call, self.verdict(AuditEvent::Doubt));
                     if let Error::Denied(reason) = &mut refused.error {
                         reason.push_str("; it had been begun before, and may have happened");
@@ -364,7 +364,7 @@ pub(crate) fn was_begun(open: &Open) -> bool {
     before
         || audit::notes(&open.notes).iter().any(|note| match note.verdict {
             AuditEvent::Again => true,
-            AuditEvent::Retry => open.effect == Effect::Idempotent,
+            AuditEvent::Retry => open.effect == EffectClass::Idempotent,
             _ => false,
         })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_durable::journal::Open;
 use parole_policy::Retry;
 
@@ -54,10 +54,10 @@ impl Execution {
     /// the runtime is to end.
     pub(crate) async fn back_off(&self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
         // Nothing is under way.
-        match self.unless_left(Effect::Read, retries.wait()).await {
+        match self.unless_left(EffectClass::Read, retries.wait()).await {
             Ok(()) => self.still_held(),
             // A call that is never repeated in silence is tried again only where nothing of it was sent.
-            Err(stop @ Stop::Stopped) if open.effect == Effect::Once => Err(self.withdraw(open, stop).await),
+            Err(stop @ Stop::Stopped) if open.effect == EffectClass::Once => Err(self.withdraw(open, stop).await),
             Err(stop) => Err(stop),
         }
     }
@@ -74,17 +74,17 @@ impl Failure {
     }
 
     /// Whether the same request may be sent again without anybody being asked.
-    pub(crate) fn may_repeat(&self, effect: Effect) -> bool {
+    pub(crate) fn may_repeat(&self, effect: EffectClass) -> bool {
         match self {
             Failure::Denied(_) | Failure::Invalid(_) | Failure::TooLarge(_) | Failure::Closed => false,
             Failure::Lack(_) => true,
-            Failure::Expired { sent } | Failure::Failed { sent, .. } => effect != Effect::Once || !sent,
+            Failure::Expired { sent } | Failure::Failed { sent, .. } => effect != EffectClass::Once || !sent,
         }
     }
 
     /// What the guest is told.
-    pub(crate) fn into_guest_error(self, effect: Effect) -> Error {
-        let harmless = effect == Effect::Read;
+    pub(crate) fn into_guest_error(self, effect: EffectClass) -> Error {
+        let harmless = effect == EffectClass::Read;
         match self {
             Failure::Denied(reason) => Error::Denied(reason),
             Failure::Invalid(reason) => Error::Invalid(reason),
@@ -130,7 +130,7 @@ mod tests {
     fn once_is_sent_once() {
         let sent = Failure::Failed { text: String::new(), sent: true };
         let unsent = Failure::Failed { text: String::new(), sent: false };
-        assert!(!sent.may_repeat(Effect::Once) && unsent.may_repeat(Effect::Once));
-        assert!(sent.may_repeat(Effect::Idempotent) && sent.may_repeat(Effect::Read));
+        assert!(!sent.may_repeat(EffectClass::Once) && unsent.may_repeat(EffectClass::Once));
+        assert!(sent.may_repeat(EffectClass::Idempotent) && sent.may_repeat(EffectClass::Read));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Fault, Next, OUTPUT, Open};
-use parole_durable::{Effect, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult};
+use parole_durable::{EffectClass, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult};
 use parole_policy::{Arguments, Field, Looks, Verdict, decide};
 
 use super::barrier::Flight;
@@ -226,7 +226,12 @@ impl State {
     }
 
     /// Takes any other call: from the journal, or open. `arguments` is JSON of what the guest passed, as it spelt it.
-    pub(crate) fn begin(&mut self, function: &'static str, effect: Effect, arguments: &[u8]) -> Result<Begin, Stop> {
+    pub(crate) fn begin(
+        &mut self,
+        function: &'static str,
+        effect: EffectClass,
+        arguments: &[u8],
+    ) -> Result<Begin, Stop> {
         let number = self.config.journal.calls();
         let next = self.config.journal.call(function, effect, arguments)?;
         self.catch_up()?;

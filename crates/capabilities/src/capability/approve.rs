@@ -1,6 +1,6 @@
 //! `approve`: a yes or no from a person.
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{APPROVE_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
@@ -22,7 +22,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "asks a person for a yes or no",
         arguments: APPROVE_ARGUMENTS,
     },
-    functions: &[("approve", Effect::Await)],
+    functions: &[("approve", EffectClass::Await)],
     wit: include_str!("../../../../wit/approve.wit"),
     link,
     payload: Payload::Json,

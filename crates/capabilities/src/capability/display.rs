@@ -1,6 +1,6 @@
 //! `display`: data for a person to look at.
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Capability, DISPLAY_ARGUMENTS, Field, Kind, Level, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -22,7 +22,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "shows data to a person",
         arguments: DISPLAY_ARGUMENTS,
     },
-    functions: &[("display", Effect::Send)],
+    functions: &[("display", EffectClass::Send)],
     wit: include_str!("../../../../wit/display.wit"),
     link,
     payload: Payload::Unit,

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use parole_durable::{Digest, Effect};
+use parole_durable::{Digest, EffectClass};
 use parole_policy::{
     Arguments, Capability, DEFAULT_ANSWER_BYTES, Denial, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey,
     Headers, Kind, Level, Looks, Target, Timeout, Url, may_dial,
@@ -51,7 +51,7 @@ pub(crate) const ENTRY: Entry = Entry {
         arguments: FETCH_ARGUMENTS,
     },
     // GET and HEAD are read.
-    functions: &[("fetch", Effect::Once)],
+    functions: &[("fetch", EffectClass::Once)],
     wit: include_str!("../../../../wit/fetch.wit"),
     link,
     payload: Payload::Json,
@@ -136,7 +136,7 @@ async fn fetch(execution: &Execution, request: &Request) -> wasmtime::Result<Res
     let body = request.body.as_deref().map(Body::of);
     let given = pairs(&request.headers);
     let arguments = recorded(&request.method, &request.url, given.clone(), body);
-    let effect = if is_read(&request.method) { Effect::Read } else { Effect::Once };
+    let effect = if is_read(&request.method) { EffectClass::Read } else { EffectClass::Once };
     let answer = match execution.with(|state| state.begin("fetch", effect, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
@@ -234,15 +234,15 @@ async fn perform(
         return Ok(Err(error));
     };
     let mut headers = request.headers.to_vec();
-    let repeats = grant.effect == GrantEffect::Idempotent || permitted.open.effect == Effect::Idempotent;
+    let repeats = grant.effect == GrantEffect::Idempotent || permitted.open.effect == EffectClass::Idempotent;
     if !is_read(request.method) && !permitted.admitted && repeats {
-        permitted.open.effect = Effect::Idempotent;
+        permitted.open.effect = EffectClass::Idempotent;
         let key = execution.with(|state| state.key(&permitted.open, ENTRY.capability.name));
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case("idempotency-key"));
         headers.push(("idempotency-key".into(), key.as_str().into()));
     }
     let effect = permitted.open.effect;
-    if effect != Effect::Read && !permitted.admitted {
+    if effect != EffectClass::Read && !permitted.admitted {
         permitted = match execution.admit(permitted, call).await? {
             Ok(permitted) => permitted,
             Err(gate) => return afresh(execution, gate, call, request).await,
@@ -256,7 +256,7 @@ async fn perform(
         let went = execution.unless_left(effect, sent.follow(execution, &mut permitted)).await?;
         let again = match &went {
             AttemptOutcome::Answer(response) => {
-                effect != Effect::Once && matches!(response.status, 429 | 502 | 503 | 504)
+                effect != EffectClass::Once && matches!(response.status, 429 | 502 | 503 | 504)
             }
             AttemptOutcome::Failure(failure) => failure.may_repeat(effect),
             AttemptOutcome::Refused(_) => false,
@@ -264,7 +264,7 @@ async fn perform(
         match went {
             _ if again && retries.left() => {
                 execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
-                if effect != Effect::Read {
+                if effect != EffectClass::Read {
                     permitted = match execution.admit(permitted, call).await? {
                         Ok(permitted) => permitted,
                         Err(gate) => return afresh(execution, gate, call, request).await,
@@ -311,7 +311,7 @@ struct Hops<'h> {
     request: &'h FetchArguments<'h>,
     headers: Vec<(String, String)>,
     body: Option<&'h [u8]>,
-    effect: Effect,
+    effect: EffectClass,
     grant: &'h Grant,
 }
 
@@ -331,7 +331,7 @@ impl Hops<'_> {
                 Err(failure) => return AttemptOutcome::Failure(failure),
             };
             // A person who allowed a call allowed what was shown, and nowhere else.
-            let follows = is_read(self.request.method) && self.effect == Effect::Read;
+            let follows = is_read(self.request.method) && self.effect == EffectClass::Read;
             let next = match net::redirect(&url, self.request.method, &response).filter(|_| follows) {
                 None => return AttemptOutcome::Answer(answer(response)),
                 Some(_) if hop == REDIRECTS_MAX => {
@@ -368,7 +368,7 @@ impl Hops<'_> {
             addresses: &addresses,
             headers: &self.headers,
             body: self.body.map(|body| body.to_vec().into()),
-            repeatable: self.effect == Effect::Read,
+            repeatable: self.effect == EffectClass::Read,
         };
         let limits = net::Limits::new(self.grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES), deadline);
         // Taken out for the request: nothing of the execution is held across it.

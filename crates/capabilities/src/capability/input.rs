@@ -1,6 +1,6 @@
 //! `input`: a line of text from a person.
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Capability, Field, GrantKey, INPUT_ARGUMENTS, Kind, Level, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
@@ -22,7 +22,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "asks a person for a line of text",
         arguments: INPUT_ARGUMENTS,
     },
-    functions: &[("input", Effect::Await)],
+    functions: &[("input", EffectClass::Await)],
     wit: include_str!("../../../../wit/input.wit"),
     link,
     payload: Payload::Json,

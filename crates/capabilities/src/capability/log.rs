@@ -1,6 +1,6 @@
 //! `log`: a record in the log of the host.
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Capability, Field, Kind, LOG_ARGUMENTS, Level as PolicyLevel, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
@@ -19,7 +19,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "writes a record to the log of the host",
         arguments: LOG_ARGUMENTS,
     },
-    functions: &[("log", Effect::Send)],
+    functions: &[("log", EffectClass::Send)],
     wit: include_str!("../../../../wit/log.wit"),
     link,
     payload: Payload::Unit,

@@ -1,6 +1,6 @@
 //! What `input`, `approve` and `review` share: a promise that a person settles.
 
-use parole_durable::{Effect, PromiseRecord, PromiseState};
+use parole_durable::{EffectClass, PromiseRecord, PromiseState};
 use parole_policy::{Arguments, Field};
 use serde::de::DeserializeOwned;
 
@@ -16,7 +16,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     fields: &[(&'static str, Field<'_>)],
 ) -> wasmtime::Result<Result<T, Error>> {
     let arguments = canonical(fields);
-    let answer = match execution.with(|state| state.begin(function, Effect::Await, &arguments))? {
+    let answer = match execution.with(|state| state.begin(function, EffectClass::Await, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
             let (typed, form) = (Arguments::Fields(fields), Form::given(&arguments));

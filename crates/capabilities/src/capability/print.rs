@@ -1,6 +1,6 @@
 //! `print`: a line of output.
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Capability, Field, Kind, Level, PRINT_ARGUMENTS, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -19,7 +19,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "writes a line to the output of the execution",
         arguments: PRINT_ARGUMENTS,
     },
-    functions: &[("print", Effect::Send)],
+    functions: &[("print", EffectClass::Send)],
     wit: include_str!("../../../../wit/print.wit"),
     link,
     payload: Payload::Unit,

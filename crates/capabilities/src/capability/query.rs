@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{
     Arguments, Authority, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, Grant, GrantEffect, GrantKey,
     Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, Source, Timeout,
@@ -45,7 +45,7 @@ pub(crate) const ENTRY: Entry = Entry {
         arguments: QUERY_ARGUMENTS,
     },
     // On a read-only database it is read.
-    functions: &[("query", Effect::Once)],
+    functions: &[("query", EffectClass::Once)],
     wit: include_str!("../../../../wit/query.wit"),
     link,
     payload: Payload::Json,
@@ -107,7 +107,7 @@ async fn query(
     parameters: Vec<Value>,
 ) -> wasmtime::Result<Result<Rows, Error>> {
     let arguments = json(&RecordedArguments { database, sql: &sql, parameters: &parameters });
-    let answer = match execution.with(|state| state.begin("query", Effect::Once, &arguments))? {
+    let answer = match execution.with(|state| state.begin("query", EffectClass::Once, &arguments))? {
         Begin::Answered(answer) => answer,
         Begin::Open(open) => {
             let parameters: Vec<QueryValue> = parameters.into_iter().map(Value::into).collect();
@@ -144,18 +144,18 @@ async fn perform(
     };
     if !permitted.admitted {
         // A call that was admitted with its key before a crash keeps it, whatever the grant says by now.
-        let keyed = permitted.open.effect == Effect::Idempotent;
+        let keyed = permitted.open.effect == EffectClass::Idempotent;
         permitted.open.effect = effect_of(database.mode, grant.effect, keyed);
     }
     let effect = permitted.open.effect;
-    if effect != Effect::Read && !permitted.admitted {
+    if effect != EffectClass::Read && !permitted.admitted {
         permitted = match execution.admit(permitted, call).await? {
             Ok(permitted) => permitted,
             Err(gate) => return afresh(execution, gate, call, typed).await,
         };
     }
     execution.commit_creation().await?;
-    let key = (effect == Effect::Idempotent)
+    let key = (effect == EffectClass::Idempotent)
         .then(|| execution.with(|state| state.key(&permitted.open, ENTRY.capability.name)));
     let mut retries = Retries::of(grant.retry.as_ref());
     let result = loop {
@@ -171,7 +171,7 @@ async fn perform(
             Ok(rows) => break Ok(json(&Rows::from(rows))),
             Err(failure) if failure.may_repeat(effect) && retries.left() => {
                 execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
-                if effect != Effect::Read {
+                if effect != EffectClass::Read {
                     permitted = match execution.admit(permitted, call).await? {
                         Ok(permitted) => permitted,
                         Err(gate) => return afresh(execution, gate, call, typed).await,
@@ -217,12 +217,12 @@ async fn afresh(
 }
 
 /// `keyed`: it was admitted before with a key.
-fn effect_of(mode: Mode, granted: GrantEffect, keyed: bool) -> Effect {
+fn effect_of(mode: Mode, granted: GrantEffect, keyed: bool) -> EffectClass {
     match (mode, granted) {
-        (Mode::Rw, GrantEffect::Once) if !keyed => Effect::Once,
-        (Mode::Rw, _) => Effect::Idempotent,
-        (Mode::Ro, _) if keyed => Effect::Idempotent,
-        (Mode::Ro, _) => Effect::Read,
+        (Mode::Rw, GrantEffect::Once) if !keyed => EffectClass::Once,
+        (Mode::Rw, _) => EffectClass::Idempotent,
+        (Mode::Ro, _) if keyed => EffectClass::Idempotent,
+        (Mode::Ro, _) => EffectClass::Read,
     }
 }
 
@@ -253,26 +253,26 @@ async fn run(
 
 impl Failure {
     /// Whether the same statement may be run again without anybody being asked.
-    fn may_repeat(&self, effect: Effect) -> bool {
+    fn may_repeat(&self, effect: EffectClass) -> bool {
         match self {
             Failure::Lack(_) => true,
-            Failure::Expired { unknown } | Failure::Failed { unknown, .. } => effect != Effect::Once || !unknown,
+            Failure::Expired { unknown } | Failure::Failed { unknown, .. } => effect != EffectClass::Once || !unknown,
             _ => false,
         }
     }
 
-    fn into_guest_error(self, effect: Effect) -> Error {
+    fn into_guest_error(self, effect: EffectClass) -> Error {
         match self {
             Failure::Denied(reason) => Error::Denied(reason),
             Failure::Invalid(reason) => Error::Invalid(reason),
             Failure::TooLarge(limit) => Error::TooLarge(limit),
             Failure::Exhausted(what) => Error::Exhausted(what),
             Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
-            Failure::Expired { unknown: true } if effect != Effect::Read => {
+            Failure::Expired { unknown: true } if effect != EffectClass::Read => {
                 Error::Failed("no answer came in time: it may have happened".into())
             }
             Failure::Expired { .. } => Error::Expired,
-            Failure::Failed { text, unknown: true } if effect != Effect::Read => {
+            Failure::Failed { text, unknown: true } if effect != EffectClass::Read => {
                 Error::Failed(format!("{text}; it may have happened"))
             }
             Failure::Failed { text, .. } => Error::Failed(text),

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Arguments, Capability, GrantKey, GuestPath, Kind, Level, READ_FILE_ARGUMENTS, Timeout};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "reads a file of a granted directory",
         arguments: READ_FILE_ARGUMENTS,
     },
-    functions: &[("read_file", Effect::Read)],
+    functions: &[("read_file", EffectClass::Read)],
     wit: include_str!("../../../../wit/read-file.wit"),
     link,
     payload: Payload::Bytes,
@@ -60,7 +60,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 
 async fn read_file(execution: &Execution, path: &str) -> wasmtime::Result<Result<Vec<u8>, Error>> {
     let arguments = json(&RecordedArguments { path });
-    let open = match execution.with(|state| state.begin("read_file", Effect::Read, &arguments))? {
+    let open = match execution.with(|state| state.begin("read_file", EffectClass::Read, &arguments))? {
         Begin::Answered(answer) => return Ok(answer),
         Begin::Open(open) => open,
     };

@@ -1,6 +1,6 @@
 //! `review`: a person reads, edits, and accepts or refuses a text.
 
-use parole_durable::Effect;
+use parole_durable::EffectClass;
 use parole_policy::{Capability, Field, GrantKey, Kind, Level, REVIEW_ARGUMENTS, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "lets a person read, edit, and accept or refuse a text",
         arguments: REVIEW_ARGUMENTS,
     },
-    functions: &[("review", Effect::Await)],
+    functions: &[("review", EffectClass::Await)],
     wit: include_str!("../../../../wit/review.wit"),
     link,
     payload: Payload::Json,

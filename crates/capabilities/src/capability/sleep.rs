@@ -2,7 +2,7 @@
 
 use parole_durable::hub::now;
 use parole_durable::ids::NEVER;
-use parole_durable::{Effect, PromiseState};
+use parole_durable::{EffectClass, PromiseState};
 use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -27,7 +27,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "waits, across restarts of the host",
         arguments: SLEEP_ARGUMENTS,
     },
-    functions: &[("sleep", Effect::Await)],
+    functions: &[("sleep", EffectClass::Await)],
     wit: include_str!("../../../../wit/sleep.wit"),
     link,
     payload: Payload::Unit,
@@ -45,7 +45,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 async fn sleep(execution: &Execution, duration_ms: u64) -> wasmtime::Result<Result<(), Error>> {
     let fields = [("duration_ms", Field::Int(duration_ms))];
     let arguments = canonical(&fields);
-    let open = match execution.with(|state| state.begin("sleep", Effect::Await, &arguments))? {
+    let open = match execution.with(|state| state.begin("sleep", EffectClass::Await, &arguments))? {
         Begin::Answered(answer) => return Ok(answer.map(drop)),
         Begin::Open(open) => open,
     };

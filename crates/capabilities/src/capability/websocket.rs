@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parole_durable::store::Lease;
-use parole_durable::{Digest, Effect};
+use parole_durable::{Digest, EffectClass};
 use parole_policy::{
     Arguments, Capability, GrantKey, Kind, Level, Target, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial,
 };
@@ -50,7 +50,12 @@ pub(crate) const ENTRY: Entry = Entry {
         arguments: WEBSOCKET_ARGUMENTS,
     },
     // What becomes of a message that was being sent nobody can repeat: its connection is gone.
-    functions: &[(CONNECT, Effect::Read), (SEND, Effect::Once), (RECEIVE, Effect::Read), (CLOSE, Effect::Read)],
+    functions: &[
+        (CONNECT, EffectClass::Read),
+        (SEND, EffectClass::Once),
+        (RECEIVE, EffectClass::Read),
+        (CLOSE, EffectClass::Read),
+    ],
     wit: include_str!("../../../../wit/websocket.wit"),
     link,
     payload: Payload::Json,
@@ -153,7 +158,7 @@ async fn connect(execution: &Execution, text: &str) -> wasmtime::Result<Result<u
     let (number, begun) = execution.with(|state| {
         let number = state.links.sockets.made;
         state.links.sockets.made = number.saturating_add(1);
-        (number, state.begin(CONNECT, Effect::Read, &arguments))
+        (number, state.begin(CONNECT, EffectClass::Read, &arguments))
     });
     let answer = match begun? {
         Begin::Answered(answer) => answer,
@@ -211,7 +216,7 @@ async fn open_socket(
                 return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
             }
             Err(Failure::Lack(what)) => return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await),
-            Err(failure) => Err(failure.into_guest_error(Effect::Read)),
+            Err(failure) => Err(failure.into_guest_error(EffectClass::Read)),
         }
     };
     execution.conclude(permitted.open, &result).await?;
@@ -244,7 +249,7 @@ async fn admitted(
     Result<(parole_durable::journal::Open, Option<(net::websocket::Socket, Target)>, Instant), Result<Vec<u8>, Error>>,
     Stop,
 > {
-    let effect = if function == SEND { Effect::Once } else { Effect::Read };
+    let effect = if function == SEND { EffectClass::Once } else { EffectClass::Read };
     let open = match execution.with(|state| state.begin(function, effect, arguments))? {
         Begin::Answered(answer) => return Ok(Err(answer)),
         Begin::Open(open) => open,
@@ -283,7 +288,7 @@ async fn send(execution: &Execution, number: u32, message: Message) -> wasmtime:
                 Message::Text(text) => net::websocket::Message::Text(text),
                 Message::Binary(bytes) => net::websocket::Message::Binary(bytes),
             };
-            match execution.unless_left(Effect::Once, socket.send(message, until)).await? {
+            match execution.unless_left(EffectClass::Once, socket.send(message, until)).await? {
                 Ok(()) => {
                     execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
                     Ok(Vec::new())
@@ -314,7 +319,7 @@ async fn receive(execution: &Execution, number: u32) -> wasmtime::Result<Result<
                 // It may wait for long: what was put out before is shown.
                 execution.commit(Lease::Keep).await?;
             }
-            let received = execution.unless_left(Effect::Read, socket.receive(until)).await?;
+            let received = execution.unless_left(EffectClass::Read, socket.receive(until)).await?;
             let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
             if keep {
                 execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
@@ -344,7 +349,7 @@ fn gone(failure: Failure) -> Error {
 
 async fn close(execution: &Execution, number: u32) -> wasmtime::Result<()> {
     let arguments = json(&On { socket: number });
-    if let Begin::Open(open) = execution.with(|state| state.begin(CLOSE, Effect::Read, &arguments))? {
+    if let Begin::Open(open) = execution.with(|state| state.begin(CLOSE, EffectClass::Read, &arguments))? {
         if let Some(mut there) = execution.with(|state| state.links.sockets.open.remove(&number)) {
             execution.commit(Lease::Keep).await?;
             there.socket.close().await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use parole_durable::{Digest, Effect, PromiseId};
+use parole_durable::{Digest, EffectClass, PromiseId};
 use parole_policy::{Arguments, Capability, Grant, GrantKey, GuestPath, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(crate) const ENTRY: Entry = Entry {
         summary: "replaces a file of a granted directory",
         arguments: WRITE_FILE_ARGUMENTS,
     },
-    functions: &[("write_file", Effect::Idempotent)],
+    functions: &[("write_file", EffectClass::Idempotent)],
     wit: include_str!("../../../../wit/write-file.wit"),
     link,
     payload: Payload::Unit,
@@ -67,7 +67,7 @@ async fn write_file(execution: &Execution, path: &str, contents: Vec<u8>) -> was
     let bytes = contents.len() as u64;
     let recorded = RecordedArguments { path, bytes: contents.len(), digest: Digest::of(&contents) };
     let arguments = json(&recorded);
-    let open = match execution.with(|state| state.begin("write_file", Effect::Idempotent, &arguments))? {
+    let open = match execution.with(|state| state.begin("write_file", EffectClass::Idempotent, &arguments))? {
         Begin::Answered(answer) => return Ok(execution.with(|state| state.written.charge_answer(bytes, answer))),
         Begin::Open(open) => open,
     };

@@ -1,6 +1,6 @@
 //! A call on its way through the journal.
 
-use super::{Effect, PromiseId, StepResult, UnixMs};
+use super::{EffectClass, PromiseId, StepResult, UnixMs};
 use crate::step::Stage;
 
 /// What the driver does next with a call.
@@ -26,7 +26,7 @@ pub struct Open {
     pub number: u64,
     /// Its effect class: the recorded one where the call had been recorded, else the one that was
     /// asked with. A driver that knows better (an asked call is `once`) sets it before it records the call.
-    pub effect: Effect,
+    pub effect: EffectClass,
     /// What is noted about it, opaque here: written with each record of the call. Starts as what was recorded.
     pub notes: Vec<u8>,
     /// Set where the call had been recorded before a crash or a park.
@@ -75,6 +75,6 @@ pub(super) struct Standing {
 
 /// Whether the promise of a record is one that the guest waits for, so that it counts against the limit
 /// of pending ones. One that an admitted call keeps has been settled, unless waiting is all that the call does.
-pub(super) fn waits(stage: Stage, effect: Effect, promise: Option<&PromiseId>) -> bool {
-    promise.is_some() && (stage != Stage::Admitted || effect == Effect::Await)
+pub(super) fn waits(stage: Stage, effect: EffectClass, promise: Option<&PromiseId>) -> bool {
+    promise.is_some() && (stage != Stage::Admitted || effect == EffectClass::Await)
 }

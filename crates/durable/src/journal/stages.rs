@@ -68,7 +68,7 @@ impl Driver {
     /// Runs until it has crossed so many barriers, and dies there; or to the end.
     fn attempt(&mut self, mut barriers: u32) -> Option<StepResult> {
         let mut journal = self.saved.resume();
-        let mut call = match journal.call("fetch", Effect::Once, b"POST /x").unwrap() {
+        let mut call = match journal.call("fetch", EffectClass::Once, b"POST /x").unwrap() {
             Next::Replayed { result, notes, promise } => {
                 assert_eq!((notes.is_empty(), promise.is_some()), (false, true));
                 return Some(result);
@@ -194,14 +194,14 @@ fn one_call_may_be_in_doubt_again_and_again() {
 fn a_denied_call_was_never_admitted() {
     let mut journal = Journal::new(ID, Secret([7; 32]), LIMITS);
     let mut saved = Saved::default();
-    let Next::Open(call) = journal.call("fetch", Effect::Once, b"POST /x").unwrap() else { panic!() };
+    let Next::Open(call) = journal.call("fetch", EffectClass::Once, b"POST /x").unwrap() else { panic!() };
     let id = journal.promise_id(&call, "ask", 0);
     journal.record(&call, Stage::Asked, Some(pending(id.clone())), None, 5).unwrap();
     saved.barrier(&mut journal);
     drop((journal, call));
 
     let mut journal = saved.resume();
-    let Next::Open(mut call) = journal.call("fetch", Effect::Once, b"POST /x").unwrap() else { panic!() };
+    let Next::Open(mut call) = journal.call("fetch", EffectClass::Once, b"POST /x").unwrap() else { panic!() };
     let earlier = Earlier { stage: Stage::Asked, at: 5, promise: Some(id.clone()), notes: Vec::new() };
     assert_eq!(call.earlier, Some(earlier));
     call.notes = b"no".to_vec();
@@ -211,12 +211,13 @@ fn a_denied_call_was_never_admitted() {
     assert_eq!((row.stage, row.admitted_at, row.promise.as_ref()), (Stage::Asked, 5, Some(&id)));
 
     let mut journal = saved.resume();
-    let Next::Replayed { result, notes, promise } = journal.call("fetch", Effect::Once, b"POST /x").unwrap() else {
+    let Next::Replayed { result, notes, promise } = journal.call("fetch", EffectClass::Once, b"POST /x").unwrap()
+    else {
         panic!()
     };
     assert_eq!((result, notes, promise), (StepResult::Denied(b"why".to_vec()), b"no".to_vec(), Some(id)));
     // Never asked at all, and refused: as it always was.
-    let Next::Open(call) = journal.call("fetch", Effect::Once, b"POST /y").unwrap() else { panic!() };
+    let Next::Open(call) = journal.call("fetch", EffectClass::Once, b"POST /y").unwrap() else { panic!() };
     journal.complete(call, None, StepResult::Denied(b"why".to_vec()), 9).unwrap();
     assert_eq!(journal.take_unsaved().steps[0].stage, Stage::Admitted);
 }
@@ -224,7 +225,7 @@ fn a_denied_call_was_never_admitted() {
 #[test]
 fn ids_differ_by_label_and_round_and_never_by_attempt() {
     let mut journal = Journal::new(ID, Secret([7; 32]), LIMITS);
-    let Next::Open(call) = journal.call("fetch", Effect::Once, b"").unwrap() else { panic!() };
+    let Next::Open(call) = journal.call("fetch", EffectClass::Once, b"").unwrap() else { panic!() };
     let ids: Vec<PromiseId> = [("fetch", 0), ("ask", 0), ("ask", 1), ("doubt", 0), ("doubt", 1), ("doubt", u32::MAX)]
         .map(|(label, round)| journal.promise_id(&call, label, round))
         .to_vec();
@@ -240,20 +241,20 @@ fn ids_differ_by_label_and_round_and_never_by_attempt() {
 fn what_is_pending_is_counted_through_all_stages_and_on_replay() {
     let mut journal = Journal::new(ID, Secret([7; 32]), LIMITS);
     let mut saved = Saved::default();
-    let Next::Open(asked) = journal.call("input", Effect::Await, b"1").unwrap() else { panic!() };
-    let Next::Open(other) = journal.call("input", Effect::Await, b"2").unwrap() else { panic!() };
+    let Next::Open(asked) = journal.call("input", EffectClass::Await, b"1").unwrap() else { panic!() };
+    let Next::Open(other) = journal.call("input", EffectClass::Await, b"2").unwrap() else { panic!() };
     // After each record: whether the other call may wait, here and in a journal that goes on from what is durable.
     let mut check = |journal: &mut Journal, may: bool, asked_is_open: bool| {
         saved.barrier(journal);
         let expected = if may { Ok(()) } else { Err(1) };
         assert_eq!(journal.may_wait(&other), expected);
         let mut again = saved.resume();
-        let next = again.call("input", Effect::Await, b"1").unwrap();
+        let next = again.call("input", EffectClass::Await, b"1").unwrap();
         assert_eq!(matches!(next, Next::Open(_)), asked_is_open);
         if let Next::Open(asked) = &next {
             assert_eq!(again.may_wait(asked), Ok(()), "its own promise is no hindrance to its next one");
         }
-        let Next::Open(other) = again.call("input", Effect::Await, b"2").unwrap() else { panic!() };
+        let Next::Open(other) = again.call("input", EffectClass::Await, b"2").unwrap() else { panic!() };
         assert_eq!(again.may_wait(&other), expected);
     };
     let ask = journal.promise_id(&asked, "ask", 0);
@@ -267,15 +268,15 @@ fn what_is_pending_is_counted_through_all_stages_and_on_replay() {
 
     let mut journal = Journal::new(ID, Secret([7; 32]), LIMITS);
     let mut saved = Saved::default();
-    let Next::Open(asked) = journal.call("fetch", Effect::Once, b"1").unwrap() else { panic!() };
-    let Next::Open(other) = journal.call("input", Effect::Await, b"2").unwrap() else { panic!() };
+    let Next::Open(asked) = journal.call("fetch", EffectClass::Once, b"1").unwrap() else { panic!() };
+    let Next::Open(other) = journal.call("input", EffectClass::Await, b"2").unwrap() else { panic!() };
     let mut check = |journal: &mut Journal, may: bool| {
         saved.barrier(journal);
         let expected = if may { Ok(()) } else { Err(1) };
         assert_eq!(journal.may_wait(&other), expected);
         let mut again = saved.resume();
-        again.call("fetch", Effect::Once, b"1").unwrap();
-        let Next::Open(other) = again.call("input", Effect::Await, b"2").unwrap() else { panic!() };
+        again.call("fetch", EffectClass::Once, b"1").unwrap();
+        let Next::Open(other) = again.call("input", EffectClass::Await, b"2").unwrap() else { panic!() };
         assert_eq!(again.may_wait(&other), expected);
     };
     for round in 0..3 {
@@ -295,7 +296,7 @@ fn what_is_pending_is_counted_through_all_stages_and_on_replay() {
 fn notes_count_and_what_does_not_fit_is_not_recorded() {
     let limits = JournalLimits { journal: 200, ..LIMITS };
     let mut journal = Journal::new(ID, Secret([7; 32]), limits);
-    let Next::Open(mut call) = journal.call("fetch", Effect::Once, &[b'x'; 36]).unwrap() else { panic!() };
+    let Next::Open(mut call) = journal.call("fetch", EffectClass::Once, &[b'x'; 36]).unwrap() else { panic!() };
     assert_eq!(journal.size(), 100);
     call.notes = vec![b'n'; 100];
     journal.record(&call, Stage::Admitted, None, None, 1).unwrap();
@@ -314,7 +315,7 @@ fn notes_count_and_what_does_not_fit_is_not_recorded() {
     assert_eq!(journal.size(), 200);
     let row = journal.take_unsaved().steps.remove(0);
     assert_eq!((row.admitted_at, row.size() + STEP_COST as u64), (3, 200));
-    assert!(matches!(journal.call("f", Effect::Read, b""), Err(fault) if fault == limit));
+    assert!(matches!(journal.call("f", EffectClass::Read, b""), Err(fault) if fault == limit));
 }
 
 #[test]
@@ -324,7 +325,9 @@ fn the_size_is_the_same_on_replay_at_every_point() {
         let mut journal = Journal::new(ID, Secret([7; 32]), JournalLimits { journal: 100_000, ..LIMITS });
         let mut saved = Saved::default();
         for number in 0..5_u8 {
-            let Next::Open(mut call) = journal.call("fetch", Effect::Once, &[number; 9]).unwrap() else { panic!() };
+            let Next::Open(mut call) = journal.call("fetch", EffectClass::Once, &[number; 9]).unwrap() else {
+                panic!()
+            };
             for _ in 0..random.random_range(0..4) {
                 call.notes = vec![b'n'; random.random_range(0..50)];
                 let stage = [Stage::Asked, Stage::Admitted, Stage::InDoubt][random.random_range(0..3)];
@@ -332,7 +335,7 @@ fn the_size_is_the_same_on_replay_at_every_point() {
                 saved.barrier(&mut journal);
                 let mut again = saved.resume();
                 for before in 0..=number {
-                    again.call("fetch", Effect::Once, &[before; 9]).unwrap();
+                    again.call("fetch", EffectClass::Once, &[before; 9]).unwrap();
                 }
                 assert_eq!(again.size(), journal.size());
             }
@@ -343,7 +346,7 @@ fn the_size_is_the_same_on_replay_at_every_point() {
         saved.barrier(&mut journal);
         let mut again = saved.resume();
         for number in 0..5_u8 {
-            again.call("fetch", Effect::Once, &[number; 9]).unwrap();
+            again.call("fetch", EffectClass::Once, &[number; 9]).unwrap();
         }
         assert_eq!(again.size(), journal.size());
     }
@@ -357,7 +360,7 @@ fn a_result_that_was_not_delivered_keeps_its_notes() {
         row.delivered = false;
     }
     let mut journal = driver.saved.resume();
-    let Next::Replayed { notes, .. } = journal.call("fetch", Effect::Once, b"POST /x").unwrap() else { panic!() };
+    let Next::Replayed { notes, .. } = journal.call("fetch", EffectClass::Once, b"POST /x").unwrap() else { panic!() };
     let step = journal.take_unsaved().steps.remove(0);
     assert_eq!((step.delivered, step.notes, notes), (true, b"ay".to_vec(), b"ay".to_vec()));
 }

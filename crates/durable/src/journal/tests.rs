@@ -28,7 +28,7 @@ fn story() -> Vec<Step> {
     let mut journal = journal();
     journal.send(0, b"", b"one", 0).unwrap();
     journal.send(0, b"", b"two", 0).unwrap();
-    let call = open(journal.call("read_file", Effect::Read, b"/a").unwrap());
+    let call = open(journal.call("read_file", EffectClass::Read, b"/a").unwrap());
     assert_eq!(call.number, 2);
     journal.complete(call, None, StepResult::Ok(b"data".to_vec()), 5).unwrap();
     journal.send(1, b"w", b"arn", 0).unwrap();
@@ -48,7 +48,7 @@ fn replay_answers_from_the_record_and_then_goes_live() {
     let mut journal = replaying(&story());
     journal.send(0, b"o", b"ne", 0).unwrap();
     journal.send(0, b"", b"two", 0).unwrap();
-    let Next::Replayed { result, notes, promise } = journal.call("read_file", Effect::Read, b"/a").unwrap() else {
+    let Next::Replayed { result, notes, promise } = journal.call("read_file", EffectClass::Read, b"/a").unwrap() else {
         panic!()
     };
     assert_eq!((result, notes, promise), (StepResult::Ok(b"data".to_vec()), Vec::new(), None));
@@ -56,7 +56,7 @@ fn replay_answers_from_the_record_and_then_goes_live() {
     journal.send(1, b"", b"warn", 0).unwrap();
     assert!(journal.is_live());
     assert_eq!(journal.take_unsaved().steps, []);
-    assert_eq!(open(journal.call("sleep", Effect::Await, b"1").unwrap()).number, 4);
+    assert_eq!(open(journal.call("sleep", EffectClass::Await, b"1").unwrap()).number, 4);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn another_order_is_a_mismatch_that_names_both() {
     check(&|j| j.send(0, b"", b"two", 0).unwrap_err(), 0);
     check(&|j| j.send(1, b"", b"one", 0).unwrap_err(), 0);
     check(&|j| j.send(0, b"", b"on", 0).unwrap_err(), 0);
-    check(&|j| j.call("read_file", Effect::Read, b"/a").unwrap_err(), 0);
+    check(&|j| j.call("read_file", EffectClass::Read, b"/a").unwrap_err(), 0);
     let past_output = |j: &mut Journal| {
         j.send(0, b"", b"one", 0).unwrap();
         j.send(0, b"", b"two", 0).unwrap();
@@ -91,14 +91,14 @@ fn another_order_is_a_mismatch_that_names_both() {
     check(
         &|j| {
             past_output(j);
-            j.call("read_file", Effect::Read, b"/b").unwrap_err()
+            j.call("read_file", EffectClass::Read, b"/b").unwrap_err()
         },
         2,
     );
     check(
         &|j| {
             past_output(j);
-            j.call("write_file", Effect::Read, b"/a").unwrap_err()
+            j.call("write_file", EffectClass::Read, b"/a").unwrap_err()
         },
         2,
     );
@@ -113,7 +113,7 @@ fn another_order_is_a_mismatch_that_names_both() {
     check(
         &|j| {
             j.send(0, b"", b"one", 0).unwrap();
-            j.call("read_file", Effect::Read, b"/a").unwrap_err()
+            j.call("read_file", EffectClass::Read, b"/a").unwrap_err()
         },
         1,
     );
@@ -145,7 +145,7 @@ fn a_lost_tail_is_noticed_before_the_guest_could_make_its_calls_again() {
 #[test]
 fn an_admitted_call_comes_back_open_with_the_same_promise() {
     let mut live = journal();
-    let call = open(live.call("input", Effect::Await, b"name?").unwrap());
+    let call = open(live.call("input", EffectClass::Await, b"name?").unwrap());
     let id = live.promise_id(&call, "input", 0);
     let record = PromiseRecord {
         id: id.clone(),
@@ -159,11 +159,11 @@ fn an_admitted_call_comes_back_open_with_the_same_promise() {
     };
     assert_eq!(live.may_wait(&call), Ok(()));
     live.record(&call, Stage::Admitted, Some(record), None, 1).unwrap();
-    let other = open(live.call("sleep", Effect::Await, b"1").unwrap());
+    let other = open(live.call("sleep", EffectClass::Await, b"1").unwrap());
     assert_eq!(live.may_wait(&other), Err(1));
     let steps = live.take_unsaved().steps;
     let mut journal = replaying(&steps);
-    let again = open(journal.call("input", Effect::Await, b"name?").unwrap());
+    let again = open(journal.call("input", EffectClass::Await, b"name?").unwrap());
     let earlier = Earlier { stage: Stage::Admitted, at: 1, promise: Some(id.clone()), notes: Vec::new() };
     assert_eq!(again.earlier, Some(earlier));
     assert_eq!(journal.promise_id(&again, "input", 0), id);
@@ -178,10 +178,10 @@ fn limits_hold_at_one_past_and_not_before() {
     journal.send(0, b"", &[b'x'; 99], 0).unwrap();
     assert_eq!(journal.output_left(), 0);
     assert_eq!(journal.send(0, b"", b"", 0), Err(Fault::Limit { name: "output", limit: 100 }));
-    let call = open(journal.call("f", Effect::Read, &[0; 500]).unwrap());
+    let call = open(journal.call("f", EffectClass::Read, &[0; 500]).unwrap());
     let left = 1000 - 500 - STEP_COST - FRAME_HEAD;
     journal.complete(call, None, StepResult::Ok(vec![0; left]), 0).unwrap();
-    let Err(Fault::Limit { name: "journal", .. }) = journal.call("f", Effect::Read, b"") else { panic!() };
+    let Err(Fault::Limit { name: "journal", .. }) = journal.call("f", EffectClass::Read, b"") else { panic!() };
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn without_effects_the_head_is_the_end() {
     let mut journal = replaying(&story()[..1]).without_effects();
     journal.send(0, b"", b"one", 0).unwrap();
     journal.send(0, b"", b"two", 0).unwrap();
-    assert_eq!(journal.call("read_file", Effect::Read, b"/a").unwrap_err(), Fault::Head(2));
+    assert_eq!(journal.call("read_file", EffectClass::Read, b"/a").unwrap_err(), Fault::Head(2));
 }
 
 #[test]
@@ -199,12 +199,12 @@ fn the_recorded_effect_class_is_the_one_that_counts() {
     let mut journal = replaying(&steps[..2]);
     journal.send(0, b"", b"one", 0).unwrap();
     journal.send(0, b"", b"two", 0).unwrap();
-    let call = open(journal.call("read_file", Effect::Once, b"/a").unwrap());
-    assert_eq!(call.effect, Effect::Read);
+    let call = open(journal.call("read_file", EffectClass::Once, b"/a").unwrap());
+    assert_eq!(call.effect, EffectClass::Read);
     let mut journal = replaying(&story());
     journal.send(0, b"", b"one", 0).unwrap();
     journal.send(0, b"", b"two", 0).unwrap();
-    let Next::Replayed { .. } = journal.call("read_file", Effect::Once, b"/a").unwrap() else { panic!() };
+    let Next::Replayed { .. } = journal.call("read_file", EffectClass::Once, b"/a").unwrap() else { panic!() };
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_guest_that_ends_before_its_journal_is_a_mismatch() {
     let Err(Fault::Mismatch { step: 1, asked, .. }) = journal.end() else { panic!() };
     assert!(asked.contains("the end of the guest"));
     journal.send(0, b"", b"two", 0).unwrap();
-    journal.call("read_file", Effect::Read, b"/a").unwrap();
+    journal.call("read_file", EffectClass::Read, b"/a").unwrap();
     journal.send(1, b"", b"warn", 0).unwrap();
     assert_eq!(journal.end(), Ok(()));
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::promise_row::{decode_id, encode_id};
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, ScheduleId, Secret};
-use crate::step::{Completion, Effect, Stage, Step, StepResult};
+use crate::step::{Completion, EffectClass, Stage, Step, StepResult};
 use crate::store::{ExecutionRecord, Usage};
 
 /// What a row that is not as it was written is called in a message; made only when needed.
@@ -213,11 +213,11 @@ impl<'a> StepRow<'a> {
             calls: step.calls,
             function: Cow::Borrowed(&step.function),
             effect: match step.effect {
-                Effect::Send => 0,
-                Effect::Await => 1,
-                Effect::Read => 2,
-                Effect::Idempotent => 3,
-                Effect::Once => 4,
+                EffectClass::Send => 0,
+                EffectClass::Await => 1,
+                EffectClass::Read => 2,
+                EffectClass::Idempotent => 3,
+                EffectClass::Once => 4,
             },
             arguments: Cow::Borrowed(&step.arguments),
             promise: step.promise.as_ref().map(|id| encode_id(execution, id)),
@@ -302,11 +302,11 @@ impl<'a> StepRow<'a> {
             calls: self.calls,
             function: Cow::Owned(self.function.into_owned()),
             effect: match self.effect {
-                0 => Effect::Send,
-                1 => Effect::Await,
-                2 => Effect::Read,
-                3 => Effect::Idempotent,
-                4 => Effect::Once,
+                0 => EffectClass::Send,
+                1 => EffectClass::Await,
+                2 => EffectClass::Read,
+                3 => EffectClass::Idempotent,
+                4 => EffectClass::Once,
                 _ => return None,
             },
             arguments: self.arguments.into_owned(),

@@ -13,7 +13,7 @@ use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
 use parole_durable::store::{Lease, Mark, NewExecution, Refusal, Usage};
 use parole_durable::{
-    Commit, Completion, Digest, Effect, ExecutionId, Fence, Hub, OwnerId, PromiseId, PromiseRecord, PromiseState,
+    Commit, Completion, Digest, EffectClass, ExecutionId, Fence, Hub, OwnerId, PromiseId, PromiseRecord, PromiseState,
     ScheduleId, Secret, Stage, Step, StepResult, Store, UnixMs, Value, Write, Written,
 };
 use rusqlite::Connection;
@@ -173,7 +173,7 @@ pub fn wait(execution: ExecutionId, number: u64, timeout_at: UnixMs, now: UnixMs
         number,
         calls: 1,
         function: "input".into(),
-        effect: Effect::Await,
+        effect: EffectClass::Await,
         arguments: br#"{"prompt":"Name?"}"#.to_vec(),
         promise: Some(id.clone()),
         stage: Stage::Admitted,
@@ -191,7 +191,7 @@ pub fn read_step(number: u64, bytes: Vec<u8>, now: UnixMs) -> Step {
         number,
         calls: 1,
         function: "read_file".into(),
-        effect: Effect::Read,
+        effect: EffectClass::Read,
         arguments: br#"{"path":"notes.txt"}"#.to_vec(),
         promise: None,
         stage: Stage::Admitted,
