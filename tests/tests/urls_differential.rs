@@ -177,7 +177,8 @@ fn wanted(policy: &SecurityPolicy, zone: &Zone, text: &str) -> Result<Wanted, Fa
     let (url, headers) = (target.url().clone(), Headers::default());
     let request = FetchArguments { method: "GET", url: &target, headers: &headers, body: None };
     let capability = CATALOGUE.by_name("fetch").ok_or("there is no fetch")?;
-    let permit = match decide(policy, 0, capability, &Arguments::Fetch(&request)) {
+    let request = Arguments::Fetch(&request);
+    let permit = match decide(policy, 0, capability, &request) {
         Verdict::Allow(permit) => permit,
         Verdict::Ask(_) => return Err("nothing asks here".into()),
         Verdict::Deny(denial) => return Ok(refused(denial.kind)),

@@ -114,7 +114,8 @@ pub fn decide() -> Vec<Row> {
     let request = FetchArguments { method: "GET", url: &url, headers: &headers, body: None };
     let posted = FetchArguments { method: "POST", ..request };
     let (plain, ruled) = (parse(""), parse(RULE));
-    let asked = parole_policy::decide(&ruled, 0, CATALOGUE.by_name("fetch").unwrap(), &Arguments::Fetch(&posted));
+    let posted = Arguments::Fetch(&posted);
+    let asked = parole_policy::decide(&ruled, 0, CATALOGUE.by_name("fetch").unwrap(), &posted);
     assert!(matches!(asked, Verdict::Ask(_)), "the rule is looked at");
     let request = Arguments::Fetch(&request);
     vec![

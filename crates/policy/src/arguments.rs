@@ -1,7 +1,7 @@
 //! The typed arguments of a call. Every door to a right presents the same ones, in their one form: paths, URLs and
 //! headers have types that nothing else can be made into.
 
-use crate::{GuestPath, Headers, Target};
+use crate::{Fact, Facts, Fields, GuestPath, Headers, Looks, Resource, Target};
 
 /// The typed arguments of a call.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -80,4 +80,69 @@ pub enum Field<'a> {
     Int(u64),
     /// Bytes.
     Bytes(&'a [u8]),
+}
+
+impl Facts for Arguments<'_> {
+    fn resource(&self) -> Resource<'_> {
+        match self {
+            Arguments::None | Arguments::Fields(_) => Resource::Nothing,
+            Arguments::Read { path } | Arguments::Write { path, .. } => Resource::Path(path),
+            Arguments::Fetch(request) => Resource::Url { method: Some(request.method), url: request.url },
+            Arguments::Connect { url } => Resource::Url { method: None, url },
+            Arguments::Query { database, .. } => Resource::Name(database),
+        }
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        Some(match (self, name) {
+            (Arguments::Read { path } | Arguments::Write { path, .. }, "path") => Fact::Text(path.as_str()),
+            (Arguments::Write { contents, .. }, "contents") => Fact::Bytes(contents),
+            (Arguments::Fetch(request), "request") => Fact::Record(*request),
+            (Arguments::Fetch(FetchArguments { url, .. }) | Arguments::Connect { url }, "target") => Fact::Record(*url),
+            (Arguments::Connect { url }, "url") => Fact::Text(url.sent()),
+            (Arguments::Query { database, .. }, "database") => Fact::Text(database),
+            (Arguments::Query { sql, .. }, "sql") => Fact::Text(sql),
+            (Arguments::Query { parameters, .. }, "parameters") => {
+                Fact::List(parameters.iter().map(QueryValue::fact).collect())
+            }
+            (Arguments::Fields(fields), _) => match fields.iter().find(|(own, _)| *own == name)?.1 {
+                Field::Text(own) => Fact::Text(own),
+                Field::Int(number) => Fact::number(number),
+                Field::Bytes(own) => Fact::Bytes(own),
+            },
+            _ => return None,
+        })
+    }
+
+    fn read_for(&self) -> Looks {
+        match self {
+            Arguments::Fetch(request) => request.url.looks().both(request.headers.looks()),
+            Arguments::Connect { url } => url.looks(),
+            _ => Looks::ALL,
+        }
+    }
+}
+
+impl Fields for FetchArguments<'_> {
+    fn field(&self, name: &str) -> Option<Fact<'_>> {
+        Some(match name {
+            "method" => Fact::Text(self.method),
+            "url" => Fact::Text(self.url.sent()),
+            "headers" => Fact::List(self.headers.iter().map(|header| Fact::Record(header)).collect()),
+            "body" => self.body.map_or(Fact::Null, Fact::Bytes),
+            _ => return None,
+        })
+    }
+}
+
+impl QueryValue {
+    fn fact(&self) -> Fact<'_> {
+        match self {
+            QueryValue::Null => Fact::Null,
+            QueryValue::Integer(number) => Fact::Int(*number),
+            QueryValue::Real(number) => Fact::Real(*number),
+            QueryValue::Text(text) => Fact::Text(text),
+            QueryValue::Blob(bytes) => Fact::Bytes(bytes),
+        }
+    }
 }

@@ -29,6 +29,21 @@ pub enum Kind {
     Host,
 }
 
+/// What the grant of a capability lists, if it lists anything.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ScopeKind {
+    /// Nothing: whoever links it may call it.
+    Nothing,
+    /// Directories.
+    Path,
+    /// Origins, of URLs for requests.
+    Url,
+    /// Origins, of URLs for WebSockets.
+    SocketUrl,
+    /// Databases, by name.
+    Name,
+}
+
 /// A key that `[grant.NAME]` may have.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GrantKey {
@@ -92,6 +107,8 @@ pub struct Capability {
     pub level: Level,
     /// How it is answered.
     pub kind: Kind,
+    /// What its grant lists. An empty list reaches nothing.
+    pub scope: ScopeKind,
     /// The keys that its `[grant.NAME]` may have; none: it takes no grant.
     pub grant_keys: &'static [GrantKey],
     /// What it is called with, as far as a rule may look at it.
@@ -108,14 +125,14 @@ impl Capability {
         self.grant_keys.contains(&key)
     }
 
-    /// Whether what it may reach is a list of directories, so that an empty list reaches nothing.
+    /// Whether what it may reach is a list of directories.
     pub fn has_dirs(&self) -> bool {
-        self.takes(GrantKey::Dirs)
+        self.scope == ScopeKind::Path
     }
 
     /// Whether what it may reach is a list: of directories, origins or databases.
     pub fn has_scope(&self) -> bool {
-        self.has_dirs() || self.takes(GrantKey::Origins) || self.takes(GrantKey::Databases)
+        self.scope != ScopeKind::Nothing
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use crate::argtype::ArgumentTable;
 use crate::cel::{self, Compiled};
-use crate::{Arguments, Looks};
+use crate::{Facts, Looks};
 
 /// The longest expression, in bytes.
 pub const MAX_EXPRESSION: usize = 2 << 10;
@@ -80,8 +80,8 @@ impl Condition {
     }
 
     /// Whether it holds for a call; an error says for the operator why that cannot be told.
-    pub(crate) fn holds(&self, arguments: &Arguments<'_>) -> Result<bool, String> {
-        let evaluate = AssertUnwindSafe(|| self.compiled.evaluate(arguments));
+    pub(crate) fn holds(&self, facts: &dyn Facts) -> Result<bool, String> {
+        let evaluate = AssertUnwindSafe(|| self.compiled.evaluate(facts));
         catch_unwind(evaluate).unwrap_or_else(|_| Err("it failed".to_owned()))
     }
 }

@@ -1,8 +1,8 @@
 //! The question at each call, and its one answer.
 
 use crate::{
-    Arguments, Capability, Database, Denial, FETCH, Grant, GuestPath, QUERY, READ_FILE, SecurityPolicy, Target, Then,
-    Timeout, WEBSOCKET, WRITE_FILE, denial, paths, target,
+    Capability, Database, Denial, Facts, Grant, GuestPath, Resource, ScopeKind, SecurityPolicy, Target, Then, Timeout,
+    denial, paths, target,
 };
 
 /// The answer of [`decide`].
@@ -60,7 +60,7 @@ pub fn decide<'a>(
     policy: &'a SecurityPolicy,
     generation: u64,
     capability: &Capability,
-    arguments: &Arguments<'a>,
+    facts: &'a dyn Facts,
 ) -> Verdict<'a> {
     if !policy.links(capability) {
         return Verdict::Deny(denial::unlinked(policy, capability));
@@ -70,35 +70,32 @@ pub fn decide<'a>(
     }
     let grant = policy.grants.get(capability.name);
     let whole = Permit { generation, dir: None, relative: "", origin: None, database: None, rule: None, grant };
-    match scope(capability, whole, arguments) {
-        Ok(permit) if was_read_for(policy, capability, arguments) => rules(policy, capability, permit, arguments),
+    let reached = scope(capability, whole, facts.resource());
+    match reached {
+        Ok(permit) if facts.read_for().covers(policy.looks(capability.name)) => {
+            rules(policy, capability, permit, facts)
+        }
         Ok(_) => Verdict::Deny(denial::unread(capability)),
         Err(denial) => Verdict::Deny(denial),
     }
 }
 
-/// Whether the form of the arguments is one for rules that look at so much of them.
-fn was_read_for(policy: &SecurityPolicy, capability: &Capability, arguments: &Arguments<'_>) -> bool {
-    match arguments {
-        Arguments::Fetch(request) => {
-            let looks = policy.looks(capability.name);
-            request.url.looks().covers(looks) && request.headers.looks().covers(looks)
-        }
-        Arguments::Connect { url } => url.looks().covers(policy.looks(capability.name)),
-        _ => true,
-    }
+/// Where the grants of a policy lead, whatever its rules say and though they were taken back: for what is left of a call
+/// that is over.
+pub fn reach<'a>(policy: &'a SecurityPolicy, capability: &Capability, resource: Resource<'a>) -> Option<Permit<'a>> {
+    let grant = policy.grants.get(capability.name);
+    let whole = Permit { generation: 0, dir: None, relative: "", origin: None, database: None, rule: None, grant };
+    policy.links(capability).then(|| scope(capability, whole, resource).ok())?
 }
 
 /// What the scope of the capability says.
-fn scope<'a>(capability: &Capability, whole: Permit<'a>, arguments: &Arguments<'a>) -> Result<Permit<'a>, Denial> {
-    match (*arguments, capability.has_scope(), capability.name) {
-        (Arguments::None | Arguments::Fields(_), false, _) => Ok(whole),
-        (Arguments::Read { path }, true, READ_FILE) | (Arguments::Write { path, .. }, true, WRITE_FILE) => {
-            file(capability, whole, path)
-        }
-        (Arguments::Fetch(request), true, FETCH) => fetch(capability, whole, request.method, request.url),
-        (Arguments::Connect { url }, true, WEBSOCKET) => origin(capability, whole, url),
-        (Arguments::Query { database, .. }, true, QUERY) => query(capability, whole, database),
+fn scope<'a>(capability: &Capability, whole: Permit<'a>, resource: Resource<'a>) -> Result<Permit<'a>, Denial> {
+    match (capability.scope, resource) {
+        (ScopeKind::Nothing, Resource::Nothing) => Ok(whole),
+        (ScopeKind::Path, Resource::Path(path)) => file(capability, whole, path),
+        (ScopeKind::Url, Resource::Url { method: Some(method), url }) => request(capability, whole, method, url),
+        (ScopeKind::SocketUrl, Resource::Url { method: None, url }) => origin(capability, whole, url),
+        (ScopeKind::Name, Resource::Name(name)) => named(capability, whole, name),
         _ => Err(denial::unread(capability)),
     }
 }
@@ -125,7 +122,7 @@ fn longest<'p>(grant: &Grant, path: &'p str) -> Option<(usize, &'p str)> {
     best.map(|(_, index, relative)| (index, relative))
 }
 
-fn fetch<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Target) -> Result<Permit<'a>, Denial> {
+fn request<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Target) -> Result<Permit<'a>, Denial> {
     if !crate::grant::is_method(method) {
         return Err(denial::no_method());
     }
@@ -140,7 +137,7 @@ fn fetch<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Tar
 fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Target) -> Result<Permit<'a>, Denial> {
     let url = url.url();
     let scheme = target::check(url)?;
-    if scheme.is_socket() != (capability.name == WEBSOCKET) {
+    if scheme.is_socket() != (capability.scope == ScopeKind::SocketUrl) {
         return Err(denial::scheme(capability, scheme));
     }
     let found = whole.grant.and_then(|grant| grant.origins.iter().position(|origin| origin.holds(url)));
@@ -150,7 +147,7 @@ fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Target) -> Resul
     }
 }
 
-fn query<'a>(capability: &Capability, whole: Permit<'a>, name: &str) -> Result<Permit<'a>, Denial> {
+fn named<'a>(capability: &Capability, whole: Permit<'a>, name: &str) -> Result<Permit<'a>, Denial> {
     match whole.grant.and_then(|grant| grant.databases.get(name)) {
         Some(database) => Ok(Permit { database: Some(database), ..whole }),
         None => Err(denial::no_database(capability, name)),
@@ -162,10 +159,10 @@ fn rules<'a>(
     policy: &'a SecurityPolicy,
     capability: &Capability,
     permit: Permit<'a>,
-    arguments: &Arguments<'a>,
+    facts: &dyn Facts,
 ) -> Verdict<'a> {
     for rule in policy.rules.iter().filter(|rule| rule.capability == capability.name) {
-        let holds = rule.when.as_ref().map_or(Ok(true), |when| when.holds(arguments));
+        let holds = rule.when.as_ref().map_or(Ok(true), |when| when.holds(facts));
         return match (holds, rule.then) {
             (Ok(false), _) => continue,
             (Err(why), _) => Verdict::Deny(denial::unclear(capability, &rule.name, &why)),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::nearest::quoted;
-use crate::{Arguments, Capability, Denial, Grant, Permit, SecurityPolicy, Verdict, decide};
+use crate::{Capability, Denial, Facts, Grant, Permit, Resource, SecurityPolicy, Verdict, decide};
 
 /// An answer of [`decide`] with the line that gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,19 +35,19 @@ impl Explanation {
 
 impl SecurityPolicy {
     /// What [`decide`] answers to this call, and which line of the policy file makes it so.
-    pub fn explain(&self, capability: &Capability, arguments: &Arguments<'_>) -> Explanation {
+    pub fn explain(&self, capability: &Capability, facts: &dyn Facts) -> Explanation {
         let name = capability.name;
-        let (verdict, reason, key) = match decide(self, 0, capability, arguments) {
+        let (verdict, reason, key) = match decide(self, 0, capability, facts) {
             Verdict::Ask(asked) => ("ask", format!("rule `{}` says ask", asked.rule), format!("rule:{}", asked.rule)),
             Verdict::Deny(denial) => {
-                let (reason, key) = self.denied(capability, arguments, denial);
+                let (reason, key) = self.denied(capability, facts.resource(), denial);
                 ("deny", reason, key)
             }
             Verdict::Allow(Permit { rule: Some(rule), .. }) => {
                 ("allow", format!("rule `{rule}` says allow"), format!("rule:{rule}"))
             }
             Verdict::Allow(permit) => {
-                let (reason, key) = self.allowed(capability, arguments, &permit);
+                let (reason, key) = self.allowed(capability, facts.resource(), &permit);
                 ("allow", reason, key)
             }
         };
@@ -58,7 +58,7 @@ impl SecurityPolicy {
     }
 
     /// Why a call is denied, and the key that makes it so.
-    fn denied(&self, capability: &Capability, arguments: &Arguments<'_>, denial: Denial) -> (String, String) {
+    fn denied(&self, capability: &Capability, resource: Resource<'_>, denial: Denial) -> (String, String) {
         let name = capability.name;
         if !self.links(capability) {
             let reason = self.refusal(capability, false).map(|(reason, _)| reason).unwrap_or_default();
@@ -67,22 +67,22 @@ impl SecurityPolicy {
         if let Some(rule) = denial.rule {
             return (denial.remedy, format!("rule:{rule}"));
         }
-        let key = match arguments {
+        let key = match resource {
             _ if self.revoked.contains(name) => String::new(),
-            Arguments::Fetch(request) => {
+            Resource::Url { method: Some(_), url } => {
                 let origins = self.grants.get(name).map_or(&[][..], |grant| &grant.origins);
-                let reaches = origins.iter().any(|origin| origin.holds(request.url.url()));
+                let reaches = origins.iter().any(|origin| origin.holds(url.url()));
                 format!("grant.{name}.{}", if reaches { "methods" } else { "origins" })
             }
-            Arguments::Connect { .. } => format!("grant.{name}.origins"),
-            Arguments::Query { .. } => format!("grant.{name}.databases"),
+            Resource::Url { method: None, .. } => format!("grant.{name}.origins"),
+            Resource::Name(_) => format!("grant.{name}.databases"),
             _ => format!("grant.{name}.dirs"),
         };
         (denial.reason, key)
     }
 
     /// Why a call is allowed that no rule allows, and the key that makes it so.
-    fn allowed(&self, capability: &Capability, arguments: &Arguments<'_>, permit: &Permit<'_>) -> (String, String) {
+    fn allowed(&self, capability: &Capability, resource: Resource<'_>, permit: &Permit<'_>) -> (String, String) {
         let name = capability.name;
         let dir = permit.dir.zip(permit.grant).and_then(|(dir, grant): (usize, &Grant)| grant.dirs.get(dir));
         if let Some(dir) = dir {
@@ -90,13 +90,13 @@ impl SecurityPolicy {
             return (reason, format!("grant.{name}.dirs:{}", dir.guest));
         }
         if let Some(origin) = permit.origin.zip(permit.grant).and_then(|(origin, grant)| grant.origins.get(origin)) {
-            let method = match arguments {
-                Arguments::Fetch(request) => format!(" for {}", request.method),
+            let method = match resource {
+                Resource::Url { method: Some(method), .. } => format!(" for {method}"),
                 _ => String::new(),
             };
             return (format!("`{origin}` is granted{method}"), format!("grant.{name}.origins:{origin}"));
         }
-        if let (Some(database), Arguments::Query { database: asked, .. }) = (permit.database, arguments) {
+        if let (Some(database), Resource::Name(asked)) = (permit.database, resource) {
             return (format!("{database} is granted as `{asked}`"), format!("grant.{name}.databases:{asked}"));
         }
         (format!("level `{}` links `{name}`, which needs no scope", self.level), "level".to_owned())

@@ -34,6 +34,7 @@ mod decide;
 mod denial;
 mod dial;
 mod explain;
+mod facts;
 mod file;
 mod file_grants;
 mod file_net;
@@ -68,15 +69,16 @@ pub use argtype::{
 pub use arguments::{Arguments, FetchArguments, Field, QueryValue};
 pub use authority::{Authority, Certificates, MAX_AUTHORITIES, MAX_AUTHORITY, ReadAuthority};
 pub use capability::{
-    Capability, Catalogue, FETCH, GrantKey, Kind, QUERY, READ_FILE, TYPES_INTERFACE, WEBSOCKET, WRITE_FILE,
+    Capability, Catalogue, FETCH, GrantKey, Kind, QUERY, READ_FILE, ScopeKind, TYPES_INTERFACE, WEBSOCKET, WRITE_FILE,
 };
 pub use condition::{BadCondition, Condition, MAX_COST, MAX_DEPTH, MAX_EXPRESSION, MAX_HELD, MAX_NESTING};
 pub use database::{Database, MAX_DATABASE_NAME, MAX_DATABASES, Mode, Source};
 pub use database_url::{DatabaseOptions, Security, database_options};
-pub use decide::{Asked, Permit, Verdict, decide};
+pub use decide::{Asked, Permit, Verdict, decide, reach};
 pub use denial::{Denial, DenialKind};
 pub use dial::{MAX_PRIVATE, is_global, may_dial};
 pub use explain::Explanation;
+pub use facts::{Fact, Facts, Fields, Resource};
 pub use file::{MAX_ERRORS, MAX_FILE, PolicyError};
 pub use flags::{FlagError, Flags};
 pub use grant::{

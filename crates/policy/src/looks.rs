@@ -33,6 +33,17 @@ impl Looks {
         }
     }
 
+    /// What both look at.
+    #[must_use]
+    pub const fn both(self, other: Looks) -> Looks {
+        Looks {
+            path: self.path && other.path,
+            query: self.query && other.query,
+            headers: self.headers && other.headers,
+            method: self.method && other.method,
+        }
+    }
+
     /// Whether `other` looks at nothing else.
     pub const fn covers(self, other: Looks) -> bool {
         (self.path || !other.path)

@@ -9,7 +9,8 @@ use parole_policy::{Arguments, FetchArguments, Headers, Level, Looks, SecurityPo
 
 fn allows(policy: &SecurityPolicy) -> bool {
     let path = path("/data/x");
-    let read = decide(policy, 0, capability("read_file"), &Arguments::Read { path: &path });
+    let read = Arguments::Read { path: &path };
+    let read = decide(policy, 0, capability("read_file"), &read);
     let write = Arguments::Write { path: &path, bytes: 1, contents: &[] };
     let write = decide(policy, 0, capability("write_file"), &write);
     matches!(read, Verdict::Allow(_)) || matches!(write, Verdict::Allow(_))

@@ -1,7 +1,7 @@
 //! `approve`: a yes or no from a person.
 
 use parole_durable::EffectClass;
-use parole_policy::{APPROVE_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, Timeout};
+use parole_policy::{APPROVE_ARGUMENTS, Capability, Field, GrantKey, Kind, Level, ScopeKind, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -17,6 +17,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/approve@0.1.0",
         level: Level::Restricted,
         kind: Kind::Person,
+        scope: ScopeKind::Nothing,
         grant_keys: &[GrantKey::TimeoutMs],
         default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
         summary: "asks a person for a yes or no",

@@ -1,7 +1,7 @@
 //! `display`: data for a person to look at.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, DISPLAY_ARGUMENTS, Field, Kind, Level, Timeout};
+use parole_policy::{Capability, DISPLAY_ARGUMENTS, Field, Kind, Level, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
@@ -17,6 +17,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/display@0.1.0",
         level: Level::Sandbox,
         kind: Kind::SendOnly,
+        scope: ScopeKind::Nothing,
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "shows data to a person",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
     Arguments, Capability, DEFAULT_ANSWER_BYTES, Denial, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey,
-    Headers, Kind, Level, Looks, Target, Timeout, Url, may_dial,
+    Headers, Kind, Level, Looks, ScopeKind, Target, Timeout, Url, may_dial,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/fetch@0.1.0",
         level: Level::Standard,
         kind: Kind::Host,
+        scope: ScopeKind::Url,
         grant_keys: &[
             GrantKey::Origins,
             GrantKey::Methods,

@@ -1,7 +1,7 @@
 //! `input`: a line of text from a person.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, GrantKey, INPUT_ARGUMENTS, Kind, Level, Timeout};
+use parole_policy::{Capability, Field, GrantKey, INPUT_ARGUMENTS, Kind, Level, ScopeKind, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -17,6 +17,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/input@0.1.0",
         level: Level::Restricted,
         kind: Kind::Person,
+        scope: ScopeKind::Nothing,
         grant_keys: &[GrantKey::TimeoutMs],
         default_timeout: Timeout::After(5 * 60 * 1000),
         summary: "asks a person for a line of text",

@@ -1,7 +1,7 @@
 //! `log`: a record in the log of the host.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, Kind, LOG_ARGUMENTS, Level as PolicyLevel, Timeout};
+use parole_policy::{Capability, Field, Kind, LOG_ARGUMENTS, Level as PolicyLevel, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
@@ -14,6 +14,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/log@0.1.0",
         level: PolicyLevel::Sandbox,
         kind: Kind::SendOnly,
+        scope: ScopeKind::Nothing,
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "writes a record to the log of the host",

@@ -1,7 +1,7 @@
 //! `print`: a line of output.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, Kind, Level, PRINT_ARGUMENTS, Timeout};
+use parole_policy::{Capability, Field, Kind, Level, PRINT_ARGUMENTS, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
@@ -14,6 +14,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/print@0.1.0",
         level: Level::Sandbox,
         kind: Kind::SendOnly,
+        scope: ScopeKind::Nothing,
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "writes a line to the output of the execution",

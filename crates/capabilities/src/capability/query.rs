@@ -5,7 +5,7 @@ use std::time::Duration;
 use parole_durable::EffectClass;
 use parole_policy::{
     Arguments, Authority, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, Grant, GrantEffect, GrantKey,
-    Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, Source, Timeout,
+    Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, ScopeKind, Source, Timeout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/query@0.1.0",
         level: Level::Trusted,
         kind: Kind::Host,
+        scope: ScopeKind::Name,
         grant_keys: &[
             GrantKey::Databases,
             GrantKey::MaxRows,

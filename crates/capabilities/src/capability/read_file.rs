@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
 use parole_durable::EffectClass;
-use parole_policy::{Arguments, Capability, GrantKey, GuestPath, Kind, Level, READ_FILE_ARGUMENTS, Timeout};
+use parole_policy::{Arguments, Capability, GrantKey, GuestPath, Kind, Level, READ_FILE_ARGUMENTS, ScopeKind, Timeout};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
@@ -33,6 +33,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/read-file@0.1.0",
         level: Level::Restricted,
         kind: Kind::Host,
+        scope: ScopeKind::Path,
         grant_keys: &[GrantKey::Dirs, GrantKey::MaxBytes, GrantKey::TimeoutMs],
         default_timeout: Timeout::After(10_000),
         summary: "reads a file of a granted directory",

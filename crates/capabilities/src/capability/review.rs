@@ -1,7 +1,7 @@
 //! `review`: a person reads, edits, and accepts or refuses a text.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, GrantKey, Kind, Level, REVIEW_ARGUMENTS, Timeout};
+use parole_policy::{Capability, Field, GrantKey, Kind, Level, REVIEW_ARGUMENTS, ScopeKind, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
@@ -18,6 +18,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/review@0.1.0",
         level: Level::Restricted,
         kind: Kind::Person,
+        scope: ScopeKind::Nothing,
         grant_keys: &[GrantKey::TimeoutMs],
         default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
         summary: "lets a person read, edit, and accept or refuse a text",

@@ -3,7 +3,7 @@
 use parole_durable::hub::now;
 use parole_durable::ids::NEVER;
 use parole_durable::{EffectClass, PromiseState};
-use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, Timeout};
+use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
@@ -22,6 +22,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/sleep@0.1.0",
         level: Level::Restricted,
         kind: Kind::Timer,
+        scope: ScopeKind::Nothing,
         grant_keys: &[],
         default_timeout: Timeout::Never,
         summary: "waits, across restarts of the host",

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parole_durable::store::Lease;
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
-    Arguments, Capability, GrantKey, Kind, Level, Target, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial,
+    Arguments, Capability, GrantKey, Kind, Level, ScopeKind, Target, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial,
 };
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
@@ -44,6 +44,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/websocket@0.1.0",
         level: Level::Trusted,
         kind: Kind::Host,
+        scope: ScopeKind::SocketUrl,
         grant_keys: &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs, GrantKey::Ca],
         default_timeout: Timeout::After(10_000),
         summary: "opens a WebSocket to a granted origin",

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use parole_durable::{Digest, EffectClass, PromiseId};
-use parole_policy::{Arguments, Capability, Grant, GrantKey, GuestPath, Kind, Level, Timeout, WRITE_FILE_ARGUMENTS};
+use parole_policy::{
+    Arguments, Capability, Grant, GrantKey, GuestPath, Kind, Level, ScopeKind, Timeout, WRITE_FILE_ARGUMENTS,
+};
 use rustix::fs::OFlags;
 use serde::Serialize;
 use wasmtime::StoreContextMut;
@@ -32,6 +34,7 @@ pub(crate) const ENTRY: Entry = Entry {
         interface: "parole:capabilities/write-file@0.1.0",
         level: Level::Standard,
         kind: Kind::Host,
+        scope: ScopeKind::Path,
         grant_keys: &[GrantKey::Dirs, GrantKey::Quota, GrantKey::MaxFiles, GrantKey::TimeoutMs],
         default_timeout: Timeout::After(10_000),
         summary: "replaces a file of a granted directory",

@@ -21,7 +21,7 @@ use self::place::Places;
 use self::values::Call;
 use crate::argtype::ArgumentTable;
 use crate::nearest::quoted;
-use crate::{Arguments, BadCondition, Looks, MAX_DEPTH};
+use crate::{BadCondition, Facts, Looks, MAX_DEPTH};
 
 /// An expression that was checked.
 pub(crate) struct Compiled {
@@ -30,6 +30,8 @@ pub(crate) struct Compiled {
     patterns: Vec<Pattern>,
     /// The arguments that it looks at.
     used: Vec<Used>,
+    /// What there is to look at.
+    arguments: ArgumentTable,
     /// A comparison in it that never holds.
     pub(crate) never: Option<BadCondition>,
 }
@@ -39,7 +41,7 @@ pub(crate) fn compile(source: &str, arguments: ArgumentTable) -> Result<Compiled
     let parsed = Parser::new().max_recursion_depth(depth).parse_with_source_info(source);
     let (mut expression, info) = parsed.map_err(|errors| place::of_parser(source, &errors))?;
     let found = check::check(&mut expression, Places::new(source, &info), arguments)?;
-    Ok(Compiled { expression, patterns: found.patterns, used: found.used, never: found.never })
+    Ok(Compiled { expression, patterns: found.patterns, used: found.used, arguments, never: found.never })
 }
 
 impl Compiled {
@@ -49,11 +51,11 @@ impl Compiled {
     }
 
     /// Whether it holds for a call.
-    pub(crate) fn evaluate(&self, arguments: &Arguments<'_>) -> Result<bool, String> {
+    pub(crate) fn evaluate(&self, facts: &dyn Facts) -> Result<bool, String> {
         for (name, field) in &self.used {
-            values::fits(arguments, name, field)?;
+            values::fits(facts, self.arguments, name, field)?;
         }
-        let call = Call { arguments, patterns: &self.patterns };
+        let call = Call { facts, patterns: &self.patterns };
         let mut context = Context::with_env(ENV.clone());
         context.set_variable_resolver(&call);
         match Value::resolve_val(&self.expression, &context) {

@@ -7,7 +7,8 @@ use std::path::Path;
 use parole_policy::{
     APPROVE_ARGUMENTS, ArgumentTable, Capability, Catalogue, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, GrantKey, GuestPath,
     HOST_TIMEOUT, Headers, INPUT_ARGUMENTS, Kind, Level, Looks, PRINT_ARGUMENTS, PolicyError, QUERY_ARGUMENTS,
-    READ_FILE_ARGUMENTS, SLEEP_ARGUMENTS, SecurityPolicy, Target, Timeout, WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS,
+    READ_FILE_ARGUMENTS, SLEEP_ARGUMENTS, ScopeKind, SecurityPolicy, Target, Timeout, WEBSOCKET_ARGUMENTS,
+    WRITE_FILE_ARGUMENTS,
 };
 
 const DAY: u64 = 86_400_000;
@@ -140,7 +141,18 @@ const fn entry(
     default_timeout: Timeout,
     arguments: ArgumentTable,
 ) -> Capability {
-    Capability { name, interface, level, kind, grant_keys, arguments, default_timeout, summary: "for tests" }
+    let scope = scope_of(grant_keys);
+    Capability { name, interface, level, kind, scope, grant_keys, arguments, default_timeout, summary: "for tests" }
+}
+
+const fn scope_of(grant_keys: &[GrantKey]) -> ScopeKind {
+    match grant_keys {
+        [GrantKey::Dirs, ..] => ScopeKind::Path,
+        [GrantKey::Origins, GrantKey::Methods, ..] => ScopeKind::Url,
+        [GrantKey::Origins, ..] => ScopeKind::SocketUrl,
+        [GrantKey::Databases, ..] => ScopeKind::Name,
+        _ => ScopeKind::Nothing,
+    }
 }
 
 pub const CATALOGUE: Catalogue = Catalogue::new(TABLE);
