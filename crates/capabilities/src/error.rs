@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use parole_durable::StepResult;
-use parole_policy::{Denial, DenialKind, Field, Url};
+use parole_policy::{Denial, DenialKind, Field};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
@@ -77,24 +77,13 @@ impl Refused {
         };
         Self { capability: entry.capability.name.into(), argument, error, remedy: denial.remedy }
     }
-
-    /// A refusal of all addresses that a granted name has.
-    pub(crate) fn of_address(entry: &Entry, url: &Url, reason: String) -> Self {
-        let name = entry.capability.name;
-        Self {
-            capability: name.into(),
-            argument: Some(url.origin().ascii_serialization()),
-            error: Error::Denied(reason),
-            remedy: format!("[grant.{name}] private = [\"ADDRESS/PREFIX\"], for the addresses that the name may have"),
-        }
-    }
 }
 
 /// The stored form of an ok payload or a typed error.
-pub(crate) fn encode(result: &Result<Vec<u8>, Error>) -> StepResult {
+pub(crate) fn encode(result: Result<Vec<u8>, Error>) -> StepResult {
     match result {
-        Ok(bytes) => StepResult::Ok(bytes.clone()),
-        Err(error) => StepResult::Err(json(error)),
+        Ok(bytes) => StepResult::Ok(bytes),
+        Err(error) => StepResult::Err(json(&error)),
     }
 }
 

@@ -25,13 +25,13 @@ pub mod stop;
 pub mod stopping;
 pub mod waiting_room;
 
-use parole_durable::EffectClass;
-use parole_policy::{Capability, Catalogue};
+use parole_durable::{EffectClass, PromiseId};
+use parole_policy::{Capability, Catalogue, SecurityPolicy};
 use wasmtime::component::LinkerInstance;
 
 use capability::{approve, display, fetch, input, log, print, query, read_file, review, sleep, websocket, write_file};
 
-pub use call::scope::Scope;
+pub use call::opened::OpenedPolicy;
 pub use call::validator::{Call, Validator};
 pub use call::{Execution, StoreData};
 pub use error::Error;
@@ -92,7 +92,13 @@ pub struct Entry {
     /// Turns the ok value of one of its functions, as a person tells it of a call in doubt (JSON), into what the
     /// journal keeps; the error says what was expected.
     pub done: fn(&str, &serde_json::Value) -> Result<Vec<u8>, String>,
+    /// Takes away what a call that was cut short may have left where a policy let it, from its recorded arguments and
+    /// its id; for each policy that the execution has had. `None`: nothing is ever left.
+    pub sweep: Option<Sweep>,
 }
+
+/// Takes away what a call has left; see [`Entry::sweep`].
+pub type Sweep = fn(&SecurityPolicy, &[u8], &PromiseId);
 
 /// How the journal keeps an ok payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

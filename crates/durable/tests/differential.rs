@@ -180,10 +180,9 @@ impl World {
             steps.push(last);
         }
         for _ in 0..self.random.random_range(0..3) {
-            let id = self.executions[known].id;
-            let number = self.executions[known].next;
-            let effects =
-                [EffectClass::Send, EffectClass::Await, EffectClass::Read, EffectClass::Idempotent, EffectClass::Once];
+            let (id, number) = (self.executions[known].id, self.executions[known].next);
+            use EffectClass::{Await, Idempotent, Once, Read, Send};
+            let effects = [Send, Await, Read, Idempotent, Once];
             let mut step = read_step(number, self.bytes(), self.now);
             step.effect = effects[self.random.random_range(0..effects.len())];
             step.calls = if step.effect == EffectClass::Send { self.random.random_range(1..9) } else { 1 };

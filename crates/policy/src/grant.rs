@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{Authority, Database, FETCH, MAX_ORIGINS, Origin, QUERY, READ_FILE, Timeout, WEBSOCKET, WRITE_FILE, paths};
+use crate::{
+    Authority, Database, FETCH, GrantKey, MAX_ORIGINS, Origin, QUERY, READ_FILE, Timeout, WEBSOCKET, WRITE_FILE, paths,
+};
 
 /// Bytes that one `read_file` may give the guest if the grant names none.
 pub const DEFAULT_MAX_BYTES: u64 = 8 << 20;
@@ -200,6 +202,17 @@ impl Grant {
     /// Every authority of the grant and its databases, to be read before the policy is pinned.
     pub fn authorities_mut(&mut self) -> impl Iterator<Item = &mut Authority> {
         self.ca.iter_mut().chain(self.database_ca.values_mut().flatten())
+    }
+
+    /// One of its numbers; `None`: it has none under this key.
+    pub fn number(&self, key: GrantKey) -> Option<u64> {
+        match key {
+            GrantKey::MaxBytes => self.max_bytes,
+            GrantKey::Quota => self.quota,
+            GrantKey::MaxFiles => self.max_files,
+            GrantKey::MaxRows => self.max_rows,
+            _ => None,
+        }
     }
 
     /// Whether the method is granted. Methods are compared exactly.

@@ -40,7 +40,7 @@ impl Headers {
     }
 
     /// For which looks it was read. No headers at all have one form.
-    pub(crate) fn looks(&self) -> Looks {
+    pub fn looks(&self) -> Looks {
         if self.list.is_empty() { Looks::ALL } else { self.looks }
     }
 }

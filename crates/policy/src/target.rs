@@ -49,7 +49,7 @@ impl Target {
     }
 
     /// For which looks it was read.
-    pub(crate) fn looks(&self) -> Looks {
+    pub fn looks(&self) -> Looks {
         self.looks
     }
 }

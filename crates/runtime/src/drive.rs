@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parole_capabilities::call::{self, Creation, ExecutionConfig, Gathered, Parking, Rescope};
 use parole_capabilities::sink::Quiet;
-use parole_capabilities::{Execution, Meter, Scope, Sink, Stop, StoreData, Validator};
+use parole_capabilities::{Execution, Meter, OpenedPolicy, Sink, Stop, StoreData, Validator};
 use parole_durable::hub::{Acquired, Running, now};
 use parole_durable::journal::{JournalLimits, OUTPUT};
 use parole_durable::store::{ExecutionRecord, Lease, NewExecution, PromiseFilter, Refusal, Usage};
@@ -35,7 +35,7 @@ struct Drive {
     /// How many calls the journal had when the execution was taken.
     calls: Option<u64>,
     prepared: Arc<Prepared>,
-    scope: Arc<Scope>,
+    scope: Arc<OpenedPolicy>,
     generation: u64,
     rescope: Arc<Rescope>,
     invoke: Option<String>,
@@ -279,7 +279,7 @@ enum Purpose {
 /// A stored execution with everything it pinned found again, checked and opened.
 struct Opened {
     prepared: Arc<Prepared>,
-    scope: Scope,
+    scope: OpenedPolicy,
     rescope: Arc<Rescope>,
     generation: u64,
     invoke: Option<String>,
@@ -293,7 +293,7 @@ impl Opened {
         let guest = component_of(runtime, record, &setup, purpose != Purpose::Resume { pinned: false })?;
         let now = runtime.policy_now(record, &setup.policy)?;
         let scope = match purpose {
-            Purpose::Replay => Scope::closed(now),
+            Purpose::Replay => OpenedPolicy::closed(now),
             Purpose::Resume { .. } => runtime.pinned_scope(now, validators(runtime, &setup)?)?,
         };
         let rescope = runtime.rescope(record.id, setup.policy);

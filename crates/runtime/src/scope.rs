@@ -7,9 +7,9 @@ use std::sync::Arc;
 use parole_capabilities::backends::sql::postgres::check_url;
 use parole_capabilities::backends::trust::read_authority;
 use parole_capabilities::call::Rescope;
-use parole_capabilities::call::scope::Unopened;
+use parole_capabilities::call::opened::Unopened;
 use parole_capabilities::lack::lack;
-use parole_capabilities::{CATALOGUE, Scope, Stop, Validator};
+use parole_capabilities::{CATALOGUE, OpenedPolicy, Stop, Validator};
 use parole_durable::store::ExecutionRecord;
 use parole_durable::{Digest, ExecutionId, StoreError};
 use parole_policy::{SecurityPolicy, Source};
@@ -19,20 +19,24 @@ use crate::runtime::Runtime;
 
 impl Runtime {
     /// Pins and opens the policy of a new execution.
-    pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+    pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
         self.pin(&mut policy, None)?;
-        Scope::open(policy, validators).map_err(unopened)
+        OpenedPolicy::open(policy, validators).map_err(unopened)
     }
 
     /// Opens the pinned policy of an execution that goes on: its paths must be the very ones that they were.
-    pub(crate) fn pinned_scope(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+    pub(crate) fn pinned_scope(
+        &self,
+        policy: SecurityPolicy,
+        validators: Vec<Validator>,
+    ) -> Result<OpenedPolicy, Error> {
         self.pinned(policy, validators).map_err(|error| match error {
             Error::Usage(what) => Error::NotResumed(what),
             error => error,
         })
     }
 
-    fn pinned(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Scope, Error> {
+    fn pinned(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
         policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &policy.grants {
             for dir in &grant.dirs {
@@ -47,7 +51,7 @@ impl Runtime {
             }
         }
         self.no_overlap(&policy)?;
-        Scope::open(policy, validators).map_err(unopened)
+        OpenedPolicy::open(policy, validators).map_err(unopened)
     }
 
     /// Makes the paths of a policy absolute and real. Those that `known` has already stay as they are.

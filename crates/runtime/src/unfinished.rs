@@ -1,8 +1,9 @@
 //! What writes that were cut short have left in granted directories: taken away when nobody goes on with them.
 
-use parole_capabilities::backends::files::unfinished;
+use parole_capabilities::ALL;
 use parole_durable::ExecutionId;
 use parole_durable::store::ExecutionRecord;
+use parole_policy::SecurityPolicy;
 
 use crate::error::Error;
 use crate::report::{Ending, Outcome};
@@ -40,16 +41,24 @@ impl Runtime {
         let setup = hub.payload(&record.setup)?;
         let first = setup.map(|setup| Setup::from_bytes(&setup)).transpose()?.map(|setup| setup.policy);
         let later = hub.grants(record.id)?.into_iter().map(|grant| self.stored_policy(&grant.policy));
-        let mut policies = first.into_iter().map(Ok).chain(later).collect::<Result<Vec<_>, Error>>()?;
-        policies.retain(|policy| policy.grants.get(unfinished::FUNCTION).is_some_and(|grant| !grant.dirs.is_empty()));
-        if policies.is_empty() {
-            return Ok(());
-        }
-        self.each_step(record.id, 0, |step| {
-            if step.function == unfinished::FUNCTION && step.completion.is_none() {
-                let key = record.secret.promise_id(unfinished::FUNCTION, record.id, step.number);
-                policies.iter().for_each(|policy| unfinished::sweep(policy, &step.arguments, &key));
+        let policies = first.into_iter().map(Ok).chain(later).collect::<Result<Vec<_>, Error>>()?;
+        let sweeping = ALL.iter().filter_map(|entry| Some((entry, entry.sweep?)));
+        for (entry, sweep) in sweeping {
+            let name = entry.capability.name;
+            let granted =
+                |policy: &&SecurityPolicy| policy.grants.get(name).is_some_and(|grant| !grant.dirs.is_empty());
+            let policies: Vec<_> = policies.iter().filter(granted).collect();
+            if policies.is_empty() {
+                continue;
             }
-        })
+            self.each_step(record.id, 0, |step| {
+                let is_its = entry.functions.iter().any(|(function, _)| *function == step.function);
+                if is_its && step.completion.is_none() {
+                    let key = record.secret.promise_id(name, record.id, step.number);
+                    policies.iter().for_each(|policy| sweep(policy, &step.arguments, &key));
+                }
+            })?;
+        }
+        Ok(())
     }
 }

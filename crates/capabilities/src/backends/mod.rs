@@ -11,9 +11,8 @@ use std::sync::Arc;
 use parole_policy::Authority;
 use tokio_rustls::rustls::ClientConfig;
 
-use crate::backends::net::{Client, Connections, Failure};
+use crate::backends::net::{Client, Failure};
 use crate::backends::sql::{engine, postgres};
-use crate::capability::websocket::Sockets;
 
 /// Looks up a variable that a policy names with `url_env`.
 pub type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -64,11 +63,4 @@ impl Outside {
     fn with<'r>(&'r self, authorities: &'r [Authority]) -> Vec<&'r [u8]> {
         self.roots.iter().map(Vec::as_slice).chain(trust::pems(authorities)).collect()
     }
-}
-
-/// The connections of one execution; they are never shared, and do not outlive the process.
-#[derive(Default)]
-pub(crate) struct Links {
-    pub(crate) http: Connections,
-    pub(crate) sockets: Sockets,
 }

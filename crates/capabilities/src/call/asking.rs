@@ -175,7 +175,7 @@ impl State {
             function: open.function().into(),
             rule,
             arguments: call.shown(),
-            digest: question::digest(&self.config.component, capability, call.arguments, self.id(), open.number),
+            digest: question::digest(&self.config.component, capability, &call.arguments, self.id(), open.number),
             component: self.config.component.to_string(),
             execution: self.id().to_string(),
             step: open.number,
@@ -219,7 +219,7 @@ impl State {
         let digest =
             |arguments: &[u8]| question::digest(&self.config.component, name, arguments, self.id(), open.number);
         match Question::of(record) {
-            Some(question) if is_about(&question, call.arguments, open.arguments(), digest) => Ok(()),
+            Some(question) if is_about(&question, &call.arguments, open.arguments(), digest) => Ok(()),
             _ => Err(Stop::Unreadable(open.number)),
         }
     }

@@ -15,14 +15,14 @@ use std::time::Duration;
 use parole_durable::journal::{Fault, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{Digest, EffectClass, ExecutionId, Fence, Hub, Journal};
-use serde::de::DeserializeOwned;
 use wasmtime::ResourceLimiter;
 
 use super::barrier::CANCEL_DELAY;
 use super::door::Wakes;
+use super::slot::{Slot, Slots};
 use super::state::State;
 use crate::backends::Outside;
-use crate::call::scope::Scope;
+use crate::call::opened::OpenedPolicy;
 use crate::error::{Error, Refused};
 use crate::meter::Meter;
 use crate::sink::{NotShown, Sink, event_of};
@@ -69,7 +69,7 @@ pub struct ExecutionConfig {
     /// The digest of the component.
     pub component: Digest,
     /// What it may reach, and the generation of the grants in it.
-    pub scope: Arc<Scope>,
+    pub scope: Arc<OpenedPolicy>,
     /// See `scope`.
     pub generation: u64,
     /// Opens the scope of a later generation.
@@ -98,7 +98,7 @@ pub struct Gathered {
 }
 
 /// Opens the scope of a generation of grants, after the one that is open.
-pub type Rescope = dyn Fn(u64, &Scope) -> Result<Arc<Scope>, Stop> + Send + Sync;
+pub type Rescope = dyn Fn(u64, &OpenedPolicy) -> Result<Arc<OpenedPolicy>, Stop> + Send + Sync;
 
 /// What the engine keeps of a running guest: all that a host function has.
 pub struct StoreData {
@@ -123,6 +123,7 @@ pub(super) struct Shared {
     pub(super) wakes: Wakes,
     /// Commits of one execution never overlap.
     pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) slots: Slots,
     pub(super) state: Mutex<State>,
 }
 
@@ -140,6 +141,7 @@ impl Execution {
             meter: Arc::clone(&config.meter),
             wakes: Wakes::new(),
             turn: tokio::sync::Mutex::new(()),
+            slots: Slots::default(),
             state: Mutex::new(State::new(config)),
         }))
     }
@@ -201,14 +203,14 @@ impl Execution {
     }
 
     /// Ends a performed call. Of one that is never repeated the end is durable at once.
-    pub(crate) async fn conclude(&self, open: Open, result: &Result<Vec<u8>, Error>) -> Result<(), Stop> {
+    pub(super) async fn conclude(&self, open: Open, result: Result<Vec<u8>, Error>) -> Result<(), Stop> {
         let once = open.effect == EffectClass::Once;
         let (most, left) = self.with(|state| state.journal_left());
         match result {
             // What has happened is recorded, and if it is without its answer.
             Ok(answer) if open.effect != EffectClass::Read && answer.len() as u64 > left => {
                 let text = format!("it happened, but its answer of {} bytes does not fit in the journal", answer.len());
-                self.with(|state| state.finish(open, None, &Err(Error::Failed(text))))?;
+                self.with(|state| state.finish(open, None, Err(Error::Failed(text))))?;
                 Box::pin(self.commit(Lease::Keep)).await?;
                 return Err(Stop::Limit { name: "journal", limit: parole_policy::size_text(most) });
             }
@@ -217,17 +219,9 @@ impl Execution {
         if once { Box::pin(self.commit(Lease::Keep)).await } else { Ok(()) }
     }
 
-    /// The value of a recorded answer that is JSON.
-    pub(crate) fn read_back<T: DeserializeOwned>(
-        &self,
-        answer: Result<Vec<u8>, Error>,
-    ) -> wasmtime::Result<Result<T, Error>> {
-        match answer.map(|bytes| serde_json::from_slice(&bytes)) {
-            Ok(Ok(value)) => Ok(Ok(value)),
-            // It was checked when it was recorded: what cannot be read now was changed since.
-            Ok(Err(_)) => Err(Stop::Unreadable(self.calls()).into()),
-            Err(error) => Ok(Err(error)),
-        }
+    /// What a capability keeps between the calls of this execution.
+    pub(crate) fn slot<S: Slot>(&self) -> Arc<S> {
+        self.0.slots.get()
     }
 
     /// Before the execution goes outside: others can see and cancel it from then on, and what it has put out is

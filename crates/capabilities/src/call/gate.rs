@@ -12,13 +12,13 @@ use parole_durable::hub::now;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
 use parole_durable::{Digest, EffectClass, PromiseId, Stage};
-use parole_policy::{Denial, Grant, Kind, Permit, Timeout, decide};
+use parole_policy::{Denial, Grant, Kind, Permit, Resource, Timeout, decide, reach};
 
 use super::{CallRequest, Execution, State};
 use crate::call::audit::{self, AuditEvent, Note};
-use crate::call::scope::Scope;
+use crate::call::opened::OpenedPolicy;
 use crate::error::Refused;
-use crate::{Error, Stop};
+use crate::{Entry, Error, Stop};
 
 /// As many generations of grants before the present one are looked at for what a call may have left.
 const GENERATIONS_MAX: usize = 64;
@@ -34,7 +34,8 @@ pub(crate) enum Gate {
 /// Leave to perform a call, under the scope by which it was decided.
 pub(crate) struct PermittedCall {
     pub(crate) open: Open,
-    pub(crate) scope: Arc<Scope>,
+    pub(crate) capability: &'static str,
+    pub(crate) policy: Arc<OpenedPolicy>,
     pub(crate) leave: Leave,
     /// Whether it is admitted, durably: a person has allowed it.
     pub(crate) admitted: bool,
@@ -52,6 +53,8 @@ pub(crate) struct Leave {
 }
 
 impl Leave {
+    const NOTHING: Self = Self { dir: None, origin: None, below: 0 };
+
     pub(crate) fn of(permit: &Permit<'_>) -> Self {
         Self { dir: permit.dir, origin: permit.origin, below: permit.relative.len() }
     }
@@ -63,9 +66,9 @@ impl Leave {
 }
 
 impl PermittedCall {
-    /// The grant of a capability in the scope.
-    pub(crate) fn grant(&self, capability: &str) -> Option<&Grant> {
-        self.scope.policy.grants.get(capability)
+    /// The grant of its capability.
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        self.policy.policy.grants.get(self.capability)
     }
 }
 
@@ -96,7 +99,7 @@ impl Execution {
     /// Takes an open call up to where it may be performed.
     pub(crate) async fn authorize(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
         // What a person allowed for the whole execution holds, whatever became of its first use.
-        self.with(|state| state.remember(&open.notes, call.arguments));
+        self.with(|state| state.remember(&open.notes, &call.arguments));
         let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
             // Boxed, as all that most calls never come to: a call is as large as the largest thing that it waits for.
             Some((Stage::Asked, Some(id))) => Box::pin(self.await_decision(&mut open, call, &id)).await?,
@@ -238,21 +241,21 @@ impl State {
         };
         self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Allow) });
         let admitted = approved && call.entry.capability.kind == Kind::Host;
-        Ok(Decided::Go(PermittedCall { open, scope, leave, admitted }))
+        Ok(Decided::Go(PermittedCall { open, capability: call.entry.capability.name, policy: scope, leave, admitted }))
     }
 
     /// Asks the policy, then the checks in Rust, about the values that will be acted on.
-    fn ruling(&self, scope: &Scope, call: &CallRequest<'_>) -> Ruling {
+    fn ruling(&self, scope: &OpenedPolicy, call: &CallRequest<'_>) -> Ruling {
         let capability = &call.entry.capability;
         let no = |denial: Denial| {
             let rule = denial.rule.clone();
             Ruling::No(Refused::of(call.entry, call.argument(), denial), rule)
         };
-        let typed = match call.typed {
-            Ok(typed) => typed,
+        let form = match call.form {
+            Ok(form) => form,
             Err(formless) => return no(formless.denial.clone()),
         };
-        let ruling = match decide(&scope.policy, self.generation, capability, typed) {
+        let ruling = match decide(&scope.policy, self.generation, capability, form) {
             parole_policy::Verdict::Deny(denial) => return no(denial),
             parole_policy::Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
             parole_policy::Verdict::Ask(asked) => {
@@ -265,12 +268,23 @@ impl State {
         }
     }
 
-    /// What it may reach now, and what it might before, the newest first: for what is left of a call that is over.
-    pub(crate) fn scopes_so_far(&mut self) -> Result<Vec<Arc<Scope>>, Stop> {
-        let scope = self.current_scope()?;
+    /// Where a call leads now, and where it might before, the newest first: for what is left of one that is over.
+    pub(super) fn reached_so_far(
+        &mut self,
+        entry: &Entry,
+        resource: Resource<'_>,
+    ) -> Result<Vec<(Arc<OpenedPolicy>, Leave)>, Stop> {
+        let policy = self.current_scope()?;
         let earlier = (0..self.generation).rev().take(GENERATIONS_MAX);
-        let earlier: Vec<_> = earlier.filter_map(|generation| (self.config.rescope)(generation, &scope).ok()).collect();
-        Ok(std::iter::once(scope).chain(earlier).collect())
+        let earlier: Vec<_> =
+            earlier.filter_map(|generation| (self.config.rescope)(generation, &policy).ok()).collect();
+        let all = std::iter::once(policy).chain(earlier);
+        Ok(all
+            .filter_map(|policy| {
+                let leave = Leave::of(&reach(&policy.policy, &entry.capability, resource)?);
+                Some((policy, leave))
+            })
+            .collect())
     }
 
     /// Ends a call that was never performed, or of which a person told the end.
@@ -286,7 +300,7 @@ impl State {
             let refused = Refused { capability, argument, error: error.clone(), remedy };
             return Ok(Err(self.refuse(open, refused)?));
         }
-        self.finish(open, None, &result)?;
+        self.finish(open, None, result.clone())?;
         Ok(result)
     }
 
@@ -300,8 +314,8 @@ impl State {
 
     /// Notes a decision in the step of a call, and tells who listens.
     pub(super) fn note(&self, open: &mut Open, call: &CallRequest<'_>, note: Note) {
-        audit::tell(self.id(), open.number, call.entry.capability.name, call.arguments, &note);
-        let form: &[u8] = call.arguments;
+        audit::tell(self.id(), open.number, call.entry.capability.name, &call.arguments, &note);
+        let form = &*call.arguments;
         let arguments = (form != open.arguments()).then(|| Digest::of(form).to_string());
         let note = Note { arguments, ..note };
         if !note.goes_without_saying() || !open.notes.is_empty() {
@@ -316,9 +330,9 @@ impl State {
     }
 
     /// Decides where a redirect leads, under the scope of the call. Nobody is asked for it.
-    pub(crate) fn hop(&self, permitted: &mut PermittedCall, call: &CallRequest<'_>) -> Result<Leave, Refused> {
+    pub(super) fn redirect(&self, permitted: &mut PermittedCall, call: &CallRequest<'_>) -> Result<Leave, Refused> {
         let capability = call.entry.capability.name;
-        let (verdict, rule, result) = match self.ruling(&permitted.scope, call) {
+        let (verdict, rule, result) = match self.ruling(&permitted.policy, call) {
             Ruling::Go(leave, rule) => (AuditEvent::Allow, rule, Ok(leave)),
             Ruling::No(refused, rule) => (AuditEvent::Deny, rule, Err(refused)),
             Ruling::Ask(_, rule, _) => {
@@ -338,22 +352,25 @@ impl State {
 
     /// Decides a call on something that an earlier call was allowed to open: without a person, and without
     /// the rules that want one.
-    pub(crate) fn recheck(
-        &mut self,
-        mut open: Open,
-        call: &CallRequest<'_>,
-    ) -> Result<Result<(Open, Option<Grant>), Error>, Stop> {
-        let scope = self.current_scope()?;
-        match self.ruling(&scope, call) {
+    pub(super) fn recheck(&mut self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
+        let policy = self.current_scope()?;
+        match self.ruling(&policy, call) {
             Ruling::No(refused, rule) => {
                 self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
-                Ok(Err(self.refuse(open, refused)?))
+                Ok(Gate::Done(Err(self.refuse(open, refused)?)))
             }
-            Ruling::Go(..) | Ruling::Ask(..) => {
+            Ruling::Go(leave, _) | Ruling::Ask(leave, ..) => {
                 self.note(&mut open, call, self.verdict(AuditEvent::Allow));
-                Ok(Ok((open, scope.policy.grants.get(call.entry.capability.name).cloned())))
+                let capability = call.entry.capability.name;
+                Ok(Gate::Go(PermittedCall { open, capability, policy, leave, admitted: false }))
             }
         }
+    }
+
+    /// A call that gives up what an earlier one was allowed to open.
+    pub(super) fn unasked(&self, open: Open, entry: &Entry) -> Gate {
+        let (capability, policy) = (entry.capability.name, Arc::clone(&self.config.scope));
+        Gate::Go(PermittedCall { open, capability, policy, leave: Leave::NOTHING, admitted: false })
     }
 }
 

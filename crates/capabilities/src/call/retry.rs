@@ -6,8 +6,7 @@ use parole_durable::EffectClass;
 use parole_durable::journal::Open;
 use parole_policy::Retry;
 
-use crate::backends::net::Failure;
-use crate::{Error, Execution, Stop};
+use crate::{Execution, Stop};
 
 /// The attempts of one call.
 pub(crate) struct Retries {
@@ -63,44 +62,6 @@ impl Execution {
     }
 }
 
-impl Failure {
-    /// The same failure after something else of the call had been sent.
-    pub(crate) fn after_something(self) -> Self {
-        match self {
-            Failure::Expired { .. } => Failure::Expired { sent: true },
-            Failure::Failed { text, .. } => Failure::Failed { text, sent: true },
-            other => other,
-        }
-    }
-
-    /// Whether the same request may be sent again without anybody being asked.
-    pub(crate) fn may_repeat(&self, effect: EffectClass) -> bool {
-        match self {
-            Failure::Denied(_) | Failure::Invalid(_) | Failure::TooLarge(_) | Failure::Closed => false,
-            Failure::Lack(_) => true,
-            Failure::Expired { sent } | Failure::Failed { sent, .. } => effect != EffectClass::Once || !sent,
-        }
-    }
-
-    /// What the guest is told.
-    pub(crate) fn into_guest_error(self, effect: EffectClass) -> Error {
-        let harmless = effect == EffectClass::Read;
-        match self {
-            Failure::Denied(reason) => Error::Denied(reason),
-            Failure::Invalid(reason) => Error::Invalid(reason),
-            Failure::TooLarge(limit) => Error::TooLarge(limit),
-            Failure::Closed => Error::Closed,
-            Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
-            Failure::Expired { sent } if harmless || !sent => Error::Expired,
-            Failure::Expired { .. } => {
-                Error::Failed("it was sent, and no answer came in time: it may have happened".into())
-            }
-            Failure::Failed { text, sent } if harmless || !sent => Error::Failed(text),
-            Failure::Failed { text, .. } => Error::Failed(format!("{text}; it was sent, and may have happened")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,13 +85,5 @@ mod tests {
         for most in [0, 1, 7, 10_000] {
             assert!((0..200).all(|_| uniform(most) <= most));
         }
-    }
-
-    #[test]
-    fn once_is_sent_once() {
-        let sent = Failure::Failed { text: String::new(), sent: true };
-        let unsent = Failure::Failed { text: String::new(), sent: false };
-        assert!(!sent.may_repeat(EffectClass::Once) && unsent.may_repeat(EffectClass::Once));
-        assert!(sent.may_repeat(EffectClass::Idempotent) && sent.may_repeat(EffectClass::Read));
     }
 }

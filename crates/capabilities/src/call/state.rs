@@ -15,9 +15,8 @@ use super::refusals::Refusals;
 use super::view::View;
 use super::{ExecutionConfig, Gathered};
 use crate::Entry;
-use crate::backends::Links;
 use crate::call::audit;
-use crate::call::scope::Scope;
+use crate::call::opened::OpenedPolicy;
 use crate::call::validator::Call;
 use crate::error::{self, Error, Refused, json};
 use crate::sink::Event;
@@ -54,20 +53,9 @@ pub(crate) struct State {
     pub(super) refusals: Refusals,
     /// Bytes of the questions that were put.
     pub(super) asked: u64,
-    /// What `write_file` has used of its quota.
-    pub(crate) written: Written,
-    /// The connections to the outside that it has open.
-    pub(crate) links: Links,
     pub(super) gathered: Gathered,
     /// The call that the guest has begun and that waits, until the driver takes it.
     pub(super) begun: Option<Task>,
-}
-
-/// Bytes and files that this execution has written.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Written {
-    pub(crate) bytes: u64,
-    pub(crate) files: u64,
 }
 
 /// What a call comes to at first.
@@ -91,7 +79,6 @@ impl State {
             approvals: HashSet::new(),
             refusals: Refusals::default(),
             asked: 0,
-            links: Links::default(),
             live,
             flights: VecDeque::new(),
             view,
@@ -100,7 +87,6 @@ impl State {
             started: Instant::now(),
             fenced: None,
             made: None,
-            written: Written::default(),
             gathered: Gathered::default(),
             begun: None,
         }
@@ -264,7 +250,7 @@ impl State {
     /// The first refusal of a check in Rust, with its name.
     pub(super) fn judge(
         &self,
-        scope: &Scope,
+        scope: &OpenedPolicy,
         entry: &'static Entry,
         arguments: impl Fn() -> Vec<u8>,
     ) -> Option<(Refused, String)> {
@@ -296,7 +282,7 @@ impl State {
     }
 
     /// What it may reach now: the newest generation of its grants.
-    pub(crate) fn current_scope(&mut self) -> Result<Arc<Scope>, Stop> {
+    pub(crate) fn current_scope(&mut self) -> Result<Arc<OpenedPolicy>, Stop> {
         // Until its first commit nobody else knows of it.
         if self.config.creation.is_none() && self.config.journal.has_effects() {
             let newest = self.config.hub.generation(self.id(), &mut self.seen)?;
@@ -337,7 +323,7 @@ impl State {
         &mut self,
         open: Open,
         promise: Option<PromiseId>,
-        result: &Result<Vec<u8>, Error>,
+        result: Result<Vec<u8>, Error>,
     ) -> Result<(), Stop> {
         Ok(self.config.journal.complete(open, promise, error::encode(result), now())?)
     }

@@ -49,7 +49,7 @@ impl Execution {
             }
             Err(error) => (None, Err(error)),
         };
-        self.with(|state| state.finish(open, promise, &answer))?;
+        self.with(|state| state.finish(open, promise, answer.clone()))?;
         Ok(answer)
     }
 
@@ -99,11 +99,7 @@ impl Execution {
         // That is not output: nobody misses it later.
         let _ = self.0.sink.event(self.id(), Event::Waiting(&record));
         // Of the record no more is kept while the guest waits, nor of what is idle by then.
-        let stays = self.with(|state| {
-            state.links.http.clear();
-            // An open connection would be lost with the memory.
-            state.links.sockets.any()
-        });
+        let stays = self.0.slots.rest();
         let (id, deadline, timer) = (record.id.clone(), record.timeout_at, record.is_timer());
         drop(record);
         self.0.meter.pause();

@@ -1,34 +1,31 @@
 //! `fetch`: one HTTP request to a granted origin.
 //!
 //! Each request, and each hop of a redirect, goes through the one decision, in the one form that it has ([`Target`],
-//! [`Headers`]): that is what is sent, and [`Client::resolve`](crate::backends::net::Client::resolve) gives the addresses that may be dialled; nothing else
-//! is.
+//! [`Headers`]): that is what is sent, to addresses that the permit lets be dialled; nothing else is.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::mem;
+use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
-    Arguments, Capability, DEFAULT_ANSWER_BYTES, Denial, FETCH_ARGUMENTS, FetchArguments, Grant, GrantEffect, GrantKey,
-    Headers, Kind, Level, Looks, ScopeKind, Target, Timeout, Url, may_dial,
+    Capability, DEFAULT_ANSWER_BYTES, FETCH_ARGUMENTS, Fact, Facts, Fields, GrantEffect, GrantKey, Headers, Kind,
+    Level, Looks, Resource, ScopeKind, Target, Timeout,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::backends::net::{self, Failure};
+use crate::backends::Outside;
+use crate::backends::net::{self, Connections};
+use crate::call::act;
 use crate::call::door::plain;
-use crate::call::retry::Retries;
-use crate::call::{Begin, CallRequest, Form, Formless, Gate, Leave, PermittedCall};
-use crate::clock;
-use crate::error::{Refused, base64, json as bytes_of};
-use crate::{Entry, Error, Execution, Payload, Stop, StoreData};
-
-/// Hops of redirects that one call follows.
-pub const REDIRECTS_MAX: u32 = 10;
-/// What a call may take when its grant says that it never expires.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::call::effect::{Answer, Attempt, Effect, Form, Formless, Function, Unformed};
+use crate::call::permit::{Granted, Origin, Permit};
+use crate::call::slot::Slot;
+use crate::error::{base64, json as bytes_of};
+use crate::{Entry, Payload, StoreData};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -64,7 +61,22 @@ pub(crate) const ENTRY: Entry = Entry {
         })?;
         Ok(bytes_of(&response))
     },
+    sweep: None,
 };
+
+fn summary(arguments: &Value) -> String {
+    let part = |name: &str| arguments["request"][name].as_str().unwrap_or_default().to_owned();
+    format!("{} {}", part("method"), part("url"))
+}
+
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.func_wrap_async("fetch", |store: StoreContextMut<'_, StoreData>, (request,): (Request,)| {
+        plain(&store, |execution| async move {
+            let body = request.body.as_deref().map(Body::of);
+            Ok((act::<Fetch>(&execution, Args { request, body }).await?,))
+        })
+    })
+}
 
 /// `parole:capabilities/fetch.header`.
 #[derive(Clone, ComponentType, Lift, Lower, Serialize, Deserialize)]
@@ -96,6 +108,26 @@ struct Response {
     body: Vec<u8>,
 }
 
+struct Fetch;
+
+struct Args {
+    request: Request,
+    body: Option<Body>,
+}
+
+/// A request in its one form.
+struct Called {
+    method: String,
+    url: Target,
+    headers: Headers,
+    body: Option<Bytes>,
+    digest: Option<Body>,
+    /// For which looks it was read: a redirect is read for the same.
+    looks: Looks,
+    /// The URL as the guest wrote it.
+    written: String,
+}
+
 /// The body is recorded by size and digest: at a repetition the guest brings it again.
 #[derive(Serialize)]
 struct RecordedArguments<'a> {
@@ -122,302 +154,228 @@ struct Body {
     digest: Digest,
 }
 
-fn summary(arguments: &Value) -> String {
-    let part = |name: &str| arguments["request"][name].as_str().unwrap_or_default().to_owned();
-    format!("{} {}", part("method"), part("url"))
-}
-
-fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
-    instance.func_wrap_async("fetch", |store: StoreContextMut<'_, StoreData>, (request,): (Request,)| {
-        plain(&store, |execution| async move { Ok((fetch(&execution, &request).await?,)) })
-    })
-}
-
-async fn fetch(execution: &Execution, request: &Request) -> wasmtime::Result<Result<Response, Error>> {
-    let body = request.body.as_deref().map(Body::of);
-    let given = pairs(&request.headers);
-    let arguments = recorded(&request.method, &request.url, given.clone(), body);
-    let effect = if is_read(&request.method) { EffectClass::Read } else { EffectClass::Once };
-    let answer = match execution.with(|state| state.begin("fetch", effect, &arguments))? {
-        Begin::Answered(answer) => answer,
-        Begin::Open(open) => {
-            let read = read(&request.url, given, execution.with(|state| state.looks(&ENTRY)));
-            let read = read.map_err(|denial| Formless { argument: request.url.clone(), denial });
-            let fetched = read.as_ref().map(|(url, headers)| FetchArguments {
-                method: &request.method,
-                url,
-                headers,
-                body: request.body.as_deref(),
-            });
-            let typed = fetched.as_ref().map(Arguments::Fetch);
-            let form = fetched.as_ref().map_or_else(|_| Form::given(&arguments), |fetched| form(fetched, body));
-            let shown = || fetched.as_ref().map_or(Value::Null, |fetched| shown(request, fetched));
-            let typed = typed.as_ref().map_err(|formless| **formless);
-            let call = CallRequest { entry: &ENTRY, typed, arguments: &form, shown: Some(&shown) };
-            match (execution.authorize(open, &call).await?, &fetched) {
-                (Gate::Done(answer), _) => answer,
-                (Gate::Go(permitted), Ok(fetched)) => Box::pin(perform(execution, permitted, &call, fetched)).await?,
-                (Gate::Go(permitted), Err(formless)) => {
-                    let refused = Refused::of(&ENTRY, Some(formless.argument.clone()), formless.denial.clone());
-                    Err(execution.with(|state| state.refuse(permitted.open, refused))?)
-                }
-            }
-        }
-    };
-    execution.read_back(answer)
-}
-
-/// Where a request goes and what it says, in their one form.
-fn read<'h>(
-    url: &str,
-    headers: impl IntoIterator<Item = (&'h str, &'h str)>,
-    looks: Looks,
-) -> Result<(Target, Headers), Denial> {
-    Ok((Target::read(url, looks)?, Headers::read(headers, looks)?))
-}
-
-/// What the journal has of a request.
-fn recorded<'h>(
-    method: &str,
-    url: &str,
-    headers: impl IntoIterator<Item = (&'h str, &'h str)>,
-    body: Option<Body>,
-) -> Vec<u8> {
-    let headers = headers.into_iter().map(|(name, value)| Name { name, value }).collect();
-    bytes_of(&RecordedArguments { request: Recorded { method, url, headers, body } })
-}
-
-fn form(request: &FetchArguments<'_>, body: Option<Body>) -> Form<'static> {
-    let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    Form::of(recorded(request.method, request.url.url().as_str(), headers, body))
-}
-
 impl Body {
     fn of(body: &[u8]) -> Self {
         Self { bytes: body.len(), digest: Digest::of(body) }
     }
 }
 
-/// What goes out, and the URL as the guest wrote it where that is another spelling.
-fn shown(request: &Request, fetched: &FetchArguments<'_>) -> Value {
-    let url = fetched.url.url().as_str();
-    let headers = fetched.headers.iter().map(|(name, value)| json!({ "name": name, "value": value }));
-    let mut shown = json!({
-        "method": fetched.method,
-        "url": url,
-        "headers": headers.collect::<Vec<_>>(),
-        "body": fetched.body.map(base64),
-    });
-    if url != request.url {
-        shown["written"] = request.url.as_str().into();
-    }
-    json!({ "request": shown })
+/// What the journal has of a request.
+fn recorded<'h>(
+    method: &str,
+    url: &str,
+    headers: impl Iterator<Item = (&'h str, &'h str)>,
+    body: Option<Body>,
+) -> Vec<u8> {
+    let headers = headers.map(|(name, value)| Name { name, value }).collect();
+    bytes_of(&RecordedArguments { request: Recorded { method, url, headers, body } })
 }
 
 fn is_read(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
 
-fn pairs(headers: &[Header]) -> Vec<(&str, &str)> {
-    headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect()
+impl Request {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|header| (header.name.as_str(), header.value.as_str()))
+    }
 }
 
-/// Sends it, as often as the grant's `retry` allows, and records how it went.
-async fn perform(
-    execution: &Execution,
-    mut permitted: PermittedCall,
-    call: &CallRequest<'_>,
-    request: &FetchArguments<'_>,
-) -> Result<Result<Vec<u8>, Error>, Stop> {
-    let Some(grant) = permitted.grant(ENTRY.capability.name).cloned() else {
-        let error = Error::Denied("nothing is granted".into());
-        execution.with(|state| state.finish(permitted.open, None, &Err(error.clone())))?;
-        return Ok(Err(error));
-    };
-    let mut headers = request.headers.to_vec();
-    let repeats = grant.effect == GrantEffect::Idempotent || permitted.open.effect == EffectClass::Idempotent;
-    if !is_read(request.method) && !permitted.admitted && repeats {
-        permitted.open.effect = EffectClass::Idempotent;
-        let key = execution.with(|state| state.key(&permitted.open, ENTRY.capability.name));
+impl Function for Fetch {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = "fetch";
+    type Args = Args;
+    type Form = Called;
+    type Answer = Response;
+    type Slot = Kept;
+
+    fn recorded(Args { request, body }: &Args) -> Vec<u8> {
+        recorded(&request.method, &request.url, request.pairs(), *body)
+    }
+
+    fn class(args: &Args) -> EffectClass {
+        if is_read(&args.request.method) { EffectClass::Read } else { EffectClass::Once }
+    }
+
+    fn form(args: Args, looks: Looks, _: &Kept) -> Result<Called, Unformed<Response>> {
+        let written = &args.request.url;
+        let url = Target::read(written, looks).map_err(Formless::of(written))?;
+        let headers = Headers::read(args.request.pairs(), looks).map_err(Formless::of(written))?;
+        let Request { method, url: written, body, .. } = args.request;
+        Ok(Called { method, url, headers, body: body.map(Bytes::from), digest: args.body, looks, written })
+    }
+}
+
+impl Facts for Called {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Url { method: Some(&self.method), url: &self.url }
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        match name {
+            "request" => Some(Fact::Record(self)),
+            "target" => Some(Fact::Record(&self.url)),
+            _ => None,
+        }
+    }
+
+    fn read_for(&self) -> Looks {
+        self.url.looks().both(self.headers.looks())
+    }
+}
+
+/// The request.
+impl Fields for Called {
+    fn field(&self, name: &str) -> Option<Fact<'_>> {
+        Some(match name {
+            "method" => Fact::Text(&self.method),
+            "url" => Fact::Text(self.url.sent()),
+            "headers" => Fact::List(self.headers.iter().map(|header| Fact::Record(header)).collect()),
+            "body" => self.body.as_deref().map_or(Fact::Null, Fact::Bytes),
+            _ => return None,
+        })
+    }
+}
+
+impl Form for Called {
+    fn canonical(&self) -> Option<Vec<u8>> {
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Some(recorded(&self.method, self.url.url().as_str(), headers, self.digest))
+    }
+
+    /// What goes out, and the URL as the guest wrote it where that is another spelling.
+    fn shown(&self) -> Option<Value> {
+        let url = self.url.url().as_str();
+        let headers = self.headers.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+        let mut shown = json!({
+            "method": self.method,
+            "url": url,
+            "headers": headers.collect::<Vec<_>>(),
+            "body": self.body.as_deref().map(base64),
+        });
+        if url != self.written {
+            shown["written"] = self.written.as_str().into();
+        }
+        Some(json!({ "request": shown }))
+    }
+
+    fn argument(&self) -> Option<String> {
+        Some(format!("{} {}", self.method, self.url.url()))
+    }
+}
+
+impl Answer for Response {
+    fn encode(&self) -> Vec<u8> {
+        bytes_of(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// The connections of an execution; they are never shared.
+#[derive(Default)]
+struct Kept(Mutex<Connections>);
+
+impl Slot for Kept {
+    fn rest(&self) {
+        self.with(Connections::clear);
+    }
+}
+
+impl Kept {
+    fn with<R>(&self, section: impl FnOnce(&mut Connections) -> R) -> R {
+        section(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Effect for Fetch {
+    type Scope = Origin;
+    const OUTSIDE: bool = true;
+
+    fn class_under(form: &Called, begun: EffectClass, _: &Granted, granted: GrantEffect) -> EffectClass {
+        match (begun, granted) {
+            _ if is_read(&form.method) => EffectClass::Read,
+            (_, GrantEffect::Idempotent) => EffectClass::Idempotent,
+            (begun, GrantEffect::Once) => begun,
+        }
+    }
+
+    fn act(
+        permit: &Permit<Origin>,
+        form: &Called,
+        outside: &Outside,
+        kept: &Kept,
+    ) -> impl Future<Output = Attempt<Response, Called>> + Send {
+        // Few calls are as large as this, and all are as large as the largest.
+        Box::pin(async move {
+            match exchange(permit, form, outside, kept).await {
+                Ok(response) => went(permit, form, response),
+                Err(net::Failure::Denied(reason)) => Attempt::Failed(permit.reach().denied(reason)),
+                Err(failure) => Attempt::Failed(failure.into()),
+            }
+        })
+    }
+}
+
+async fn exchange(
+    permit: &Permit<Origin>,
+    form: &Called,
+    outside: &Outside,
+    kept: &Kept,
+) -> Result<net::Response, net::Failure> {
+    let client = outside.client_for(permit.reach().authorities())?;
+    let addresses = client.addresses(permit).await?;
+    let mut headers = form.headers.to_vec();
+    if let (EffectClass::Idempotent, Some(key)) = (permit.class(), permit.key()) {
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case("idempotency-key"));
         headers.push(("idempotency-key".into(), key.as_str().into()));
     }
-    let effect = permitted.open.effect;
-    if effect != EffectClass::Read && !permitted.admitted {
-        permitted = match execution.admit(permitted, call).await? {
-            Ok(permitted) => permitted,
-            Err(gate) => return afresh(execution, gate, call, request).await,
-        };
-    }
-    execution.commit_creation().await?;
-    let mut retries = Retries::of(grant.retry.as_ref());
-    let result = loop {
-        let (headers, body) = (headers.clone(), request.body);
-        let sent = Hops { request, headers, body, effect, grant: &grant };
-        let went = execution.unless_left(effect, sent.follow(execution, &mut permitted)).await?;
-        let again = match &went {
-            AttemptOutcome::Answer(response) => {
-                effect != EffectClass::Once && matches!(response.status, 429 | 502 | 503 | 504)
-            }
-            AttemptOutcome::Failure(failure) => failure.may_repeat(effect),
-            AttemptOutcome::Refused(_) => false,
-        };
-        match went {
-            _ if again && retries.left() => {
-                execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
-                if effect != EffectClass::Read {
-                    permitted = match execution.admit(permitted, call).await? {
-                        Ok(permitted) => permitted,
-                        Err(gate) => return afresh(execution, gate, call, request).await,
-                    };
-                }
-                execution.back_off(&mut retries, &permitted.open).await?;
-            }
-            AttemptOutcome::Answer(response) => break Ok(bytes_of(&response)),
-            AttemptOutcome::Failure(Failure::Lack(what)) => {
-                return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await);
-            }
-            AttemptOutcome::Failure(failure) => break Err(failure.into_guest_error(effect)),
-            AttemptOutcome::Refused(refused) => {
-                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
-            }
-        }
+    let request = net::Request {
+        method: &form.method,
+        url: permit.reach().url(),
+        addresses: &addresses,
+        headers: &headers,
+        body: form.body.clone(),
+        repeatable: permit.class() == EffectClass::Read,
     };
-    execution.conclude(permitted.open, &result).await?;
-    Ok(result)
+    let most = permit.number(GrantKey::MaxBytes).unwrap_or(DEFAULT_ANSWER_BYTES);
+    let limits = net::Limits::new(most, permit.deadline());
+    // Taken out for the request: nothing is held across it.
+    let mut connections = kept.with(mem::take);
+    let answer = net::exchange(&client, &mut connections, request, limits).await;
+    kept.with(|kept| *kept = connections);
+    answer
 }
 
-/// Goes on with a call that was decided again.
-async fn afresh(
-    execution: &Execution,
-    gate: Gate,
-    call: &CallRequest<'_>,
-    request: &FetchArguments<'_>,
-) -> Result<Result<Vec<u8>, Error>, Stop> {
-    match gate {
-        Gate::Go(permitted) => Box::pin(perform(execution, permitted, call, request)).await,
-        Gate::Done(answer) => Ok(answer),
-    }
-}
-
-/// How one attempt went.
-enum AttemptOutcome {
-    Answer(Response),
-    Failure(Failure),
-    Refused(Refused),
-}
-
-/// One attempt: the request, and the redirects after it.
-struct Hops<'h> {
-    request: &'h FetchArguments<'h>,
-    headers: Vec<(String, String)>,
-    body: Option<&'h [u8]>,
-    effect: EffectClass,
-    grant: &'h Grant,
-}
-
-impl Hops<'_> {
-    async fn follow(mut self, execution: &Execution, permitted: &mut PermittedCall) -> AttemptOutcome {
-        let timeout = self.grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
-        let deadline = clock::now() + timeout;
-        let (mut url, mut leave) = (self.request.url.url().clone(), permitted.leave);
-        for hop in 0.. {
-            let response = match self.send(execution, &url, leave, deadline).await {
-                Ok(response) => response,
-                Err(Failure::Denied(reason)) => {
-                    return AttemptOutcome::Refused(Refused::of_address(&ENTRY, &url, reason));
-                }
-                // What is repeated is the whole of it, so the first hop counts.
-                Err(failure) if hop > 0 => return AttemptOutcome::Failure(failure.after_something()),
-                Err(failure) => return AttemptOutcome::Failure(failure),
-            };
-            // A person who allowed a call allowed what was shown, and nowhere else.
-            let follows = is_read(self.request.method) && self.effect == EffectClass::Read;
-            let next = match net::redirect(&url, self.request.method, &response).filter(|_| follows) {
-                None => return AttemptOutcome::Answer(answer(response)),
-                Some(_) if hop == REDIRECTS_MAX => {
-                    let text = format!("more than {REDIRECTS_MAX} redirects");
-                    return AttemptOutcome::Failure(Failure::Failed { text, sent: true });
-                }
-                Some(Err(failure)) => return AttemptOutcome::Failure(failure),
-                Some(Ok(next)) => next,
-            };
-            match self.hop(execution, permitted, &url, &next.url) {
-                Ok(granted) => (url, leave) = granted,
-                Err(refused) => return AttemptOutcome::Refused(refused),
-            }
+/// What an answer comes to.
+fn went(permit: &Permit<Origin>, form: &Called, response: net::Response) -> Attempt<Response, Called> {
+    // A person who allowed a call allowed what was shown, and nowhere else.
+    let follows = permit.class() == EffectClass::Read && is_read(&form.method);
+    let here = permit.reach().url();
+    match net::redirect(here, &form.method, &response).filter(|_| follows) {
+        Some(Ok(next)) => Attempt::Redirect(redirected(here, form, next.url)),
+        Some(Err(failure)) => Attempt::Failed(failure.into()),
+        None => {
+            let later = matches!(response.status, 429 | 502 | 503 | 504);
+            let headers = response.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+            let response = Response { status: response.status, headers, body: response.body };
+            if later { Attempt::Later(response) } else { Attempt::Done(response) }
         }
-        AttemptOutcome::Failure(Failure::Failed { text: "too many redirects".into(), sent: true })
-    }
-
-    async fn send(
-        &self,
-        execution: &Execution,
-        url: &Url,
-        leave: Leave,
-        deadline: Instant,
-    ) -> Result<net::Response, Failure> {
-        let may = |address: IpAddr| match leave.origin {
-            Some(origin) => may_dial(self.grant, origin, address).map_err(|denial| denial.reason),
-            None => Err("no origin is granted".to_owned()),
-        };
-        let client = execution.outside().client_for(&self.grant.ca)?;
-        let addresses = dialled(&client, url, deadline, &may).await?;
-        let request = net::Request {
-            method: self.request.method,
-            url,
-            addresses: &addresses,
-            headers: &self.headers,
-            body: self.body.map(|body| body.to_vec().into()),
-            repeatable: self.effect == EffectClass::Read,
-        };
-        let limits = net::Limits::new(self.grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES), deadline);
-        // Taken out for the request: nothing of the execution is held across it.
-        let mut connections = execution.with(|state| std::mem::take(&mut state.links.http));
-        let answer = net::exchange(&client, &mut connections, request, limits).await;
-        execution.with(|state| state.links.http = connections);
-        answer
-    }
-
-    /// Where a redirect leads is decided like any request, on exactly what will be sent there.
-    fn hop(
-        &mut self,
-        execution: &Execution,
-        permitted: &mut PermittedCall,
-        here: &Url,
-        next: &str,
-    ) -> Result<(Url, Leave), Refused> {
-        let refused = |denial| Refused::of(&ENTRY, Some(next.to_owned()), denial);
-        let looks = permitted.scope.looks(ENTRY.capability.name);
-        let there = Target::read(next, looks).map_err(refused)?;
-        if !net::same_origin(here, there.url()) {
-            net::strip_credentials(&mut self.headers);
-            self.body = None;
-        }
-        let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let headers = Headers::read(pairs, looks).map_err(refused)?;
-        let fetched = FetchArguments { url: &there, headers: &headers, body: self.body, ..*self.request };
-        let typed = Arguments::Fetch(&fetched);
-        let form = form(&fetched, self.body.map(Body::of));
-        let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-        let leave = execution.with(|state| state.hop(permitted, &call))?;
-        Ok((there.url().clone(), leave))
     }
 }
 
-/// The addresses of a decided URL that may be dialled.
-pub(crate) async fn dialled(
-    client: &net::Client,
-    url: &Url,
-    deadline: Instant,
-    may: &(dyn Fn(IpAddr) -> Result<(), String> + Sync),
-) -> Result<Vec<SocketAddr>, Failure> {
-    let missing = || Failure::Invalid("a URL names a host and a port".into());
-    let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(missing)?;
-    client.resolve(host, port, deadline, may).await
-}
-
-fn answer(response: net::Response) -> Response {
-    let headers = response.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
-    Response { status: response.status, headers, body: response.body }
+/// The request that follows a redirect.
+fn redirected(here: &parole_policy::Url, form: &Called, next: String) -> Result<Called, Formless> {
+    let formless = |denial| Formless { argument: next.clone(), denial };
+    let url = Target::read(&next, form.looks).map_err(formless)?;
+    let (mut headers, mut body, mut digest) = (form.headers.to_vec(), form.body.clone(), form.digest);
+    if !net::same_origin(here, url.url()) {
+        net::strip_credentials(&mut headers);
+        (body, digest) = (None, None);
+    }
+    let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers = Headers::read(pairs, form.looks).map_err(formless)?;
+    Ok(Called { method: form.method.clone(), url, headers, body, digest, looks: form.looks, written: next })
 }

@@ -1,14 +1,15 @@
 //! `input`: a line of text from a person.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, GrantKey, INPUT_ARGUMENTS, Kind, Level, ScopeKind, Timeout};
+use parole_policy::{Capability, GrantKey, INPUT_ARGUMENTS, Kind, Level, Looks, ScopeKind, Timeout};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::door::plain;
-use crate::call::question;
-use crate::capability::person;
+use crate::call::effect::{Await, Function, Unformed};
+use crate::call::{ask, question};
+use crate::capability::person::{self, Texts};
 use crate::{Entry, Payload, StoreData};
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -30,6 +31,7 @@ pub(crate) const ENTRY: Entry = Entry {
     summary: |arguments| person::field(arguments, "prompt"),
     answer: Some(answer),
     done: question::never,
+    sweep: None,
 };
 
 fn answer(value: &Value) -> Result<(), String> {
@@ -38,8 +40,31 @@ fn answer(value: &Value) -> Result<(), String> {
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("input", |store: StoreContextMut<'_, StoreData>, (prompt,): (String,)| {
-        plain(&store, |execution| async move {
-            Ok((person::ask::<String>(&execution, &ENTRY, "input", &[("prompt", Field::Text(&prompt))]).await?,))
-        })
+        plain(&store, |execution| async move { Ok((ask::<Input>(&execution, Texts([("prompt", prompt)])).await?,)) })
     })
 }
+
+struct Input;
+
+impl Function for Input {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = "input";
+    type Args = Texts<1>;
+    type Form = Texts<1>;
+    type Answer = String;
+    type Slot = ();
+
+    fn recorded(args: &Texts<1>) -> Vec<u8> {
+        args.recorded()
+    }
+
+    fn class(_: &Texts<1>) -> EffectClass {
+        EffectClass::Await
+    }
+
+    fn form(args: Texts<1>, _: Looks, (): &()) -> Result<Texts<1>, Unformed<String>> {
+        Ok(args)
+    }
+}
+
+impl Await for Input {}

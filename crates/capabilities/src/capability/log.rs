@@ -27,6 +27,7 @@ pub(crate) const ENTRY: Entry = Entry {
     summary: no_summary,
     answer: None,
     done: question::never,
+    sweep: None,
 };
 
 /// `parole:capabilities/log.level`, in the order of [`sink::LOG_LEVELS`].

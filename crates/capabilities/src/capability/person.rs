@@ -1,51 +1,60 @@
-//! What `input`, `approve` and `review` share: a promise that a person settles.
+//! What `input`, `approve` and `review` share: a call with texts, which a person answers.
 
-use parole_durable::{EffectClass, PromiseRecord, PromiseState};
-use parole_policy::{Arguments, Field};
-use serde::de::DeserializeOwned;
+use parole_policy::{Fact, Facts, Resource};
 
-use crate::call::{Begin, CallRequest, Form};
-use crate::error::canonical;
-use crate::{Entry, Error, Execution};
+use crate::call::effect::{Answer, Form};
+use crate::error::json;
 
-/// Asks a person. `fields` are the arguments, the answer is the JSON of the ok payload.
-pub(crate) async fn ask<T: DeserializeOwned>(
-    execution: &Execution,
-    entry: &'static Entry,
-    function: &'static str,
-    fields: &[(&'static str, Field<'_>)],
-) -> wasmtime::Result<Result<T, Error>> {
-    let arguments = canonical(fields);
-    let answer = match execution.with(|state| state.begin(function, EffectClass::Await, &arguments))? {
-        Begin::Answered(answer) => answer,
-        Begin::Open(open) => {
-            let (typed, form) = (Arguments::Fields(fields), Form::given(&arguments));
-            let call = CallRequest { entry, typed: Ok(&typed), arguments: &form, shown: None };
-            match execution.admittance(open, &call).await? {
-                Err(answer) => answer,
-                Ok(open) => {
-                    let promise = execution.with(|state| {
-                        let deadline = state.deadline(entry);
-                        state.promise(&open, entry, arguments, deadline)
-                    })?;
-                    execution.answered(open, promise, false, answer_of).await?
-                }
+/// Texts by parameter name. They have one spelling.
+pub(crate) struct Texts<const N: usize>(pub(crate) [(&'static str, String); N]);
+
+impl<const N: usize> Texts<N> {
+    /// What the journal has of them.
+    pub(crate) fn recorded(&self) -> Vec<u8> {
+        struct Object<'t>(&'t [(&'static str, String)]);
+        impl serde::Serialize for Object<'_> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.iter().map(|(name, text)| (name, text)))
             }
         }
-    };
-    execution.read_back(answer)
+        json(&Object(&self.0))
+    }
 }
 
-/// What the guest gets for a settled promise.
-pub(crate) fn answer_of(record: PromiseRecord) -> Result<Vec<u8>, Error> {
-    match record.state {
-        PromiseState::Resolved => Ok(record.value.data.unwrap_or_else(|| "null".into()).into_bytes()),
-        PromiseState::Rejected => {
-            let reason = record.value.data.and_then(|data| serde_json::from_str(&data).ok());
-            Err(Error::Denied(reason.unwrap_or_else(|| "a person said no".into())))
-        }
-        PromiseState::RejectedCanceled => Err(Error::Canceled),
-        PromiseState::RejectedTimedout | PromiseState::Pending => Err(Error::Expired),
+impl<const N: usize> Facts for Texts<N> {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Nothing
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, text)| Fact::Text(text))
+    }
+}
+
+impl<const N: usize> Form for Texts<N> {}
+
+/// An answer that the journal keeps as JSON.
+pub(crate) fn decoded<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+impl Answer for String {
+    fn encode(&self) -> Vec<u8> {
+        json(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        decoded(&bytes)
+    }
+}
+
+impl Answer for bool {
+    fn encode(&self) -> Vec<u8> {
+        json(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        decoded(&bytes)
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) const ENTRY: Entry = Entry {
     summary: no_summary,
     answer: None,
     done: question::never,
+    sweep: None,
 };
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {

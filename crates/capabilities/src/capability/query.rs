@@ -1,30 +1,23 @@
 //! `query`: one SQL statement on a database that the policy names.
 
-use std::time::Duration;
-
 use parole_durable::EffectClass;
 use parole_policy::{
-    Arguments, Authority, Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Database, Grant, GrantEffect, GrantKey,
-    Kind, Level, Mode, QUERY_ARGUMENTS, QueryValue, ScopeKind, Source, Timeout,
+    Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Fact, Facts, GrantEffect, GrantKey, Kind, Level, Looks, Mode,
+    QUERY_ARGUMENTS, Resource, ScopeKind, Timeout,
 };
 use serde::{Deserialize, Serialize};
-
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
-use crate::backends::Outside;
-use crate::backends::sql::engine::{self, Failure, Job, Limits};
-use crate::backends::sql::{postgres, sqlite};
+use crate::backends::sql::engine::{self, Job, Limits};
+use crate::backends::{Outside, sql};
+use crate::call::act;
 use crate::call::door::plain;
-use crate::call::retry::Retries;
-use crate::call::{Begin, CallRequest, Form, Gate, PermittedCall};
+use crate::call::effect::{Answer, Attempt, Effect, Form, Function, Unformed};
+use crate::call::permit::{self, Named, Permit};
 use crate::capability::person;
-use crate::clock;
-use crate::error::{Refused, base64_text, json};
-use crate::{Entry, Error, Execution, Payload, Stop, StoreData};
-
-/// What a statement may take when its grant says that it never expires.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::error::{base64_text, json};
+use crate::{Entry, Payload, StoreData};
 
 pub(crate) const ENTRY: Entry = Entry {
     capability: Capability {
@@ -57,6 +50,7 @@ pub(crate) const ENTRY: Entry = Entry {
             .map_err(|error| format!("rows are {{\"columns\": [\"a\"], \"rows\": [[\"null\"]]}}: {error}"))?;
         Ok(json(&rows))
     },
+    sweep: None,
 };
 
 /// `parole:capabilities/query.value`.
@@ -85,222 +79,142 @@ struct Rows {
     rows: Vec<Vec<Value>>,
 }
 
+/// The arguments: they have one spelling, and this is what the journal has of them.
 #[derive(Serialize)]
-struct RecordedArguments<'a> {
-    database: &'a str,
-    sql: &'a str,
-    parameters: &'a [Value],
+struct Called {
+    database: String,
+    sql: String,
+    parameters: Vec<Value>,
 }
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async(
         "query",
         |store: StoreContextMut<'_, StoreData>, (database, sql, parameters): (String, String, Vec<Value>)| {
-            plain(&store, |execution| async move { Ok((query(&execution, &database, sql, parameters).await?,)) })
+            plain(&store, |execution| async move {
+                Ok((act::<Query>(&execution, Called { database, sql, parameters }).await?,))
+            })
         },
     )
 }
 
-async fn query(
-    execution: &Execution,
-    database: &str,
-    sql: String,
-    parameters: Vec<Value>,
-) -> wasmtime::Result<Result<Rows, Error>> {
-    let arguments = json(&RecordedArguments { database, sql: &sql, parameters: &parameters });
-    let answer = match execution.with(|state| state.begin("query", EffectClass::Once, &arguments))? {
-        Begin::Answered(answer) => answer,
-        Begin::Open(open) => {
-            let parameters: Vec<QueryValue> = parameters.into_iter().map(Value::into).collect();
-            let typed = Arguments::Query { database, sql: &sql, parameters: &parameters };
-            let form = Form::given(&arguments);
-            let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-            match execution.authorize(open, &call).await? {
-                Gate::Done(answer) => answer,
-                Gate::Go(permitted) => Box::pin(perform(execution, permitted, &call, &typed)).await?,
-            }
-        }
-    };
-    execution.read_back(answer)
+struct Query;
+
+impl Function for Query {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = "query";
+    type Args = Called;
+    type Form = Called;
+    type Answer = Rows;
+    type Slot = ();
+
+    fn recorded(args: &Called) -> Vec<u8> {
+        json(args)
+    }
+
+    fn class(_: &Called) -> EffectClass {
+        EffectClass::Once
+    }
+
+    fn form(args: Called, _: Looks, (): &()) -> Result<Called, Unformed<Rows>> {
+        Ok(args)
+    }
 }
 
-/// Runs it, as often as the grant's `retry` allows, and records how it went.
-async fn perform(
-    execution: &Execution,
-    mut permitted: PermittedCall,
-    call: &CallRequest<'_>,
-    typed: &Arguments<'_>,
-) -> Result<Result<Vec<u8>, Error>, Stop> {
-    let Arguments::Query { database: name, sql, parameters } = *typed else {
-        return Ok(Err(Error::Failed("this is no query".into())));
-    };
-    let grant = permitted.grant(ENTRY.capability.name).cloned();
-    let Some((grant, database)) = grant.and_then(|grant| {
-        let database = grant.databases.get(name).cloned()?;
-        Some((grant, database))
-    }) else {
-        let error = Error::Denied("nothing is granted".into());
-        execution.with(|state| state.finish(permitted.open, None, &Err(error.clone())))?;
-        return Ok(Err(error));
-    };
-    if !permitted.admitted {
-        // A call that was admitted with its key before a crash keeps it, whatever the grant says by now.
-        let keyed = permitted.open.effect == EffectClass::Idempotent;
-        permitted.open.effect = effect_of(database.mode, grant.effect, keyed);
+impl Facts for Called {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Name(&self.database)
     }
-    let effect = permitted.open.effect;
-    if effect != EffectClass::Read && !permitted.admitted {
-        permitted = match execution.admit(permitted, call).await? {
-            Ok(permitted) => permitted,
-            Err(gate) => return afresh(execution, gate, call, typed).await,
-        };
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        match name {
+            "database" => Some(Fact::Text(&self.database)),
+            "sql" => Some(Fact::Text(&self.sql)),
+            "parameters" => Some(Fact::List(self.parameters.iter().map(Value::fact).collect())),
+            _ => None,
+        }
     }
-    execution.commit_creation().await?;
-    let key = (effect == EffectClass::Idempotent)
-        .then(|| execution.with(|state| state.key(&permitted.open, ENTRY.capability.name)));
-    let mut retries = Retries::of(grant.retry.as_ref());
-    let result = loop {
+}
+
+impl Form for Called {
+    fn argument(&self) -> Option<String> {
+        Some(self.database.clone())
+    }
+}
+
+impl Answer for Rows {
+    fn encode(&self) -> Vec<u8> {
+        json(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+impl Effect for Query {
+    type Scope = permit::Name;
+    const OUTSIDE: bool = true;
+
+    /// A call that was taken on with its key before a crash keeps it, whatever the grant says by now.
+    fn class_under(_: &Called, begun: EffectClass, reach: &Named, granted: GrantEffect) -> EffectClass {
+        let keyed = begun == EffectClass::Idempotent;
+        match (reach.database.mode, granted) {
+            (Mode::Rw, GrantEffect::Once) if !keyed => EffectClass::Once,
+            (Mode::Rw, _) => EffectClass::Idempotent,
+            (Mode::Ro, _) if keyed => EffectClass::Idempotent,
+            (Mode::Ro, _) => EffectClass::Read,
+        }
+    }
+
+    fn act(
+        permit: &Permit<permit::Name>,
+        form: &Called,
+        outside: &Outside,
+        (): &(),
+    ) -> impl Future<Output = Attempt<Rows, Called>> + Send {
+        let key = permit.key().filter(|_| permit.class() == EffectClass::Idempotent);
         let job = Job {
-            sql: sql.to_owned(),
-            parameters: parameters.iter().map(engine::Value::from).collect(),
-            write: database.mode == Mode::Rw,
-            key: key.as_ref().map(|key| key.as_str().to_owned()),
-            limits: limits_from_now(&grant),
+            sql: form.sql.clone(),
+            parameters: form.parameters.iter().map(engine::Value::from).collect(),
+            write: permit.reach().database.mode == Mode::Rw,
+            key: key.map(|key| key.as_str().to_owned()),
+            limits: Limits {
+                max_rows: permit.number(GrantKey::MaxRows).unwrap_or(DEFAULT_MAX_ROWS),
+                max_bytes: permit.number(GrantKey::MaxBytes).unwrap_or(DEFAULT_ANSWER_BYTES),
+                deadline: permit.deadline(),
+            },
         };
-        let running = run(execution.outside(), (name, &database), grant.database_ca.get(name), job);
-        match execution.unless_left(effect, running).await? {
-            Ok(rows) => break Ok(json(&Rows::from(rows))),
-            Err(failure) if failure.may_repeat(effect) && retries.left() => {
-                execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
-                if effect != EffectClass::Read {
-                    permitted = match execution.admit(permitted, call).await? {
-                        Ok(permitted) => permitted,
-                        Err(gate) => return afresh(execution, gate, call, typed).await,
-                    };
-                }
-                execution.back_off(&mut retries, &permitted.open).await?;
+        // Few calls are as large as this, and all are as large as the largest.
+        Box::pin(async move {
+            match sql::run(permit, outside, job).await {
+                Ok(rows) => Attempt::Done(rows.into()),
+                Err(failure) => Attempt::Failed(failure),
             }
-            Err(Failure::Denied(reason)) => {
-                let remedy = Failure::remedy(&reason, name, database.mode);
-                let (capability, argument) = (ENTRY.capability.name.into(), Some(name.to_owned()));
-                let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
-                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
-            }
-            Err(Failure::Lack(what)) => return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await),
-            Err(failure) => break Err(failure.into_guest_error(effect)),
-        }
-    };
-    execution.conclude(permitted.open, &result).await?;
-    Ok(result)
-}
-
-/// What a grant allows an answer; its time runs from now on.
-fn limits_from_now(grant: &Grant) -> Limits {
-    let timeout = grant.timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
-    Limits {
-        max_rows: grant.max_rows.unwrap_or(DEFAULT_MAX_ROWS),
-        max_bytes: grant.max_bytes.unwrap_or(DEFAULT_ANSWER_BYTES),
-        deadline: clock::now() + timeout,
+        })
     }
 }
 
-/// Goes on with a call that was decided again.
-async fn afresh(
-    execution: &Execution,
-    gate: Gate,
-    call: &CallRequest<'_>,
-    typed: &Arguments<'_>,
-) -> Result<Result<Vec<u8>, Error>, Stop> {
-    match gate {
-        Gate::Go(permitted) => Box::pin(perform(execution, permitted, call, typed)).await,
-        Gate::Done(answer) => Ok(answer),
-    }
-}
-
-/// `keyed`: it was admitted before with a key.
-fn effect_of(mode: Mode, granted: GrantEffect, keyed: bool) -> EffectClass {
-    match (mode, granted) {
-        (Mode::Rw, GrantEffect::Once) if !keyed => EffectClass::Once,
-        (Mode::Rw, _) => EffectClass::Idempotent,
-        (Mode::Ro, _) if keyed => EffectClass::Idempotent,
-        (Mode::Ro, _) => EffectClass::Read,
-    }
-}
-
-async fn run(
-    outside: &Outside,
-    (name, database): (&str, &Database),
-    authorities: Option<&Vec<Authority>>,
-    job: Job,
-) -> Result<engine::Rows, Failure> {
-    match &database.source {
-        Source::Sqlite(path) => sqlite::run(path.clone(), job).await,
-        Source::Postgres(url) => postgres::run(url, job, &outside.databases_for(authorities)?).await,
-        Source::UrlEnv(variable) => match (outside.variables)(variable) {
-            Some(url) => {
-                if let Err(fault) = postgres::check_url(&url) {
-                    // It was in order when the execution was started.
-                    tracing::warn!(database = name, variable, "{fault}");
-                }
-                postgres::run(&url, job, &outside.databases_for(authorities)?).await
-            }
-            None => {
-                tracing::warn!(database = name, variable, "the variable that names a database is not set");
-                Err(Failure::Failed { text: "the database is not configured".into(), unknown: false })
-            }
-        },
-    }
-}
-
-impl Failure {
-    /// Whether the same statement may be run again without anybody being asked.
-    fn may_repeat(&self, effect: EffectClass) -> bool {
+impl Value {
+    fn fact(&self) -> Fact<'_> {
         match self {
-            Failure::Lack(_) => true,
-            Failure::Expired { unknown } | Failure::Failed { unknown, .. } => effect != EffectClass::Once || !unknown,
-            _ => false,
-        }
-    }
-
-    fn into_guest_error(self, effect: EffectClass) -> Error {
-        match self {
-            Failure::Denied(reason) => Error::Denied(reason),
-            Failure::Invalid(reason) => Error::Invalid(reason),
-            Failure::TooLarge(limit) => Error::TooLarge(limit),
-            Failure::Exhausted(what) => Error::Exhausted(what),
-            Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
-            Failure::Expired { unknown: true } if effect != EffectClass::Read => {
-                Error::Failed("no answer came in time: it may have happened".into())
-            }
-            Failure::Expired { .. } => Error::Expired,
-            Failure::Failed { text, unknown: true } if effect != EffectClass::Read => {
-                Error::Failed(format!("{text}; it may have happened"))
-            }
-            Failure::Failed { text, .. } => Error::Failed(text),
+            Value::Null => Fact::Null,
+            Value::Integer(number) => Fact::Int(*number),
+            Value::Real(number) => Fact::Real(*number),
+            Value::Text(text) => Fact::Text(text),
+            Value::Blob(bytes) => Fact::Bytes(bytes),
         }
     }
 }
 
-impl From<Value> for QueryValue {
-    fn from(value: Value) -> Self {
+impl From<&Value> for engine::Value {
+    fn from(value: &Value) -> Self {
         match value {
-            Value::Null => QueryValue::Null,
-            Value::Integer(number) => QueryValue::Integer(number),
-            Value::Real(number) => QueryValue::Real(number),
-            Value::Text(text) => QueryValue::Text(text),
-            Value::Blob(bytes) => QueryValue::Blob(bytes),
-        }
-    }
-}
-
-impl From<&QueryValue> for engine::Value {
-    fn from(value: &QueryValue) -> Self {
-        match value {
-            QueryValue::Null => engine::Value::Null,
-            QueryValue::Integer(number) => engine::Value::Integer(*number),
-            QueryValue::Real(number) => engine::Value::Real(*number),
-            QueryValue::Text(text) => engine::Value::Text(text.clone()),
-            QueryValue::Blob(bytes) => engine::Value::Blob(bytes.clone()),
+            Value::Null => engine::Value::Null,
+            Value::Integer(number) => engine::Value::Integer(*number),
+            Value::Real(number) => engine::Value::Real(*number),
+            Value::Text(text) => engine::Value::Text(text.clone()),
+            Value::Blob(bytes) => engine::Value::Blob(bytes.clone()),
         }
     }
 }

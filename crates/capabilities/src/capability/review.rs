@@ -1,15 +1,17 @@
 //! `review`: a person reads, edits, and accepts or refuses a text.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, GrantKey, Kind, Level, REVIEW_ARGUMENTS, ScopeKind, Timeout};
+use parole_policy::{Capability, GrantKey, Kind, Level, Looks, REVIEW_ARGUMENTS, ScopeKind, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::call::door::plain;
-use crate::call::question;
-use crate::capability::person;
+use crate::call::effect::{Answer, Await, Function, Unformed};
+use crate::call::{ask, question};
+use crate::capability::person::{self, Texts};
+use crate::error::json;
 use crate::{Entry, Payload, StoreData};
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -31,6 +33,7 @@ pub(crate) const ENTRY: Entry = Entry {
     summary: |arguments| person::field(arguments, "title"),
     answer: Some(answer),
     done: question::never,
+    sweep: None,
 };
 
 /// `parole:capabilities/review.decision`.
@@ -57,13 +60,42 @@ fn answer(value: &Value) -> Result<(), String> {
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("review", |store: StoreContextMut<'_, StoreData>, (title, text): (String, String)| {
         plain(&store, |execution| async move {
-            Ok((person::ask::<Decision>(
-                &execution,
-                &ENTRY,
-                "review",
-                &[("title", Field::Text(&title)), ("text", Field::Text(&text))],
-            )
-            .await?,))
+            Ok((ask::<Review>(&execution, Texts([("title", title), ("text", text)])).await?,))
         })
     })
+}
+
+struct Review;
+
+impl Function for Review {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = "review";
+    type Args = Texts<2>;
+    type Form = Texts<2>;
+    type Answer = Decision;
+    type Slot = ();
+
+    fn recorded(args: &Texts<2>) -> Vec<u8> {
+        args.recorded()
+    }
+
+    fn class(_: &Texts<2>) -> EffectClass {
+        EffectClass::Await
+    }
+
+    fn form(args: Texts<2>, _: Looks, (): &()) -> Result<Texts<2>, Unformed<Decision>> {
+        Ok(args)
+    }
+}
+
+impl Await for Review {}
+
+impl Answer for Decision {
+    fn encode(&self) -> Vec<u8> {
+        json(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        person::decoded(&bytes)
+    }
 }

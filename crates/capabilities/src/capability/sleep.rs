@@ -1,17 +1,16 @@
 //! `sleep`: a durable timer.
 
-use parole_durable::hub::now;
-use parole_durable::ids::NEVER;
-use parole_durable::{EffectClass, PromiseState};
-use parole_policy::{Arguments, Capability, Field, Kind, Level, SLEEP_ARGUMENTS, ScopeKind, Timeout};
+use parole_durable::EffectClass;
+use parole_policy::{Capability, Fact, Facts, Kind, Level, Looks, Resource, SLEEP_ARGUMENTS, ScopeKind, Timeout};
+use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::door::plain;
-use crate::call::question;
-use crate::call::{Begin, CallRequest, Form};
-use crate::error::canonical;
-use crate::{Entry, Error, Execution, Payload, StoreData};
+use crate::call::effect::{Await, Form, Function, Unformed};
+use crate::call::{ask, question};
+use crate::error::json;
+use crate::{Entry, Error, Payload, StoreData};
 
 /// The longest sleep: ten years. A longer one is an argument that cannot be right.
 pub const SLEEP_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
@@ -35,35 +34,64 @@ pub(crate) const ENTRY: Entry = Entry {
     summary: |arguments| format!("{} ms", arguments["duration-ms"].as_str().unwrap_or("?")),
     answer: None,
     done: question::never,
+    sweep: None,
 };
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("sleep", |store: StoreContextMut<'_, StoreData>, (duration_ms,): (u64,)| {
-        plain(&store, |execution| async move { Ok((sleep(&execution, duration_ms).await?,)) })
+        plain(&store, |execution| async move { Ok((ask::<Sleep>(&execution, Called { duration_ms }).await?,)) })
     })
 }
 
-async fn sleep(execution: &Execution, duration_ms: u64) -> wasmtime::Result<Result<(), Error>> {
-    let fields = [("duration_ms", Field::Int(duration_ms))];
-    let arguments = canonical(&fields);
-    let open = match execution.with(|state| state.begin("sleep", EffectClass::Await, &arguments))? {
-        Begin::Answered(answer) => return Ok(answer.map(drop)),
-        Begin::Open(open) => open,
-    };
-    let (typed, form) = (Arguments::Fields(&fields), Form::given(&arguments));
-    let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-    let open = match execution.admittance(open, &call).await? {
-        Ok(open) => open,
-        Err(answer) => return Ok(answer.map(drop)),
-    };
-    let promise = if duration_ms > SLEEP_MAX_MS {
-        Err(Error::Invalid(format!("a sleep of more than {SLEEP_MAX_MS} ms")))
-    } else {
-        execution.with(|state| state.promise(&open, &ENTRY, arguments, now().saturating_add(duration_ms).min(NEVER)))?
-    };
-    let answer = execution.answered(open, promise, true, |record| match record.state {
-        PromiseState::Resolved => Ok(Vec::new()),
-        _ => Err(Error::Canceled),
-    });
-    Ok(answer.await?.map(drop))
+struct Sleep;
+
+struct Called {
+    duration_ms: u64,
+}
+
+impl Function for Sleep {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = "sleep";
+    type Args = Called;
+    type Form = Called;
+    type Answer = ();
+    type Slot = ();
+
+    fn recorded(args: &Called) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Recorded {
+            #[serde(rename = "duration-ms")]
+            duration_ms: String,
+        }
+        json(&Recorded { duration_ms: args.duration_ms.to_string() })
+    }
+
+    fn class(_: &Called) -> EffectClass {
+        EffectClass::Await
+    }
+
+    fn form(args: Called, _: Looks, (): &()) -> Result<Called, Unformed<()>> {
+        Ok(args)
+    }
+}
+
+impl Facts for Called {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Nothing
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        (name == "duration_ms").then(|| Fact::number(self.duration_ms))
+    }
+}
+
+impl Form for Called {}
+
+impl Await for Sleep {
+    fn timer(form: &Called) -> Result<Option<u64>, Error> {
+        match form.duration_ms {
+            0..=SLEEP_MAX_MS => Ok(Some(form.duration_ms)),
+            _ => Err(Error::Invalid(format!("a sleep of more than {SLEEP_MAX_MS} ms"))),
+        }
+    }
 }

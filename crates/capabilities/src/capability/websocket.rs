@@ -5,33 +5,31 @@
 //! `closed`, and what it had received comes from the journal.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
-use parole_durable::store::Lease;
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
-    Arguments, Capability, GrantKey, Kind, Level, ScopeKind, Target, Timeout, Url, WEBSOCKET_ARGUMENTS, may_dial,
+    Capability, Fact, Facts, GrantKey, Kind, Level, Looks, Resource, ScopeKind, Target, Timeout, WEBSOCKET_ARGUMENTS,
 };
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource as Handle, ResourceType};
 
-use crate::backends::net::{self, Failure};
+use crate::backends::Outside;
+use crate::backends::net::{self, websocket};
+use crate::call::act;
 use crate::call::door::plain;
-use crate::call::{Begin, CallRequest, Form, Formless, Gate, PermittedCall};
-use crate::capability::fetch::dialled;
+use crate::call::effect::{Answer, Asks, Attempt, Effect, Failure, Form, Formless, Function, Unformed};
+use crate::call::permit::{Nothing, Origin, Permit};
+use crate::call::slot::Slot;
 use crate::capability::person;
-use crate::clock;
-use crate::error::{Refused, base64_text, json};
-use crate::{Entry, Error, Execution, Payload, Stop, StoreData};
+use crate::error::{base64_text, json};
+use crate::{Entry, Error, Payload, StoreData};
 
 /// Connections that an execution may have open at once.
 pub const SOCKETS_MAX: usize = 16;
 /// Bytes of a message if the grant names none.
 pub const MESSAGE_MAX_BYTES: u64 = 1 << 20;
-/// What a call may take when its grant says that it never expires.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 const CONNECT: &str = "websocket.connect";
 const SEND: &str = "websocket.send";
@@ -63,6 +61,7 @@ pub(crate) const ENTRY: Entry = Entry {
     summary: |arguments| person::field(arguments, "url"),
     answer: None,
     done: |_, _| Err("a connection cannot be told by a person: have it done again, or fail".into()),
+    sweep: None,
 };
 
 /// `parole:capabilities/websocket.message`.
@@ -81,26 +80,80 @@ struct Socket;
 
 /// The connections of an execution, by number.
 #[derive(Default)]
-pub(crate) struct Sockets {
+struct Sockets(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
     made: u32,
     open: HashMap<u32, Open>,
 }
 
 struct Open {
     url: Target,
-    socket: net::websocket::Socket,
+    socket: websocket::Socket,
 }
 
-impl Sockets {
-    /// Whether any is open: then the guest is not parked while it waits.
-    pub(crate) fn any(&self) -> bool {
-        !self.open.is_empty()
+/// An open connection would be lost with the memory.
+impl Slot for Sockets {
+    fn holds(&self) -> bool {
+        self.with(|table| !table.open.is_empty())
     }
 }
 
-#[derive(Serialize)]
-struct Connecting<'a> {
-    url: &'a str,
+impl Sockets {
+    fn with<R>(&self, section: impl FnOnce(&mut Table) -> R) -> R {
+        section(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a connection for a call on it, which puts it back if it goes on.
+    fn take(&self, number: u32) -> Option<Open> {
+        self.with(|table| table.open.remove(&number))
+    }
+
+    fn put(&self, number: u32, open: Open) {
+        self.with(|table| table.open.insert(number, open));
+    }
+}
+
+fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
+    instance.resource("socket", ResourceType::host::<Socket>(), |store: StoreContextMut<'_, StoreData>, number| {
+        drop(store.data().execution.slot::<Sockets>().take(number));
+        Ok(())
+    })?;
+    instance.func_wrap_async(
+        "[static]socket.connect",
+        |store: StoreContextMut<'_, StoreData>, (url,): (String,)| {
+            plain(&store, |execution| async move {
+                let connected = act::<Connect>(&execution, url).await?;
+                Ok((connected.map(|Number(number)| Handle::<Socket>::new_own(number)),))
+            })
+        },
+    )?;
+    instance.func_wrap_async(
+        "[method]socket.send",
+        |store: StoreContextMut<'_, StoreData>, (socket, message): (Handle<Socket>, Message)| {
+            plain(&store, |execution| async move {
+                let args = Sending { socket: socket.rep(), digest: Digest::of(message.bytes()), message };
+                Ok((act::<Send>(&execution, args).await?,))
+            })
+        },
+    )?;
+    instance.func_wrap_async(
+        "[method]socket.receive",
+        |store: StoreContextMut<'_, StoreData>, (socket,): (Handle<Socket>,)| {
+            plain(&store, |execution| async move {
+                let received = act::<Receive>(&execution, socket.rep()).await?;
+                Ok((received.map(|Received(message)| message),))
+            })
+        },
+    )?;
+    instance.func_wrap_async(
+        "[method]socket.close",
+        |store: StoreContextMut<'_, StoreData>, (socket,): (Handle<Socket>,)| {
+            // It has no error for its guest.
+            plain(&store, |execution| async move { Ok(drop(act::<Close>(&execution, socket.rep()).await?)) })
+        },
+    )
 }
 
 #[derive(Serialize)]
@@ -108,254 +161,374 @@ struct On {
     socket: u32,
 }
 
-#[derive(Serialize)]
-struct Sending {
-    socket: u32,
-    kind: &'static str,
-    bytes: usize,
-    digest: Digest,
-}
+struct Connect;
 
-fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
-    instance.resource(
-        "socket",
-        ResourceType::host::<Socket>(),
-        |mut store: StoreContextMut<'_, StoreData>, number| {
-            store.data_mut().execution.with(|state| state.links.sockets.open.remove(&number));
-            Ok(())
-        },
-    )?;
-    instance.func_wrap_async(
-        "[static]socket.connect",
-        |store: StoreContextMut<'_, StoreData>, (url,): (String,)| {
-            plain(&store, |execution| async move {
-                let connected = connect(&execution, &url).await?;
-                Ok((connected.map(Resource::<Socket>::new_own),))
-            })
-        },
-    )?;
-    instance.func_wrap_async(
-        "[method]socket.send",
-        |store: StoreContextMut<'_, StoreData>, (socket, message): (Resource<Socket>, Message)| {
-            plain(&store, |execution| async move { Ok((send(&execution, socket.rep(), message).await?,)) })
-        },
-    )?;
-    instance.func_wrap_async(
-        "[method]socket.receive",
-        |store: StoreContextMut<'_, StoreData>, (socket,): (Resource<Socket>,)| {
-            plain(&store, |execution| async move { Ok((receive(&execution, socket.rep()).await?,)) })
-        },
-    )?;
-    instance.func_wrap_async(
-        "[method]socket.close",
-        |store: StoreContextMut<'_, StoreData>, (socket,): (Resource<Socket>,)| {
-            plain(&store, |execution| async move { close(&execution, socket.rep()).await })
-        },
-    )
-}
-
-async fn connect(execution: &Execution, text: &str) -> wasmtime::Result<Result<u32, Error>> {
-    let arguments = json(&Connecting { url: text });
-    let (number, begun) = execution.with(|state| {
-        let number = state.links.sockets.made;
-        state.links.sockets.made = number.saturating_add(1);
-        (number, state.begin(CONNECT, EffectClass::Read, &arguments))
-    });
-    let answer = match begun? {
-        Begin::Answered(answer) => answer,
-        Begin::Open(open) => {
-            let url = Target::read(text, execution.with(|state| state.looks(&ENTRY)))
-                .map_err(|denial| Formless { argument: text.to_owned(), denial });
-            let typed = url.as_ref().map(|url| Arguments::Connect { url });
-            let form = url.as_ref().map_or_else(
-                |_| Form::given(&arguments),
-                |url| Form::of(json(&Connecting { url: url.url().as_str() })),
-            );
-            let typed = typed.as_ref().map_err(|formless| *formless);
-            let call = CallRequest { entry: &ENTRY, typed, arguments: &form, shown: None };
-            match (execution.authorize(open, &call).await?, url) {
-                (Gate::Done(answer), _) => answer,
-                (Gate::Go(permitted), Ok(url)) => open_socket(execution, permitted, number, url).await?,
-                (Gate::Go(permitted), Err(formless)) => {
-                    let refused = Refused::of(&ENTRY, Some(formless.argument), formless.denial);
-                    Err(execution.with(|state| state.refuse(permitted.open, refused))?)
-                }
-            }
-        }
-    };
-    Ok(answer.map(|_| number))
-}
-
-/// Opens a connection that may be opened, and records how that went.
-async fn open_socket(
-    execution: &Execution,
-    permitted: PermittedCall,
-    number: u32,
+struct Connecting {
     url: Target,
-) -> Result<Result<Vec<u8>, Error>, Stop> {
-    let result = if execution.with(|state| state.links.sockets.open.len()) >= SOCKETS_MAX {
-        Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once")))
-    } else {
-        let grant = permitted.grant(ENTRY.capability.name);
-        let may = |address: IpAddr| match (grant, permitted.leave.origin) {
-            (Some(grant), Some(origin)) => may_dial(grant, origin, address).map_err(|denial| denial.reason),
-            _ => Err("no origin is granted".to_owned()),
-        };
-        let most = grant.and_then(|grant| grant.max_bytes);
-        let timeout = grant.and_then(|grant| grant.timeout.as_millis());
-        execution.commit_creation().await?;
-        let client = execution.outside().client_for(grant.map_or(&[][..], |grant| &grant.ca));
-        let dialled = async { dial(&client?, url.url(), deadline(timeout), most, &may).await };
-        let dialled = execution.unless_left(permitted.open.effect, dialled).await?;
-        match dialled {
-            Ok(socket) => {
-                execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
-                Ok(json(&number))
-            }
-            Err(Failure::Denied(reason)) => {
-                let refused = Refused::of_address(&ENTRY, url.url(), reason);
-                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
-            }
-            Err(Failure::Lack(what)) => return Err(execution.withdraw(&permitted.open, Stop::Lack(what)).await),
-            Err(failure) => Err(failure.into_guest_error(EffectClass::Read)),
-        }
-    };
-    execution.conclude(permitted.open, &result).await?;
-    Ok(result)
 }
 
-async fn dial(
-    client: &net::Client,
-    url: &Url,
-    deadline: Instant,
-    most: Option<u64>,
-    may: &(dyn Fn(IpAddr) -> Result<(), String> + Sync),
-) -> Result<net::websocket::Socket, Failure> {
-    let addresses = dialled(client, url, deadline, may).await?;
-    net::websocket::connect(client, url, &addresses, most.unwrap_or(MESSAGE_MAX_BYTES), deadline).await
-}
+/// The number of a connection.
+#[derive(Serialize, Deserialize)]
+struct Number(u32);
 
-fn deadline(timeout_ms: Option<u64>) -> Instant {
-    clock::now() + timeout_ms.map_or(LONGEST, Duration::from_millis).min(LONGEST)
-}
+impl Answer for Number {
+    fn encode(&self) -> Vec<u8> {
+        json(self)
+    }
 
-/// Takes a call on a connection up to where it may be performed: the policy is asked again, so that a grant
-/// that was taken back is. A person is not: that was for the connecting.
-async fn admitted(
-    execution: &Execution,
-    function: &'static str,
-    number: u32,
-    arguments: &[u8],
-) -> Result<
-    Result<(parole_durable::journal::Open, Option<(net::websocket::Socket, Target)>, Instant), Result<Vec<u8>, Error>>,
-    Stop,
-> {
-    let effect = if function == SEND { EffectClass::Once } else { EffectClass::Read };
-    let open = match execution.with(|state| state.begin(function, effect, arguments))? {
-        Begin::Answered(answer) => return Ok(Err(answer)),
-        Begin::Open(open) => open,
-    };
-    let Some(Open { url, socket }) = execution.with(|state| state.links.sockets.open.remove(&number)) else {
-        return Ok(Ok((open, None, clock::now())));
-    };
-    let (typed, form) = (Arguments::Connect { url: &url }, Form::given(arguments));
-    let call = CallRequest { entry: &ENTRY, typed: Ok(&typed), arguments: &form, shown: None };
-    match execution.with(|state| state.recheck(open, &call))? {
-        // The connection is dropped with the right to it.
-        Err(error) => Ok(Err(Err(error))),
-        Ok((open, grant)) => {
-            let until = deadline(grant.and_then(|grant| grant.timeout.as_millis()));
-            Ok(Ok((open, Some((socket, url)), until)))
-        }
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        serde_json::from_slice(&bytes).ok()
     }
 }
 
-async fn send(execution: &Execution, number: u32, message: Message) -> wasmtime::Result<Result<(), Error>> {
-    let (kind, bytes): (_, &[u8]) = match &message {
-        Message::Text(text) => ("text", text.as_bytes()),
-        Message::Binary(bytes) => ("binary", bytes),
-    };
-    let arguments = json(&Sending { socket: number, kind, bytes: bytes.len(), digest: Digest::of(bytes) });
-    let (open, live, until) = match admitted(execution, SEND, number, &arguments).await? {
-        Ok(there) => there,
-        Err(answer) => return Ok(answer.map(drop)),
-    };
-    let result = match live {
-        None => Err(Error::Closed),
-        Some((mut socket, url)) => {
-            // What the guest acts upon is durable before the outside sees that it acts.
-            execution.commit(Lease::Keep).await?;
-            let message = match message {
-                Message::Text(text) => net::websocket::Message::Text(text),
-                Message::Binary(bytes) => net::websocket::Message::Binary(bytes),
-            };
-            match execution.unless_left(EffectClass::Once, socket.send(message, until)).await? {
-                Ok(()) => {
-                    execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
-                    Ok(Vec::new())
-                }
-                // Nothing of it was sent.
-                Err(failure @ (Failure::TooLarge(_) | Failure::Invalid(_))) => {
-                    execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
-                    Err(gone(failure))
-                }
-                Err(failure) => Err(gone(failure)),
-            }
-        }
-    };
-    execution.with(|state| state.finish(open, None, &result))?;
-    Ok(result.map(drop))
+fn url_of(url: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Recorded<'a> {
+        url: &'a str,
+    }
+    json(&Recorded { url })
 }
 
-async fn receive(execution: &Execution, number: u32) -> wasmtime::Result<Result<Option<Message>, Error>> {
-    let arguments = json(&On { socket: number });
-    let (open, live, until) = match admitted(execution, RECEIVE, number, &arguments).await? {
-        Ok(there) => there,
-        Err(answer) => return execution.read_back(answer),
-    };
-    let result = match live {
-        None => Err(Error::Closed),
-        Some((mut socket, url)) => {
-            if execution.with(|state| state.journal().unsaved_steps()) > 0 {
-                // It may wait for long: what was put out before is shown.
-                execution.commit(Lease::Keep).await?;
-            }
-            let received = execution.unless_left(EffectClass::Read, socket.receive(until)).await?;
-            let keep = matches!(received, Ok(Some(_)) | Err(Failure::Expired { .. }));
-            if keep {
-                execution.with(|state| state.links.sockets.open.insert(number, Open { url, socket }));
-            }
-            match received {
-                Ok(message) => Ok(json(&message.map(|message| match message {
-                    net::websocket::Message::Text(text) => Message::Text(text),
-                    net::websocket::Message::Binary(bytes) => Message::Binary(bytes),
-                }))),
-                Err(failure) => Err(gone(failure)),
-            }
+impl Function for Connect {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = CONNECT;
+    type Args = String;
+    type Form = Connecting;
+    type Answer = Number;
+    type Slot = Sockets;
+
+    fn recorded(url: &String) -> Vec<u8> {
+        url_of(url)
+    }
+
+    fn class(_: &String) -> EffectClass {
+        EffectClass::Read
+    }
+
+    fn form(url: String, looks: Looks, _: &Sockets) -> Result<Connecting, Unformed<Number>> {
+        Ok(Connecting { url: Target::read(&url, looks).map_err(Formless::of(&url))? })
+    }
+}
+
+impl Facts for Connecting {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Url { method: None, url: &self.url }
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        fact(&self.url, name)
+    }
+
+    fn read_for(&self) -> Looks {
+        self.url.looks()
+    }
+}
+
+fn fact<'u>(url: &'u Target, name: &str) -> Option<Fact<'u>> {
+    match name {
+        "url" => Some(Fact::Text(url.sent())),
+        "target" => Some(Fact::Record(url)),
+        _ => None,
+    }
+}
+
+impl Form for Connecting {
+    fn canonical(&self) -> Option<Vec<u8>> {
+        Some(url_of(self.url.url().as_str()))
+    }
+
+    fn argument(&self) -> Option<String> {
+        Some(self.url.url().to_string())
+    }
+}
+
+impl Effect for Connect {
+    type Scope = Origin;
+    const OUTSIDE: bool = true;
+
+    fn before(sockets: &Sockets, _: &Permit<Origin>, _: &Connecting) -> Result<(), Error> {
+        match sockets.with(|table| table.open.len()) {
+            SOCKETS_MAX.. => Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once"))),
+            _ => Ok(()),
         }
-    };
-    execution.with(|state| state.finish(open, None, &result))?;
-    execution.read_back(result)
+    }
+
+    fn act(
+        permit: &Permit<Origin>,
+        form: &Connecting,
+        outside: &Outside,
+        sockets: &Sockets,
+    ) -> impl Future<Output = Attempt<Number, Connecting>> + std::marker::Send {
+        Box::pin(async move {
+            match dial(permit, outside).await {
+                Ok(socket) => {
+                    let number = sockets.with(|table| table.made);
+                    sockets.put(number, Open { url: form.url.clone(), socket });
+                    Attempt::Done(Number(number))
+                }
+                Err(net::Failure::Denied(reason)) => Attempt::Failed(permit.reach().denied(reason)),
+                Err(failure) => Attempt::Failed(failure.into()),
+            }
+        })
+    }
+
+    /// The number of a connection is that of the call among those that wanted one.
+    fn count(sockets: &Sockets, _: u64, _: &Result<Number, Error>) {
+        sockets.with(|table| table.made = table.made.saturating_add(1));
+    }
+}
+
+async fn dial(permit: &Permit<Origin>, outside: &Outside) -> Result<websocket::Socket, net::Failure> {
+    let client = outside.client_for(permit.reach().authorities())?;
+    let addresses = client.addresses(permit).await?;
+    let most = permit.number(GrantKey::MaxBytes).unwrap_or(MESSAGE_MAX_BYTES);
+    websocket::connect(&client, permit.reach().url(), &addresses, most, permit.deadline()).await
+}
+
+/// A call on an open connection: the policy is asked again, so that a grant that was taken back is.
+struct Live<T> {
+    socket: u32,
+    url: Target,
+    open: Mutex<Option<websocket::Socket>>,
+    what: T,
+}
+
+impl<T> Live<T> {
+    /// Of one that is gone there is nothing to decide.
+    fn of<A>(sockets: &Sockets, socket: u32, what: T) -> Result<Self, Unformed<A>> {
+        let Open { url, socket: open } = sockets.take(socket).ok_or(Unformed::Ended(Err(Error::Closed)))?;
+        Ok(Self { socket, url, open: Mutex::new(Some(open)), what })
+    }
+
+    fn take(&self) -> Result<websocket::Socket, Failure> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        open.ok_or(Failure::Ended(Error::Closed))
+    }
+}
+
+impl<T: Sync> Facts for Live<T> {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Url { method: None, url: &self.url }
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        fact(&self.url, name)
+    }
+
+    fn read_for(&self) -> Looks {
+        self.url.looks()
+    }
+}
+
+impl<T: std::marker::Send + Sync + 'static> Form for Live<T> {
+    fn argument(&self) -> Option<String> {
+        Some(self.url.url().to_string())
+    }
 }
 
 /// What a failure on a connection comes to: but for time and size, it is gone.
-fn gone(failure: Failure) -> Error {
-    match failure {
-        Failure::Expired { .. } => Error::Expired,
-        Failure::TooLarge(limit) => Error::TooLarge(limit),
-        Failure::Invalid(reason) => Error::Invalid(reason),
-        Failure::Denied(_) | Failure::Lack(_) | Failure::Closed | Failure::Failed { .. } => Error::Closed,
+fn gone(failure: net::Failure) -> Failure {
+    Failure::Ended(match failure {
+        net::Failure::Expired { .. } => Error::Expired,
+        net::Failure::TooLarge(limit) => Error::TooLarge(limit),
+        net::Failure::Invalid(reason) => Error::Invalid(reason),
+        net::Failure::Denied(_) | net::Failure::Lack(_) | net::Failure::Closed | net::Failure::Failed { .. } => {
+            Error::Closed
+        }
+    })
+}
+
+struct Send;
+
+struct Sending {
+    socket: u32,
+    message: Message,
+    digest: Digest,
+}
+
+impl Message {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+        }
     }
 }
 
-async fn close(execution: &Execution, number: u32) -> wasmtime::Result<()> {
-    let arguments = json(&On { socket: number });
-    if let Begin::Open(open) = execution.with(|state| state.begin(CLOSE, EffectClass::Read, &arguments))? {
-        if let Some(mut there) = execution.with(|state| state.links.sockets.open.remove(&number)) {
-            execution.commit(Lease::Keep).await?;
-            there.socket.close().await;
+impl Function for Send {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = SEND;
+    type Args = Sending;
+    type Form = Live<Message>;
+    type Answer = ();
+    type Slot = Sockets;
+
+    fn recorded(args: &Sending) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Recorded {
+            socket: u32,
+            kind: &'static str,
+            bytes: usize,
+            digest: Digest,
         }
-        execution.with(|state| state.finish(open, None, &Ok(Vec::new())))?;
+        let kind = if matches!(args.message, Message::Text(_)) { "text" } else { "binary" };
+        json(&Recorded { socket: args.socket, kind, bytes: args.message.bytes().len(), digest: args.digest })
     }
-    Ok(())
+
+    fn class(_: &Sending) -> EffectClass {
+        EffectClass::Once
+    }
+
+    fn form(args: Sending, _: Looks, sockets: &Sockets) -> Result<Live<Message>, Unformed<()>> {
+        Live::of(sockets, args.socket, args.message)
+    }
+}
+
+impl Effect for Send {
+    type Scope = Origin;
+    const OUTSIDE: bool = true;
+    const ASKS: Asks = Asks::PolicyAlone;
+
+    async fn act(
+        permit: &Permit<Origin>,
+        form: &Live<Message>,
+        _: &Outside,
+        sockets: &Sockets,
+    ) -> Attempt<(), Live<Message>> {
+        let mut socket = match form.take() {
+            Ok(socket) => socket,
+            Err(failure) => return Attempt::Failed(failure),
+        };
+        let message = match form.what.clone() {
+            Message::Text(text) => websocket::Message::Text(text),
+            Message::Binary(bytes) => websocket::Message::Binary(bytes),
+        };
+        let sent = socket.send(message, permit.deadline()).await;
+        // Of what is too large or cannot be right nothing was sent.
+        if matches!(sent, Ok(()) | Err(net::Failure::TooLarge(_) | net::Failure::Invalid(_))) {
+            sockets.put(form.socket, Open { url: form.url.clone(), socket });
+        }
+        sent.map_or_else(|failure| Attempt::Failed(gone(failure)), Attempt::Done)
+    }
+}
+
+struct Receive;
+
+/// A message; none: the other side has closed.
+#[derive(Serialize, Deserialize)]
+struct Received(Option<Message>);
+
+impl Answer for Received {
+    fn encode(&self) -> Vec<u8> {
+        json(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+impl Function for Receive {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = RECEIVE;
+    type Args = u32;
+    type Form = Live<()>;
+    type Answer = Received;
+    type Slot = Sockets;
+
+    fn recorded(socket: &u32) -> Vec<u8> {
+        json(&On { socket: *socket })
+    }
+
+    fn class(_: &u32) -> EffectClass {
+        EffectClass::Read
+    }
+
+    fn form(socket: u32, _: Looks, sockets: &Sockets) -> Result<Live<()>, Unformed<Received>> {
+        Live::of(sockets, socket, ())
+    }
+}
+
+impl Effect for Receive {
+    type Scope = Origin;
+    const OUTSIDE: bool = true;
+    const ASKS: Asks = Asks::PolicyAlone;
+
+    async fn act(
+        permit: &Permit<Origin>,
+        form: &Live<()>,
+        _: &Outside,
+        sockets: &Sockets,
+    ) -> Attempt<Received, Live<()>> {
+        let mut socket = match form.take() {
+            Ok(socket) => socket,
+            Err(failure) => return Attempt::Failed(failure),
+        };
+        let received = socket.receive(permit.deadline()).await;
+        if matches!(received, Ok(Some(_)) | Err(net::Failure::Expired { .. })) {
+            sockets.put(form.socket, Open { url: form.url.clone(), socket });
+        }
+        match received {
+            Ok(message) => Attempt::Done(Received(message.map(|message| match message {
+                websocket::Message::Text(text) => Message::Text(text),
+                websocket::Message::Binary(bytes) => Message::Binary(bytes),
+            }))),
+            Err(failure) => Attempt::Failed(gone(failure)),
+        }
+    }
+}
+
+struct Close;
+
+/// A connection that is given up.
+struct Closing(Mutex<Option<websocket::Socket>>);
+
+impl Facts for Closing {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Nothing
+    }
+
+    fn fact(&self, _: &str) -> Option<Fact<'_>> {
+        None
+    }
+}
+
+impl Form for Closing {}
+
+impl Function for Close {
+    const ENTRY: &'static Entry = &ENTRY;
+    const NAME: &'static str = CLOSE;
+    type Args = u32;
+    type Form = Closing;
+    type Answer = ();
+    type Slot = Sockets;
+
+    fn recorded(socket: &u32) -> Vec<u8> {
+        json(&On { socket: *socket })
+    }
+
+    fn class(_: &u32) -> EffectClass {
+        EffectClass::Read
+    }
+
+    fn form(socket: u32, _: Looks, sockets: &Sockets) -> Result<Closing, Unformed<()>> {
+        match sockets.take(socket) {
+            Some(open) => Ok(Closing(Mutex::new(Some(open.socket)))),
+            None => Err(Unformed::Ended(Ok(()))),
+        }
+    }
+}
+
+impl Effect for Close {
+    type Scope = Nothing;
+    const OUTSIDE: bool = true;
+    const ASKS: Asks = Asks::Nobody;
+
+    async fn act(_: &Permit<Nothing>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
+        let socket = form.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut socket) = socket {
+            socket.close().await;
+        }
+        Attempt::Done(())
+    }
 }

@@ -146,15 +146,15 @@ mod tests {
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
     use crate::Error;
-    use crate::capability::read_file::Links;
-    use crate::capability::write_file::{File, Progress, replace};
+    use crate::backends::files::replace::{File, Progress, replace_below};
+    use crate::call::permit::Links;
 
     const SOMEBODY: u32 = 54_321;
 
     fn write(dir: &Path, name: &str) -> Result<bool, Error> {
         let dir = Dir::open_ambient_dir(dir, ambient_authority()).unwrap();
-        let file = File { dir, path: name.into(), links: Links::Follow, key: "write_file:x:y".into() };
-        replace(&file, b"new", &Progress::default(), true)
+        let file = File { dir: dir.into(), path: name.into(), links: Links::Follow, key: "write_file:x:y".into() };
+        replace_below(&file, b"new", &Progress::default(), true)
     }
 
     /// As a user without rights, on a thread of its own: these are rights of a thread.

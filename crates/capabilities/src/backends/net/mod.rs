@@ -23,6 +23,7 @@ mod request;
 mod resolve;
 pub mod websocket;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
@@ -30,13 +31,41 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 
+use crate::Error;
 use crate::backends::trust;
+use crate::call::effect;
+use crate::call::permit::{Origin, Permit};
 
 pub use http::{Limits, Response, exchange};
 pub use pool::Connections;
 pub use redirect::{Redirect, redirect, same_origin, strip_credentials};
 pub use request::{REQUEST_BODY_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADERS_MAX, Request, USUAL};
 pub use resolve::{ADDRESSES_MAX, Answers, LOOKUPS_MAX, Resolver, SystemResolver};
+
+impl Client {
+    /// The addresses of the URL of a permit that may be dialled.
+    pub(crate) async fn addresses(&self, permit: &Permit<Origin>) -> Result<Vec<SocketAddr>, Failure> {
+        let url = permit.reach().url();
+        let missing = || Failure::Invalid("a URL names a host and a port".into());
+        let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(missing)?;
+        self.resolve(host, port, permit.deadline(), &|address| permit.reach().may_dial(address)).await
+    }
+}
+
+/// What it comes to for the path of the call.
+impl From<Failure> for effect::Failure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Denied(reason) => Error::Denied(reason).into(),
+            Failure::Invalid(reason) => Error::Invalid(reason).into(),
+            Failure::TooLarge(limit) => Error::TooLarge(limit).into(),
+            Failure::Closed => Error::Closed.into(),
+            Failure::Lack(what) => Self::Lack(what),
+            Failure::Expired { sent } => Self::Expired { sent },
+            Failure::Failed { text, sent } => Self::Failed { text, sent },
+        }
+    }
+}
 
 /// Why a call to the outside did not give an answer.
 ///

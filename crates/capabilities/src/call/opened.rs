@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -12,11 +13,11 @@ use crate::lack::lack;
 
 /// A policy whose directories have been opened. From here on they are handles: a path that
 /// is moved or replaced afterwards changes nothing.
-pub struct Scope {
+pub struct OpenedPolicy {
     /// The policy, as it was pinned.
     pub policy: SecurityPolicy,
     /// The opened directories of each capability, in the order of its grant; none where one is gone.
-    pub dirs: BTreeMap<String, Vec<Option<Dir>>>,
+    pub dirs: BTreeMap<String, Vec<Option<Arc<Dir>>>>,
     /// The checks in Rust, in order.
     pub validators: Vec<Validator>,
 }
@@ -33,7 +34,7 @@ pub struct Unopened {
     pub source: std::io::Error,
 }
 
-impl Scope {
+impl OpenedPolicy {
     /// Opens what the policy grants.
     ///
     /// # Errors
@@ -42,7 +43,8 @@ impl Scope {
         let mut dirs = BTreeMap::new();
         for (capability, grant) in &policy.grants {
             let open = |dir: &DirGrant| {
-                Dir::open_ambient_dir(&dir.host, ambient_authority()).map(Some).map_err(|source| Unopened {
+                let opened = Dir::open_ambient_dir(&dir.host, ambient_authority());
+                opened.map(|dir| Some(Arc::new(dir))).map_err(|source| Unopened {
                     capability: capability.clone(),
                     path: dir.host.clone(),
                     source,
@@ -60,7 +62,7 @@ impl Scope {
     /// What the host is short of.
     pub fn changed(&self, policy: SecurityPolicy, is_itself: impl Fn(&Path) -> bool) -> Result<Self, &'static str> {
         let there = |opened: std::io::Result<Dir>| match opened {
-            Ok(dir) => Ok(Some(dir)),
+            Ok(dir) => Ok(Some(Arc::new(dir))),
             Err(error) => lack(&error).map_or(Ok(None), Err),
         };
         let mut dirs = BTreeMap::new();
@@ -68,7 +70,7 @@ impl Scope {
             let old = self.policy.grants.get(capability).map_or(&[][..], |grant| &grant.dirs);
             let open = |dir: &DirGrant| match old.iter().position(|old| old == dir) {
                 Some(at) => match self.dirs.get(capability).and_then(|dirs| dirs.get(at)?.as_ref()) {
-                    Some(dir) => there(dir.try_clone()),
+                    Some(dir) => Ok(Some(Arc::clone(dir))),
                     None => Ok(None),
                 },
                 None if is_itself(&dir.host) => there(Dir::open_ambient_dir(&dir.host, ambient_authority())),

@@ -1,0 +1,274 @@
+//! What the file of a capability writes for each of its functions: an effect, which the host performs, or an answer that
+//! somebody else gives ([`Await`]).
+//!
+//! It sees what it was called with, what it may reach and the means for that. It cannot see the execution, the journal or
+//! the policy: those are the path's ([`perform`](super::perform)), and with them everything that could be forgotten.
+
+use parole_durable::EffectClass;
+use parole_policy::{Denial, Facts, GrantEffect, Looks};
+use serde_json::Value;
+
+use super::permit::{Permit, Scope};
+use super::slot::Slot;
+use crate::backends::Outside;
+use crate::{Entry, Error};
+
+/// A function of a capability.
+pub trait Function: Send + Sync + 'static {
+    /// The capability.
+    const ENTRY: &'static Entry;
+    /// The name that the journal has for it.
+    const NAME: &'static str;
+    /// What the guest passed.
+    type Args: Send + Sync + 'static;
+    /// The same in its one form.
+    type Form: Form;
+    /// What the guest gets if all goes well.
+    type Answer: Answer;
+    /// What is kept between the calls of one execution; `()`: nothing.
+    type Slot: Slot;
+
+    /// JSON of what the guest passed, as it spelt it: what the journal keeps, and a replay compares. An object by
+    /// parameter name, in order.
+    fn recorded(args: &Self::Args) -> Vec<u8>;
+
+    /// Its effect class with these arguments, as the journal has it.
+    fn class(args: &Self::Args) -> EffectClass;
+
+    /// The one form of the arguments, for rules that look at so much of them. It is made once, after a replay has
+    /// compared what was recorded.
+    ///
+    /// # Errors
+    /// There is none, or the call is over before it is decided.
+    fn form(args: Self::Args, looks: Looks, slot: &Self::Slot) -> Result<Self::Form, Unformed<Self::Answer>>;
+
+    /// Bytes that the guest brings, for [`Effect::count`].
+    fn bytes(_: &Self::Args) -> u64 {
+        0
+    }
+}
+
+/// The arguments of a call in their one form: what is decided, judged, asked, approved, noted and acted on.
+pub trait Form: Facts + Send + Sync + 'static {
+    /// JSON of it, as [`Function::recorded`] has it of what the guest spelt; `None`: the very same.
+    fn canonical(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// All that will be acted on, for a person who is asked; `None`: that JSON.
+    fn shown(&self) -> Option<Value> {
+        None
+    }
+
+    /// What a refusal names as its argument.
+    fn argument(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Why a call has no form.
+pub enum Unformed<A> {
+    /// The policy cannot be asked about it.
+    Denied(Formless),
+    /// There is nothing to decide: the guest gets this.
+    Ended(Result<A, Error>),
+}
+
+/// Arguments that no policy can be asked about, because they have no one form.
+pub struct Formless {
+    /// What the guest wrote.
+    pub argument: String,
+    /// Why they have none.
+    pub denial: Denial,
+}
+
+impl Formless {
+    /// What the guest wrote has no form.
+    pub(crate) fn of<A>(argument: &str) -> impl FnOnce(Denial) -> Unformed<A> {
+        move |denial| Unformed::Denied(Formless { argument: argument.to_owned(), denial })
+    }
+}
+
+/// The ok value of a function, and the form in which the journal keeps it.
+pub trait Answer: Send + Sync + Sized + 'static {
+    /// What the journal keeps.
+    fn encode(&self) -> Vec<u8>;
+    /// Reads that again; `None`: it is something else.
+    fn decode(bytes: Vec<u8>) -> Option<Self>;
+}
+
+impl Answer for () {
+    fn encode(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn decode(_: Vec<u8>) -> Option<Self> {
+        Some(())
+    }
+}
+
+impl Answer for Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
+        self.clone()
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        Some(bytes)
+    }
+}
+
+/// Who is asked about each call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// The policy, and whom it wants asked.
+    All,
+    /// The policy alone, for what an earlier call was allowed to open. It dies with the process, so it is never in
+    /// doubt.
+    PolicyAlone,
+    /// Nobody: it gives something up that an earlier call was allowed to open.
+    Nobody,
+}
+
+/// A function that the host performs.
+pub trait Effect: Function {
+    /// What a grant has to list for it.
+    type Scope: Scope;
+    /// Whether it leaves the host: then others can see and cancel the execution meanwhile, its output is shown, and the
+    /// time of the guest stands still.
+    const OUTSIDE: bool;
+    /// Who is asked.
+    const ASKS: Asks = Asks::All;
+
+    /// Its effect class, by what was granted; `begun`: as what an earlier attempt was taken on.
+    fn class_under(
+        _: &Self::Form,
+        begun: EffectClass,
+        _: &<Self::Scope as Scope>::Reach,
+        _: GrantEffect,
+    ) -> EffectClass {
+        begun
+    }
+
+    /// Looks whether there is room for it, before it is taken on.
+    ///
+    /// # Errors
+    /// There is none: the guest gets this.
+    fn before(_: &Self::Slot, _: &Permit<Self::Scope>, _: &Self::Form) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Performs it, once.
+    fn act(
+        permit: &Permit<Self::Scope>,
+        form: &Self::Form,
+        outside: &Outside,
+        slot: &Self::Slot,
+    ) -> impl Future<Output = Attempt<Self::Answer, Self::Form>> + Send;
+
+    /// Takes note of a call that is over, replayed or live, in the order of the guest.
+    fn count(_: &Self::Slot, _bytes: u64, _: &Result<Self::Answer, Error>) {}
+
+    /// Whether an attempt that was cut short leaves something that [`Effect::clear_up`] takes away.
+    const LEAVES: bool = false;
+
+    /// Takes away what an attempt that was cut short may have left: the call ends without another one.
+    fn clear_up(_: &Permit<Self::Scope>, _: &Self::Form) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// How one attempt went.
+pub enum Attempt<A, F> {
+    /// It gave this.
+    Done(A),
+    /// It gave this, which says that it would do better later: a granted `retry` is used, and this is the answer if
+    /// there is none.
+    Later(A),
+    /// It led to another call, of the same kind, which is decided before it is made; or to one that has no form.
+    Redirect(Result<F, Formless>),
+    /// It did not work.
+    Failed(Failure),
+}
+
+/// Why an attempt did not work. No text has an address, a path of the host or anything of the environment in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The host is short of this, and nothing has happened: no answer to the guest.
+    Lack(&'static str),
+    /// It was refused where it led.
+    Denied {
+        /// What the guest is told.
+        reason: String,
+        /// What it asked for.
+        argument: Option<String>,
+        /// What the operator is told.
+        remedy: String,
+    },
+    /// It cannot work.
+    Ended(Error),
+    /// The deadline came first.
+    Expired {
+        /// `false` only when it is certain that nothing has happened.
+        sent: bool,
+    },
+    /// It did not work this time.
+    Failed {
+        /// What went wrong.
+        text: String,
+        /// `false` only when it is certain that nothing has happened.
+        sent: bool,
+    },
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Ended(error)
+    }
+}
+
+impl Failure {
+    /// The same failure after something else of the call had been sent.
+    #[must_use]
+    pub(super) fn after_something(self) -> Self {
+        match self {
+            Failure::Expired { .. } => Failure::Expired { sent: true },
+            Failure::Failed { text, .. } => Failure::Failed { text, sent: true },
+            other => other,
+        }
+    }
+
+    /// Whether the same may be done again without anybody being asked.
+    pub(super) fn may_repeat(&self, class: EffectClass) -> bool {
+        match self {
+            Failure::Denied { .. } | Failure::Ended(_) => false,
+            Failure::Lack(_) => true,
+            Failure::Expired { sent } | Failure::Failed { sent, .. } => class != EffectClass::Once || !sent,
+        }
+    }
+
+    /// What the guest is told.
+    pub(super) fn into_guest_error(self, class: EffectClass) -> Error {
+        let harmless = class == EffectClass::Read;
+        match self {
+            Failure::Denied { reason, .. } => Error::Denied(reason),
+            Failure::Ended(error) => error,
+            Failure::Lack(what) => Error::Failed(format!("the host is short of {what}")),
+            Failure::Expired { sent } if harmless || !sent => Error::Expired,
+            Failure::Expired { .. } => Error::Failed("no answer came in time: it may have happened".into()),
+            Failure::Failed { text, sent } if harmless || !sent => Error::Failed(text),
+            Failure::Failed { text, .. } => Error::Failed(format!("{text}; it may have happened")),
+        }
+    }
+}
+
+/// A function that somebody else answers, through a durable promise.
+pub trait Await: Function<Slot = ()> {
+    /// When the promise ends by itself, in milliseconds from now, for one that time alone ends; `None`: when the grant
+    /// says.
+    ///
+    /// # Errors
+    /// The arguments cannot be right: the guest gets this.
+    fn timer(_: &Self::Form) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,380 @@
+//! The one path of a call: begin → authorize ⇄ ask → admit → act or wait → conclude.
+//!
+//! A capability takes no part in it but by what its [`Function`] says. Cancel, pause, deadline and retry are here and
+//! nowhere else.
+
+use std::sync::Arc;
+
+use parole_durable::hub::now;
+use parole_durable::ids::NEVER;
+use parole_durable::journal::Open;
+use parole_durable::store::Lease;
+use parole_durable::{EffectClass, PromiseId, PromiseRecord, PromiseState};
+use parole_policy::{Facts as _, GrantEffect, Kind, Resource, Retry, Timeout};
+
+use super::effect::{Answer as _, Asks, Attempt, Await, Effect, Failure, Form, Formless, Function, Unformed};
+use super::execution::Execution;
+use super::gate::{Gate, PermittedCall, was_begun};
+use super::permit::{Found, Permit, Scope, Terms};
+use super::retry::Retries;
+use super::state::Begin;
+use super::{CallRequest, OUTPUT_DELAY};
+use crate::error::Refused;
+use crate::{Error, Stop};
+
+/// Redirects that one attempt follows.
+pub const REDIRECTS_MAX: u32 = 10;
+
+/// A call as the guest makes it.
+enum Begun<A> {
+    Answered(Result<A, Error>),
+    Open(Open),
+}
+
+/// A call that the host performs.
+pub(crate) async fn act<E: Effect>(execution: &Execution, args: E::Args) -> wasmtime::Result<Result<E::Answer, Error>> {
+    let (slot, bytes) = (execution.slot::<E::Slot>(), E::bytes(&args));
+    let recorded = E::recorded(&args);
+    let answer = match begin::<E>(execution, E::class(&args), &recorded)? {
+        Begun::Answered(answer) => answer,
+        Begun::Open(open) => perform::<E>(execution, &slot, open, args, &recorded).await?,
+    };
+    E::count(&slot, bytes, &answer);
+    Ok(answer)
+}
+
+/// A call that somebody else answers.
+pub(crate) async fn ask<A: Await>(execution: &Execution, args: A::Args) -> wasmtime::Result<Result<A::Answer, Error>> {
+    let recorded = A::recorded(&args);
+    Ok(match begin::<A>(execution, A::class(&args), &recorded)? {
+        Begun::Answered(answer) => answer,
+        Begun::Open(open) => wait::<A>(execution, open, args, recorded).await?,
+    })
+}
+
+/// Takes a call from the journal, or opens it. It never waits, so calls have the order in which the guest makes them.
+fn begin<F: Function>(execution: &Execution, class: EffectClass, recorded: &[u8]) -> Result<Begun<F::Answer>, Stop> {
+    let (number, begun) = execution.with(|state| (state.journal().calls(), state.begin(F::NAME, class, recorded)));
+    Ok(match begun? {
+        Begin::Answered(answer) => Begun::Answered(decoded::<F>(answer, number)?),
+        Begin::Open(open) => Begun::Open(open),
+    })
+}
+
+/// What a recorded answer says. It was checked when it was recorded: what cannot be read was changed since.
+fn decoded<F: Function>(answer: Result<Vec<u8>, Error>, number: u64) -> Result<Result<F::Answer, Error>, Stop> {
+    match answer {
+        Ok(bytes) => F::Answer::decode(bytes).map(Ok).ok_or(Stop::Unreadable(number)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+type Formed<F> = Result<(Open, Result<<F as Function>::Form, Formless>), Result<<F as Function>::Answer, Error>>;
+
+fn encoded<F: Function>(answer: &Result<F::Answer, Error>) -> Result<Vec<u8>, Error> {
+    answer.as_ref().map(F::Answer::encode).map_err(Clone::clone)
+}
+
+/// The form of an open call. `Err`: it has ended with this.
+fn formed<F: Function>(execution: &Execution, open: Open, args: F::Args, slot: &F::Slot) -> Result<Formed<F>, Stop> {
+    let looks = execution.with(|state| state.looks(F::ENTRY));
+    match F::form(args, looks, slot) {
+        Ok(form) => Ok(Ok((open, Ok(form)))),
+        Err(Unformed::Denied(formless)) => Ok(Ok((open, Err(formless)))),
+        Err(Unformed::Ended(answer)) => {
+            execution.with(|state| state.finish(open, None, encoded::<F>(&answer)))?;
+            Ok(Err(answer))
+        }
+    }
+}
+
+fn dynamic<F: Form>(form: &Result<F, Formless>) -> Result<&dyn Form, &Formless> {
+    form.as_ref().map(|form| form as &dyn Form)
+}
+
+async fn perform<E: Effect>(
+    execution: &Execution,
+    slot: &E::Slot,
+    open: Open,
+    args: E::Args,
+    recorded: &[u8],
+) -> Result<Result<E::Answer, Error>, Stop> {
+    let (open, form) = match formed::<E>(execution, open, args, slot)? {
+        Ok(formed) => formed,
+        Err(answer) => return Ok(answer),
+    };
+    let call = CallRequest::new(E::ENTRY, dynamic(&form), recorded);
+    let (number, leaves) = (open.number, E::LEAVES && was_begun(&open));
+    let left = leaves.then(|| execution.with(|state| state.key(&open, E::ENTRY.capability.name)));
+    let mut gate = match E::ASKS {
+        Asks::All => execution.authorize(open, &call).await?,
+        Asks::PolicyAlone => execution.with(|state| state.recheck(open, &call))?,
+        Asks::Nobody => execution.with(|state| state.unasked(open, E::ENTRY)),
+    };
+    loop {
+        let permitted = match (gate, &form) {
+            (Gate::Go(permitted), Ok(form)) => (permitted, form),
+            (Gate::Go(permitted), Err(Formless { argument, denial })) => {
+                let refused = Refused::of(E::ENTRY, Some(argument.clone()), denial.clone());
+                return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
+            }
+            (Gate::Done(answer), form) => {
+                if let (Some(key), Ok(form)) = (left, form) {
+                    clear_up::<E>(execution, &key, form).await?;
+                }
+                return decoded::<E>(answer, number);
+            }
+        };
+        match attempts::<E>(execution, slot, permitted, &call).await? {
+            Next::Ended(answer) => return Ok(answer),
+            Next::Decided(next) => gate = next,
+        }
+    }
+}
+
+/// What comes after the attempts at a call.
+enum Next<A> {
+    Ended(Result<A, Error>),
+    /// The grants had changed when it was to be taken on, and it was decided again.
+    Decided(Gate),
+}
+
+/// Takes a call on and performs it, as often as the grant's `retry` allows, and records how it went.
+async fn attempts<E: Effect>(
+    execution: &Execution,
+    slot: &E::Slot,
+    (mut permitted, form): (PermittedCall, &E::Form),
+    call: &CallRequest<'_>,
+) -> Result<Next<E::Answer>, Stop> {
+    let (effect, retry, timeout) = terms_of(&permitted);
+    let found = permitted.found(form.resource());
+    let reach = match E::Scope::reach(&found) {
+        Ok(reach) => reach,
+        Err(error) => return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended),
+    };
+    if !permitted.admitted {
+        permitted.open.effect = E::class_under(form, permitted.open.effect, &reach, effect);
+    }
+    let class = permitted.open.effect;
+    let mut permit = Permit::<E::Scope>::new(reach, execution.terms(&permitted));
+    if let Err(error) = E::before(slot, &permit, form) {
+        return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended);
+    }
+    let is_admitted = E::ASKS == Asks::All && class != EffectClass::Read;
+    if is_admitted && !permitted.admitted {
+        permitted = match execution.admit(permitted, call).await? {
+            Ok(permitted) => permitted,
+            Err(gate) => return Ok(Next::Decided(gate)),
+        };
+    }
+    match E::ASKS {
+        Asks::All if E::OUTSIDE => execution.commit_creation().await?,
+        Asks::All => {}
+        // What the guest acts upon is durable before the outside sees that it acts; and it may wait for long.
+        Asks::PolicyAlone | Asks::Nobody => execution.commit(Lease::Keep).await?,
+    }
+    let mut retries = Retries::of(retry.as_ref());
+    let result = loop {
+        permit.starts(timeout, !E::OUTSIDE && execution.with(|state| state.has_unshown()));
+        let outcome = redirected::<E>(execution, slot, (&permit, form), &mut permitted).await?;
+        let again = match &outcome {
+            Outcome::Later(_) => class != EffectClass::Once,
+            Outcome::Failed(failure) => failure.may_repeat(class),
+            Outcome::Done(_) | Outcome::Refused(_) => false,
+        };
+        match outcome {
+            _ if again && retries.left() => {
+                execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
+                if is_admitted {
+                    permitted = match execution.admit(permitted, call).await? {
+                        Ok(permitted) => permitted,
+                        Err(gate) => return Ok(Next::Decided(gate)),
+                    };
+                }
+                execution.back_off(&mut retries, &permitted.open).await?;
+            }
+            Outcome::Done(answer) | Outcome::Later(answer) => break Ok(answer),
+            Outcome::Failed(Failure::Lack(what)) => {
+                return Err(Box::pin(execution.withdraw(&permitted.open, Stop::Lack(what))).await);
+            }
+            Outcome::Failed(Failure::Denied { reason, argument, remedy }) => {
+                let capability = E::ENTRY.capability.name.into();
+                let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
+                return Ok(Next::Ended(Err(execution.with(|state| state.refuse(permitted.open, refused))?)));
+            }
+            Outcome::Refused(refused) => {
+                return Ok(Next::Ended(Err(execution.with(|state| state.refuse(permitted.open, refused))?)));
+            }
+            Outcome::Failed(failure) => break Err(failure.into_guest_error(class)),
+        }
+    };
+    conclude::<E>(execution, permitted.open, result).await.map(Next::Ended)
+}
+
+fn terms_of(permitted: &PermittedCall) -> (GrantEffect, Option<Retry>, Timeout) {
+    let grant = permitted.grant();
+    grant.map_or((GrantEffect::Once, None, Timeout::Never), |grant| (grant.effect, grant.retry, grant.timeout))
+}
+
+/// How one attempt went, with the redirects after it.
+enum Outcome<A> {
+    Done(A),
+    Later(A),
+    Failed(Failure),
+    Refused(Refused),
+}
+
+/// One attempt, and where it leads: each redirect is decided like any call, on exactly what will be sent.
+async fn redirected<E: Effect>(
+    execution: &Execution,
+    slot: &E::Slot,
+    (first, form): (&Permit<E::Scope>, &E::Form),
+    permitted: &mut PermittedCall,
+) -> Result<Outcome<E::Answer>, Stop> {
+    let mut hop: Option<(Permit<E::Scope>, E::Form)> = None;
+    for redirects in 0..=REDIRECTS_MAX {
+        let (permit, form) = hop.as_ref().map_or((first, form), |(permit, form)| (permit, form));
+        let next = match attempt::<E>(execution, slot, permit, form).await? {
+            Attempt::Done(answer) => return Ok(Outcome::Done(answer)),
+            Attempt::Later(answer) => return Ok(Outcome::Later(answer)),
+            // What is repeated is the whole of it, so the first hop counts.
+            Attempt::Failed(failure) if redirects > 0 => return Ok(Outcome::Failed(failure.after_something())),
+            Attempt::Failed(failure) => return Ok(Outcome::Failed(failure)),
+            Attempt::Redirect(next) => next,
+        };
+        if redirects == REDIRECTS_MAX {
+            break;
+        }
+        let call = CallRequest::new(E::ENTRY, dynamic(&next), &[]);
+        let decided = execution.with(|state| state.redirect(permitted, &call));
+        let (leave, next) = match (decided, next) {
+            (Ok(leave), Ok(next)) => (leave, next),
+            (Ok(_), Err(Formless { argument, denial })) => {
+                return Ok(Outcome::Refused(Refused::of(E::ENTRY, Some(argument), denial)));
+            }
+            (Err(refused), _) => return Ok(Outcome::Refused(refused)),
+        };
+        let found = Found { leave, ..permitted.found(next.resource()) };
+        match E::Scope::reach(&found) {
+            Ok(reach) => hop = Some((permit.leading_to(reach), next)),
+            Err(error) => return Ok(Outcome::Failed(error.into())),
+        }
+    }
+    let text = format!("more than {REDIRECTS_MAX} redirects");
+    Ok(Outcome::Failed(Failure::Failed { text, sent: true }))
+}
+
+async fn attempt<E: Effect>(
+    execution: &Execution,
+    slot: &E::Slot,
+    permit: &Permit<E::Scope>,
+    form: &E::Form,
+) -> Result<Attempt<E::Answer, E::Form>, Stop> {
+    let work = E::act(permit, form, execution.outside(), slot);
+    if E::OUTSIDE {
+        return execution.unless_left(permit.class(), work).await;
+    }
+    if !permit.is_watched() {
+        return Ok(work.await);
+    }
+    let mut work = Box::pin(work);
+    match tokio::time::timeout(OUTPUT_DELAY, work.as_mut()).await {
+        Ok(attempt) => Ok(attempt),
+        Err(_) => {
+            execution.show_meanwhile().await?;
+            Ok(work.await)
+        }
+    }
+}
+
+async fn conclude<E: Effect>(
+    execution: &Execution,
+    open: Open,
+    answer: Result<E::Answer, Error>,
+) -> Result<Result<E::Answer, Error>, Stop> {
+    let result = encoded::<E>(&answer);
+    match E::ASKS {
+        Asks::All => execution.conclude(open, result).await?,
+        // What dies with the process is never asked about.
+        Asks::PolicyAlone | Asks::Nobody => execution.with(|state| state.finish(open, None, result))?,
+    }
+    Ok(answer)
+}
+
+/// What the first attempt of a call that is over may have left is nobody's any more, wherever the grants of that time
+/// led.
+async fn clear_up<E: Effect>(execution: &Execution, key: &PromiseId, form: &E::Form) -> Result<(), Stop> {
+    let (capability, resource) = (E::ENTRY.capability.name, form.resource());
+    for (policy, leave) in execution.with(|state| state.reached_so_far(E::ENTRY, resource))? {
+        if let Ok(reach) = E::Scope::reach(&Found { policy: &policy, capability, leave, resource }) {
+            let key = Some(key.clone());
+            E::clear_up(&Permit::new(reach, Terms::new(policy, capability, EffectClass::Idempotent, key)), form).await;
+        }
+    }
+    Ok(())
+}
+
+async fn wait<A: Await>(
+    execution: &Execution,
+    open: Open,
+    args: A::Args,
+    recorded: Vec<u8>,
+) -> Result<Result<A::Answer, Error>, Stop> {
+    let number = open.number;
+    let (open, form) = match formed::<A>(execution, open, args, &())? {
+        Ok(formed) => formed,
+        Err(answer) => return Ok(answer),
+    };
+    let call = CallRequest::new(A::ENTRY, dynamic(&form), &recorded);
+    let open = match execution.admittance(open, &call).await? {
+        Ok(open) => open,
+        Err(answer) => return decoded::<A>(answer, number),
+    };
+    let timer = form.as_ref().map_or(Ok(None), A::timer);
+    let promise = match timer {
+        Ok(timer) => execution.with(|state| {
+            let own = |ms: u64| now().saturating_add(ms).min(NEVER);
+            let deadline = timer.map_or_else(|| state.deadline(A::ENTRY), own);
+            state.promise(&open, A::ENTRY, recorded.clone(), deadline)
+        })?,
+        Err(error) => Err(error),
+    };
+    let timer = A::ENTRY.capability.kind == Kind::Timer;
+    let answer = execution.answered(open, promise, timer, if timer { passed } else { given }).await?;
+    decoded::<A>(answer, number)
+}
+
+/// What the guest gets for a settled promise that somebody answers.
+fn given(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+    match record.state {
+        PromiseState::Resolved => Ok(record.value.data.unwrap_or_else(|| "null".into()).into_bytes()),
+        PromiseState::Rejected => {
+            let reason = record.value.data.and_then(|data| serde_json::from_str(&data).ok());
+            Err(Error::Denied(reason.unwrap_or_else(|| "a person said no".into())))
+        }
+        PromiseState::RejectedCanceled => Err(Error::Canceled),
+        PromiseState::RejectedTimedout | PromiseState::Pending => Err(Error::Expired),
+    }
+}
+
+/// The same for one that time ends.
+fn passed(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+    match record.state {
+        PromiseState::Resolved => Ok(Vec::new()),
+        _ => Err(Error::Canceled),
+    }
+}
+
+impl PermittedCall {
+    fn found<'f>(&'f self, resource: Resource<'f>) -> Found<'f> {
+        Found { policy: &self.policy, capability: self.capability, leave: self.leave, resource }
+    }
+}
+
+impl Execution {
+    fn terms(&self, permitted: &PermittedCall) -> Terms {
+        let (open, name) = (&permitted.open, permitted.capability);
+        let key = (open.effect != EffectClass::Read).then(|| self.with(|state| state.key(open, name)));
+        Terms::new(Arc::clone(&permitted.policy), name, open.effect, key)
+    }
+}
