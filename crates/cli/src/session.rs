@@ -137,6 +137,7 @@ impl Session {
         let mut tick = tokio::time::interval(TICK);
         let mut watched = Watched { execution: Some(id), ..Watched::default() };
         let mut stopping: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
+        let mut is_stopped = false;
         let went = loop {
             let ticks = watched.asking.is_some() || watched.wants_line.is_some() || self.console.is_compiling();
             tokio::select! {
@@ -163,7 +164,7 @@ impl Session {
                     (Err(_), Some(_)) => break Ok(Driven::Interrupted(watched.execution)),
                 },
                 // The work says what came of it.
-                () = stopped(&mut stopping) => stopping = Some(Box::pin(std::future::pending())),
+                () = stopped(&mut stopping), if !is_stopped => is_stopped = true,
                 Some(note) = self.notes.recv() => match note {
                     Note::Seen(execution) => watched.execution = Some(execution),
                     Note::Compiling => {}
@@ -189,6 +190,13 @@ impl Session {
                 }
             }
         };
+        if matches!(went, Ok(Driven::Stopped(_))) && !is_stopped {
+            // What it has shown is noted by the end of the runtime, and shown again if it is not.
+            tokio::select! {
+                () = stopped(&mut stopping) => {}
+                () = self.signals.next() => {}
+            }
+        }
         self.console.compiled();
         if let Some(asking) = watched.asking.take() {
             withdraw(asking).await;

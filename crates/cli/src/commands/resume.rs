@@ -219,6 +219,10 @@ async fn side_by_side(session: &mut Session, ids: &[ExecutionId], pinned: bool, 
     let mut shutdown = std::pin::pin!(runtime.shutdown(STOP_WITHIN));
     let (mut stopping, mut stopped) = (false, false);
     loop {
+        // What was shown is noted by the end of the runtime, and shown again if it is not.
+        if running.is_empty() && stopping == stopped {
+            return Ok(stopping);
+        }
         tokio::select! {
             biased;
             () = session.signals.next() => {
@@ -229,8 +233,7 @@ async fn side_by_side(session: &mut Session, ids: &[ExecutionId], pinned: bool, 
                 stopping = true;
             }
             Some(_) = session.notes.recv() => {}
-            ended = running.join_next() => {
-                let Some(ended) = ended else { return Ok(stopping) };
+            Some(ended) = running.join_next() => {
                 let (id, resumed) = ended.map_err(Failure::internal)?;
                 left.remove(&id);
                 let resumed = match resumed {

@@ -78,7 +78,7 @@ fn goes_on_by_itself(scratch: &Scratch, server: &Held, ran: &Ran) {
     let list = scratch.parole(&["ps", "--all", "--json"]).code(0).json();
     let execution = list[0]["execution"].as_str().unwrap();
     let rest = scratch.parole(&["resume", execution]).code(0);
-    assert_eq!(format!("{}{}", ran.out, rest.out), "done: 200 2 bytes\n");
+    assert_eq!(format!("{}{}", ran.out, rest.out), "done: 200 2 bytes\n", "{ran:?}");
     assert_eq!(server.came(), 1);
 }
 
