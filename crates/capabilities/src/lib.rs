@@ -2,10 +2,10 @@
 //!
 //! # How to read it
 //!
-//! [`ALL`] is the only list. A capability is one WIT file, one file here and one line in
+//! [`ALL`] is the only list. A capability is one WIT file, one file in `capability/` and one line in
 //! that list: its policy key, journal name, listing and check of answers come from its
-//! [`Entry`]. [`execution`] is the state of one running guest, and the few ways in which a
-//! capability may act on it: send, wait, read, act. [`types`] is what guests see of errors.
+//! [`Entry`]. [`call`] is the path of every call, [`backends`] are the means to perform one.
+//! [`error`] is what guests see of errors.
 //!
 //! # What it does not do
 //!

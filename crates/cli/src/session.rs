@@ -113,6 +113,9 @@ pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     result
 }
 
+/// The end of the runtime.
+type Shutdown = Pin<Box<dyn Future<Output = ()>>>;
+
 /// The state of one drive.
 #[derive(Default)]
 struct Watched {
@@ -136,8 +139,7 @@ impl Session {
         let mut work = pin!(work);
         let mut tick = tokio::time::interval(TICK);
         let mut watched = Watched { execution: Some(id), ..Watched::default() };
-        let mut stopping: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
-        let mut is_stopped = false;
+        let (mut stopping, mut is_stopped) = (None::<Shutdown>, false);
         let went = loop {
             let ticks = watched.asking.is_some() || watched.wants_line.is_some() || self.console.is_compiling();
             tokio::select! {
@@ -191,11 +193,7 @@ impl Session {
             }
         };
         if matches!(went, Ok(Driven::Stopped(_))) && !is_stopped {
-            // What it has shown is noted by the end of the runtime, and shown again if it is not.
-            tokio::select! {
-                () = stopped(&mut stopping) => {}
-                () = self.signals.next() => {}
-            }
+            self.until_stopped(&mut stopping).await;
         }
         self.console.compiled();
         if let Some(asking) = watched.asking.take() {
@@ -205,6 +203,15 @@ impl Session {
             }
         }
         went
+    }
+
+    /// Waits for the end of the runtime, or until it is told again: by then what was shown is noted, and shown again if it is
+    /// not.
+    async fn until_stopped(&mut self, stopping: &mut Option<Shutdown>) {
+        tokio::select! {
+            () = stopped(stopping) => {}
+            () = self.signals.next() => {}
+        }
     }
 
     /// An execution waits. Says whether anybody here may answer.
@@ -343,7 +350,7 @@ pub fn asker_of(runtime: &Runtime, record: &PromiseRecord) -> Asker {
     )
 }
 
-async fn stopped(stopping: &mut Option<Pin<Box<dyn Future<Output = ()>>>>) {
+async fn stopped(stopping: &mut Option<Shutdown>) {
     match stopping {
         Some(stopping) => stopping.await,
         None => std::future::pending().await,

@@ -116,8 +116,7 @@ impl Facts for Arguments<'_> {
 
     fn read_for(&self) -> Looks {
         match self {
-            Arguments::Fetch(request) => request.url.looks().both(request.headers.looks()),
-            Arguments::Connect { url } => url.looks(),
+            Arguments::Fetch(request) => request.headers.looks(),
             _ => Looks::ALL,
         }
     }

@@ -70,11 +70,13 @@ pub fn decide<'a>(
     }
     let grant = policy.grants.get(capability.name);
     let whole = Permit { generation, dir: None, relative: "", origin: None, database: None, rule: None, grant };
-    let reached = scope(capability, whole, facts.resource());
-    match reached {
-        Ok(permit) if facts.read_for().covers(policy.looks(capability.name)) => {
-            rules(policy, capability, permit, facts)
-        }
+    let resource = facts.resource();
+    let read_for = match resource {
+        Resource::Url { url, .. } => facts.read_for().both(url.looks()),
+        _ => facts.read_for(),
+    };
+    match scope(capability, whole, resource) {
+        Ok(permit) if read_for.covers(policy.looks(capability.name)) => rules(policy, capability, permit, facts),
         Ok(_) => Verdict::Deny(denial::unread(capability)),
         Err(denial) => Verdict::Deny(denial),
     }

@@ -15,8 +15,8 @@ pub trait Facts: Sync {
     /// and a rule that looks at it denies.
     fn fact(&self, name: &str) -> Option<Fact<'_>>;
 
-    /// For rules that look at how much of it this form was read. One without parts that can be spelt in several ways is for
-    /// all.
+    /// For rules that look at how much of it this form was read, beside a URL, which says so itself. One without other
+    /// parts that can be spelt in several ways is for all.
     fn read_for(&self) -> Looks {
         Looks::ALL
     }

@@ -1,5 +1,4 @@
-//! What lies outside of the machine: the network client of the process, the secrets that policies name, and
-//! the connections of one execution.
+//! The means to perform a call: files, network, databases; and what all executions of a runtime share of them.
 
 pub mod files;
 pub mod net;

@@ -48,13 +48,10 @@ impl Execution {
 
     /// Makes everything so far durable, and with it that a call is taken on; `false`: the grants are not those by which
     /// it was decided any more, and all is durable but that.
-    pub(super) async fn commit_admission(&self, step: u64) -> Result<bool, Stop> {
+    pub(super) async fn commit_admission(&self, admission: Admission) -> Result<bool, Stop> {
         let _turn = self.0.turn.lock().await;
         self.land().await?;
-        self.with(|state| {
-            let generation = state.generation;
-            state.submit(Lease::Keep, Some(Admission { step, generation }));
-        });
+        self.with(|state| state.submit(Lease::Keep, Some(admission)));
         self.land().await
     }
 

@@ -4,7 +4,9 @@
 //! It sees what it was called with, what it may reach and the means for that. It cannot see the execution, the journal or
 //! the policy: those are the path's ([`perform`](super::perform)), and with them everything that could be forgotten.
 
-use parole_durable::EffectClass;
+use std::time::Duration;
+
+use parole_durable::{EffectClass, PromiseId};
 use parole_policy::{Denial, Facts, GrantEffect, Looks};
 use serde_json::Value;
 
@@ -95,6 +97,10 @@ pub trait Answer: Send + Sync + Sized + 'static {
     fn encode(&self) -> Vec<u8>;
     /// Reads that again; `None`: it is something else.
     fn decode(bytes: Vec<u8>) -> Option<Self>;
+    /// The value that a replay will read, where that may be another one: a guest is given the same both times.
+    fn as_recorded(self, _recorded: &[u8]) -> Self {
+        self
+    }
 }
 
 impl Answer for () {
@@ -117,18 +123,6 @@ impl Answer for Vec<u8> {
     }
 }
 
-/// Who is asked about each call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asks {
-    /// The policy, and whom it wants asked.
-    All,
-    /// The policy alone, for what an earlier call was allowed to open. It dies with the process, so it is never in
-    /// doubt.
-    PolicyAlone,
-    /// Nobody: it gives something up that an earlier call was allowed to open.
-    Nobody,
-}
-
 /// A function that the host performs.
 pub trait Effect: Function {
     /// What a grant has to list for it.
@@ -136,8 +130,8 @@ pub trait Effect: Function {
     /// Whether it leaves the host: then others can see and cancel the execution meanwhile, its output is shown, and the
     /// time of the guest stands still.
     const OUTSIDE: bool;
-    /// Who is asked.
-    const ASKS: Asks = Asks::All;
+    /// What an attempt may take when its grant says that it never expires.
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// Its effect class, by what was granted; `begun`: as what an earlier attempt was taken on.
     fn class_under(
@@ -171,8 +165,8 @@ pub trait Effect: Function {
     /// Whether an attempt that was cut short leaves something that [`Effect::clear_up`] takes away.
     const LEAVES: bool = false;
 
-    /// Takes away what an attempt that was cut short may have left: the call ends without another one.
-    fn clear_up(_: &Permit<Self::Scope>, _: &Self::Form) -> impl Future<Output = ()> + Send {
+    /// Takes away what an attempt that was cut short may have left: the call ends without another one. `key` is its id.
+    fn clear_up(_: &<Self::Scope as Scope>::Reach, _key: &PromiseId) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
@@ -270,5 +264,37 @@ pub trait Await: Function<Slot = ()> {
     /// The arguments cannot be right: the guest gets this.
     fn timer(_: &Self::Form) -> Result<Option<u64>, Error> {
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_is_done_once() {
+        let sent = Failure::Failed { text: String::new(), sent: true };
+        let unsent = Failure::Failed { text: String::new(), sent: false };
+        assert!(!sent.may_repeat(EffectClass::Once) && unsent.may_repeat(EffectClass::Once));
+        assert!(sent.may_repeat(EffectClass::Idempotent) && sent.may_repeat(EffectClass::Read));
+        // Something else of the call was sent by then.
+        assert!(!unsent.after_something().may_repeat(EffectClass::Once));
+        assert!(!Failure::Ended(Error::NotFound).may_repeat(EffectClass::Read));
+    }
+
+    #[test]
+    fn what_may_have_happened_is_said() {
+        let told = |failure: Failure, class| failure.into_guest_error(class).to_string();
+        let failed = |sent| Failure::Failed { text: "gone".into(), sent };
+        for (class, sent, text) in [
+            (EffectClass::Once, true, "failed: gone; it may have happened"),
+            (EffectClass::Idempotent, true, "failed: gone; it may have happened"),
+            (EffectClass::Once, false, "failed: gone"),
+            (EffectClass::Read, true, "failed: gone"),
+        ] {
+            assert_eq!(told(failed(sent), class), text);
+        }
+        assert_eq!(told(Failure::Expired { sent: true }, EffectClass::Read), "nobody answered in time");
+        assert!(told(Failure::Expired { sent: true }, EffectClass::Once).contains("it may have happened"));
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use parole_durable::hub::now;
 use parole_durable::journal::Open;
-use parole_durable::store::Lease;
+use parole_durable::store::{Admission, Lease};
 use parole_durable::{Digest, EffectClass, PromiseId, Stage};
-use parole_policy::{Denial, Grant, Kind, Permit, Resource, Timeout, decide, reach};
+use parole_policy::{Denial, Grant, Kind, Permit, Resource, Timeout, Verdict, decide, reach};
 
 use super::{CallRequest, Execution, State};
 use crate::call::audit::{self, AuditEvent, Note};
@@ -35,7 +35,9 @@ pub(crate) enum Gate {
 pub(crate) struct PermittedCall {
     pub(crate) open: Open,
     pub(crate) capability: &'static str,
+    /// The grants under which it was decided, and their generation.
     pub(crate) policy: Arc<OpenedPolicy>,
+    pub(crate) generation: u64,
     pub(crate) leave: Leave,
     /// Whether it is admitted, durably: a person has allowed it.
     pub(crate) admitted: bool,
@@ -48,15 +50,22 @@ pub(crate) struct Leave {
     pub(crate) dir: Option<usize>,
     /// The granted origin: an index.
     pub(crate) origin: Option<usize>,
+    /// Whether a database of that name is granted.
+    pub(super) is_named: bool,
     /// The length of what the path has below that directory: its last bytes.
     below: usize,
 }
 
 impl Leave {
-    const NOTHING: Self = Self { dir: None, origin: None, below: 0 };
+    const NOTHING: Self = Self { dir: None, origin: None, is_named: false, below: 0 };
 
     pub(crate) fn of(permit: &Permit<'_>) -> Self {
-        Self { dir: permit.dir, origin: permit.origin, below: permit.relative.len() }
+        Self {
+            dir: permit.dir,
+            origin: permit.origin,
+            is_named: permit.database.is_some(),
+            below: permit.relative.len(),
+        }
     }
 
     /// The part of a granted path that is below its directory.
@@ -120,7 +129,9 @@ impl Execution {
     /// Decides a call, as often as it takes: `approved`, a person has allowed it once.
     async fn decided(&self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Gate, Stop> {
         loop {
-            match self.with(|state| state.decide(open, call, approved))? {
+            let (policy, generation) = self.with(State::grants)?;
+            let ruling = self.ruling(&policy, generation, call).await;
+            match self.with(|state| state.decide(open, call, (policy, generation, ruling), approved))? {
                 Decided::Done(answer) => return Ok(Gate::Done(answer)),
                 Decided::Asked(asked, id) => {
                     open = asked;
@@ -137,7 +148,7 @@ impl Execution {
                         // Using the approval and taking the call on are one commit; after it the call is never
                         // repeated in silence.
                         permitted.open.effect = EffectClass::Once;
-                        if !Box::pin(self.admitted(&permitted.open)).await? {
+                        if !Box::pin(self.admitted(&permitted)).await? {
                             (open, approved) = (permitted.open, true);
                             continue;
                         }
@@ -146,6 +157,47 @@ impl Execution {
                 }
             }
         }
+    }
+
+    /// Asks the policy, then the checks in Rust, about the values that will be acted on. Checks may block: they are asked
+    /// on a thread for that.
+    async fn ruling(&self, policy: &Arc<OpenedPolicy>, generation: u64, call: &CallRequest<'_>) -> Ruling {
+        let ruling = ruling_of(policy, generation, call);
+        let capability = call.entry.capability.name;
+        if matches!(ruling, Ruling::No(..)) || !policy.is_judged(capability) {
+            return ruling;
+        }
+        let (policy, id, arguments) = (Arc::clone(policy), self.id(), call.arguments.to_vec());
+        let judged = tokio::task::spawn_blocking(move || policy.judge(id, capability, || arguments.clone()));
+        match judged.await {
+            Ok(None) => ruling,
+            Ok(Some((refused, validator))) => {
+                Ruling::No(Refused { argument: call.argument(), ..refused }, Some(validator))
+            }
+            Err(_) => {
+                let error = Error::Denied("the host could not ask its checks".into());
+                let remedy = "none: it is a fault of this host".into();
+                Ruling::No(Refused { capability: capability.into(), argument: call.argument(), error, remedy }, None)
+            }
+        }
+    }
+
+    /// Decides a call on something that an earlier call was allowed to open: without a person, and without
+    /// the rules that want one.
+    pub(super) async fn recheck(&self, open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
+        let (policy, generation) = self.with(State::grants)?;
+        let ruling = self.ruling(&policy, generation, call).await;
+        self.with(|state| state.rechecked(open, call, (policy, generation, ruling)))
+    }
+
+    /// Decides where a redirect leads, under the grants of the call. Nobody is asked for it.
+    pub(super) async fn redirect(
+        &self,
+        permitted: &mut PermittedCall,
+        call: &CallRequest<'_>,
+    ) -> Result<Leave, Refused> {
+        let ruling = self.ruling(&permitted.policy, permitted.generation, call).await;
+        self.with(|state| state.redirected(permitted, call, ruling))
     }
 
     /// Waits for the decision about a call.
@@ -177,16 +229,16 @@ impl Execution {
         permitted: PermittedCall,
         call: &CallRequest<'_>,
     ) -> Result<Result<PermittedCall, Gate>, Stop> {
-        if self.admitted(&permitted.open).await? {
+        if self.admitted(&permitted).await? {
             return Ok(Ok(permitted));
         }
         self.decided(permitted.open, call, false).await.map(Err)
     }
 
     /// Whether it is durable that a call is taken on, under the generation by which it was decided.
-    async fn admitted(&self, open: &Open) -> Result<bool, Stop> {
+    async fn admitted(&self, PermittedCall { open, generation, .. }: &PermittedCall) -> Result<bool, Stop> {
         self.with(|state| state.config.journal.record(open, Stage::Admitted, None, None, now()))?;
-        self.commit_admission(open.number).await
+        self.commit_admission(Admission { step: open.number, generation: *generation }).await
     }
 
     /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
@@ -209,10 +261,21 @@ impl Execution {
 }
 
 impl State {
-    /// Decides a call under the grants of this moment, and notes what was decided.
-    fn decide(&mut self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Decided, Stop> {
-        let scope = self.current_scope()?;
-        let (leave, rule) = match self.ruling(&scope, call) {
+    /// What it may reach now, and the generation of that.
+    pub(super) fn grants(&mut self) -> Result<(Arc<OpenedPolicy>, u64), Stop> {
+        let policy = self.current_scope()?;
+        Ok((policy, self.generation))
+    }
+
+    /// Takes up what was ruled about a call, and notes what was decided.
+    fn decide(
+        &mut self,
+        mut open: Open,
+        call: &CallRequest<'_>,
+        (policy, generation, ruling): (Arc<OpenedPolicy>, u64, Ruling),
+        mut approved: bool,
+    ) -> Result<Decided, Stop> {
+        let (leave, rule) = match ruling {
             Ruling::No(mut refused, rule) => {
                 if was_begun(&open) && matches!(open.effect, EffectClass::Idempotent | EffectClass::Once) {
                     self.note(&mut open, call, self.verdict(AuditEvent::Doubt));
@@ -220,7 +283,7 @@ impl State {
                         reason.push_str("; it had been begun before, and may have happened");
                     }
                 }
-                self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
+                self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Deny) });
                 return Ok(Decided::Done(Err(self.refuse(open, refused)?)));
             }
             Ruling::Go(leave, rule) => (leave, rule),
@@ -239,33 +302,16 @@ impl State {
                 (leave, Some(rule))
             }
         };
-        self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Allow) });
+        self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Allow) });
         let admitted = approved && call.entry.capability.kind == Kind::Host;
-        Ok(Decided::Go(PermittedCall { open, capability: call.entry.capability.name, policy: scope, leave, admitted }))
-    }
-
-    /// Asks the policy, then the checks in Rust, about the values that will be acted on.
-    fn ruling(&self, scope: &OpenedPolicy, call: &CallRequest<'_>) -> Ruling {
-        let capability = &call.entry.capability;
-        let no = |denial: Denial| {
-            let rule = denial.rule.clone();
-            Ruling::No(Refused::of(call.entry, call.argument(), denial), rule)
-        };
-        let form = match call.form {
-            Ok(form) => form,
-            Err(formless) => return no(formless.denial.clone()),
-        };
-        let ruling = match decide(&scope.policy, self.generation, capability, form) {
-            parole_policy::Verdict::Deny(denial) => return no(denial),
-            parole_policy::Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
-            parole_policy::Verdict::Ask(asked) => {
-                Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout)
-            }
-        };
-        match self.judge(scope, call.entry, || call.arguments.to_vec()) {
-            Some((refused, validator)) => Ruling::No(Refused { argument: call.argument(), ..refused }, Some(validator)),
-            None => ruling,
-        }
+        Ok(Decided::Go(PermittedCall {
+            open,
+            capability: call.entry.capability.name,
+            policy,
+            generation,
+            leave,
+            admitted,
+        }))
     }
 
     /// Where a call leads now, and where it might before, the newest first: for what is left of one that is over.
@@ -312,6 +358,11 @@ impl State {
         Note::new(verdict, self.generation, now())
     }
 
+    /// The same under the grants by which a call was decided.
+    fn verdict_under(&self, generation: u64, verdict: AuditEvent) -> Note {
+        Note { generation, ..self.verdict(verdict) }
+    }
+
     /// Notes a decision in the step of a call, and tells who listens.
     pub(super) fn note(&self, open: &mut Open, call: &CallRequest<'_>, note: Note) {
         audit::tell(self.id(), open.number, call.entry.capability.name, &call.arguments, &note);
@@ -329,10 +380,15 @@ impl State {
         self.note(open, call, note);
     }
 
-    /// Decides where a redirect leads, under the scope of the call. Nobody is asked for it.
-    pub(super) fn redirect(&self, permitted: &mut PermittedCall, call: &CallRequest<'_>) -> Result<Leave, Refused> {
+    /// Takes up what was ruled about where a redirect leads.
+    fn redirected(
+        &self,
+        permitted: &mut PermittedCall,
+        call: &CallRequest<'_>,
+        ruling: Ruling,
+    ) -> Result<Leave, Refused> {
         let capability = call.entry.capability.name;
-        let (verdict, rule, result) = match self.ruling(&permitted.policy, call) {
+        let (verdict, rule, result) = match ruling {
             Ruling::Go(leave, rule) => (AuditEvent::Allow, rule, Ok(leave)),
             Ruling::No(refused, rule) => (AuditEvent::Deny, rule, Err(refused)),
             Ruling::Ask(_, rule, _) => {
@@ -350,19 +406,22 @@ impl State {
         result
     }
 
-    /// Decides a call on something that an earlier call was allowed to open: without a person, and without
-    /// the rules that want one.
-    pub(super) fn recheck(&mut self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
-        let policy = self.current_scope()?;
-        match self.ruling(&policy, call) {
+    /// Takes up what was ruled about a call on something that is open.
+    fn rechecked(
+        &mut self,
+        mut open: Open,
+        call: &CallRequest<'_>,
+        (policy, generation, ruling): (Arc<OpenedPolicy>, u64, Ruling),
+    ) -> Result<Gate, Stop> {
+        match ruling {
             Ruling::No(refused, rule) => {
-                self.note(&mut open, call, Note { rule, ..self.verdict(AuditEvent::Deny) });
+                self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Deny) });
                 Ok(Gate::Done(Err(self.refuse(open, refused)?)))
             }
             Ruling::Go(leave, _) | Ruling::Ask(leave, ..) => {
-                self.note(&mut open, call, self.verdict(AuditEvent::Allow));
+                self.note(&mut open, call, self.verdict_under(generation, AuditEvent::Allow));
                 let capability = call.entry.capability.name;
-                Ok(Gate::Go(PermittedCall { open, capability, policy, leave, admitted: false }))
+                Ok(Gate::Go(PermittedCall { open, capability, policy, generation, leave, admitted: false }))
             }
         }
     }
@@ -370,7 +429,32 @@ impl State {
     /// A call that gives up what an earlier one was allowed to open.
     pub(super) fn unasked(&self, open: Open, entry: &Entry) -> Gate {
         let (capability, policy) = (entry.capability.name, Arc::clone(&self.config.scope));
-        Gate::Go(PermittedCall { open, capability, policy, leave: Leave::NOTHING, admitted: false })
+        Gate::Go(PermittedCall {
+            open,
+            capability,
+            policy,
+            generation: self.generation,
+            leave: Leave::NOTHING,
+            admitted: false,
+        })
+    }
+}
+
+/// What the policy says about a call.
+fn ruling_of(policy: &OpenedPolicy, generation: u64, call: &CallRequest<'_>) -> Ruling {
+    let capability = &call.entry.capability;
+    let no = |denial: Denial| {
+        let rule = denial.rule.clone();
+        Ruling::No(Refused::of(call.entry, call.argument(), denial), rule)
+    };
+    let form = match call.form {
+        Ok(form) => form,
+        Err(formless) => return no(formless.denial.clone()),
+    };
+    match decide(&policy.policy, generation, capability, form) {
+        Verdict::Deny(denial) => no(denial),
+        Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
+        Verdict::Ask(asked) => Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout),
     }
 }
 

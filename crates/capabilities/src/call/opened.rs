@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use parole_durable::ExecutionId;
 use parole_policy::{DirGrant, Looks, SecurityPolicy};
 
-use crate::call::validator::Validator;
+use crate::Error;
+use crate::call::validator::{Call, Validator};
+use crate::error::Refused;
 use crate::lack::lack;
 
 /// A policy whose directories have been opened. From here on they are handles: a path that
@@ -83,8 +86,39 @@ impl OpenedPolicy {
 
     /// What may look at the parts of a call that can be spelt in several ways: rules, or a check in Rust.
     pub(crate) fn looks(&self, capability: &str) -> Looks {
-        let judged = self.validators.iter().any(|validator| &*validator.capability == capability);
-        if judged { Looks::ALL } else { self.policy.looks(capability) }
+        if self.is_judged(capability) { Looks::ALL } else { self.policy.looks(capability) }
+    }
+
+    /// Whether a check in Rust has a say about a capability.
+    pub(super) fn is_judged(&self, capability: &str) -> bool {
+        self.validators.iter().any(|validator| &*validator.capability == capability)
+    }
+
+    /// The first refusal of a check in Rust, with the name of the check. It may take as long as checks may.
+    pub(super) fn judge(
+        &self,
+        execution: ExecutionId,
+        capability: &'static str,
+        arguments: impl Fn() -> Vec<u8>,
+    ) -> Option<(Refused, String)> {
+        let mut call = None;
+        for validator in self.validators.iter().filter(|validator| &*validator.capability == capability) {
+            let call = call.get_or_insert_with(|| Call {
+                execution,
+                capability,
+                arguments: String::from_utf8_lossy(&arguments()).into(),
+            });
+            if let Err(reason) = validator.judge(call) {
+                let refused = Refused {
+                    capability: capability.into(),
+                    argument: None,
+                    error: Error::Denied(reason),
+                    remedy: format!("the validator `{}` of this host decides", validator.name),
+                };
+                return Some((refused, validator.name.to_string()));
+            }
+        }
+        None
     }
 
     /// A policy with nothing opened, for a replay: it asks nothing.

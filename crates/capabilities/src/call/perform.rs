@@ -12,10 +12,10 @@ use parole_durable::store::Lease;
 use parole_durable::{EffectClass, PromiseId, PromiseRecord, PromiseState};
 use parole_policy::{Facts as _, GrantEffect, Kind, Resource, Retry, Timeout};
 
-use super::effect::{Answer as _, Asks, Attempt, Await, Effect, Failure, Form, Formless, Function, Unformed};
+use super::effect::{Answer as _, Attempt, Await, Effect, Failure, Form, Formless, Function, Unformed};
 use super::execution::Execution;
 use super::gate::{Gate, PermittedCall, was_begun};
-use super::permit::{Found, Permit, Scope, Terms};
+use super::permit::{Asks, Found, Permit, Scope, Terms};
 use super::retry::Retries;
 use super::state::Begin;
 use super::{CallRequest, OUTPUT_DELAY};
@@ -106,9 +106,9 @@ async fn perform<E: Effect>(
     let call = CallRequest::new(E::ENTRY, dynamic(&form), recorded);
     let (number, leaves) = (open.number, E::LEAVES && was_begun(&open));
     let left = leaves.then(|| execution.with(|state| state.key(&open, E::ENTRY.capability.name)));
-    let mut gate = match E::ASKS {
+    let mut gate = match E::Scope::ASKS {
         Asks::All => execution.authorize(open, &call).await?,
-        Asks::PolicyAlone => execution.with(|state| state.recheck(open, &call))?,
+        Asks::PolicyAlone => execution.recheck(open, &call).await?,
         Asks::Nobody => execution.with(|state| state.unasked(open, E::ENTRY)),
     };
     loop {
@@ -160,14 +160,14 @@ async fn attempts<E: Effect>(
     if let Err(error) = E::before(slot, &permit, form) {
         return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended);
     }
-    let is_admitted = E::ASKS == Asks::All && class != EffectClass::Read;
+    let is_admitted = E::Scope::ASKS == Asks::All && class != EffectClass::Read;
     if is_admitted && !permitted.admitted {
         permitted = match execution.admit(permitted, call).await? {
             Ok(permitted) => permitted,
             Err(gate) => return Ok(Next::Decided(gate)),
         };
     }
-    match E::ASKS {
+    match E::Scope::ASKS {
         Asks::All if E::OUTSIDE => execution.commit_creation().await?,
         Asks::All => {}
         // What the guest acts upon is durable before the outside sees that it acts; and it may wait for long.
@@ -175,7 +175,7 @@ async fn attempts<E: Effect>(
     }
     let mut retries = Retries::of(retry.as_ref());
     let result = loop {
-        permit.starts(timeout, !E::OUTSIDE && execution.with(|state| state.has_unshown()));
+        permit.starts(timeout, E::LONGEST, !E::OUTSIDE && execution.with(|state| state.has_unshown()));
         let outcome = redirected::<E>(execution, slot, (&permit, form), &mut permitted).await?;
         let again = match &outcome {
             Outcome::Later(_) => class != EffectClass::Once,
@@ -245,14 +245,16 @@ async fn redirected<E: Effect>(
         if redirects == REDIRECTS_MAX {
             break;
         }
-        let call = CallRequest::new(E::ENTRY, dynamic(&next), &[]);
-        let decided = execution.with(|state| state.redirect(permitted, &call));
-        let (leave, next) = match (decided, next) {
-            (Ok(leave), Ok(next)) => (leave, next),
-            (Ok(_), Err(Formless { argument, denial })) => {
+        let next = match next {
+            Ok(next) => next,
+            Err(Formless { argument, denial }) => {
                 return Ok(Outcome::Refused(Refused::of(E::ENTRY, Some(argument), denial)));
             }
-            (Err(refused), _) => return Ok(Outcome::Refused(refused)),
+        };
+        let call = CallRequest::new(E::ENTRY, Ok(&next), &[]);
+        let leave = match execution.redirect(permitted, &call).await {
+            Ok(leave) => leave,
+            Err(refused) => return Ok(Outcome::Refused(refused)),
         };
         let found = Found { leave, ..permitted.found(next.resource()) };
         match E::Scope::reach(&found) {
@@ -293,7 +295,11 @@ async fn conclude<E: Effect>(
     answer: Result<E::Answer, Error>,
 ) -> Result<Result<E::Answer, Error>, Stop> {
     let result = encoded::<E>(&answer);
-    match E::ASKS {
+    let answer = match (answer, &result) {
+        (Ok(answer), Ok(recorded)) => Ok(answer.as_recorded(recorded)),
+        (answer, _) => answer,
+    };
+    match E::Scope::ASKS {
         Asks::All => execution.conclude(open, result).await?,
         // What dies with the process is never asked about.
         Asks::PolicyAlone | Asks::Nobody => execution.with(|state| state.finish(open, None, result))?,
@@ -307,8 +313,7 @@ async fn clear_up<E: Effect>(execution: &Execution, key: &PromiseId, form: &E::F
     let (capability, resource) = (E::ENTRY.capability.name, form.resource());
     for (policy, leave) in execution.with(|state| state.reached_so_far(E::ENTRY, resource))? {
         if let Ok(reach) = E::Scope::reach(&Found { policy: &policy, capability, leave, resource }) {
-            let key = Some(key.clone());
-            E::clear_up(&Permit::new(reach, Terms::new(policy, capability, EffectClass::Idempotent, key)), form).await;
+            E::clear_up(&reach, key).await;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Leave to perform one attempt at a call: what it may reach, already opened.
 //!
-//! Only the gate makes one, and what lies outside is reached through one alone: a forgotten check does not compile.
+//! Only the gate makes one, and a capability reaches files, network and databases by what is in it: a forgotten check does
+//! not compile.
 //!
 //! A permit is not made by hand:
 //! ```compile_fail,E0451
@@ -37,9 +38,6 @@ use super::opened::OpenedPolicy;
 use crate::Error;
 use crate::clock;
 
-/// What an attempt may take when its grant says that it never expires.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
 /// Leave to perform one attempt.
 pub struct Permit<S: Scope> {
     reach: S::Reach,
@@ -64,8 +62,8 @@ impl<S: Scope> Permit<S> {
     }
 
     /// An attempt starts.
-    pub(super) fn starts(&mut self, timeout: Timeout, is_watched: bool) {
-        let timeout = timeout.as_millis().map_or(LONGEST, Duration::from_millis).min(LONGEST);
+    pub(super) fn starts(&mut self, timeout: Timeout, longest: Duration, is_watched: bool) {
+        let timeout = timeout.as_millis().map_or(longest, Duration::from_millis).min(longest);
         self.terms.deadline = clock::now() + timeout;
         self.terms.is_watched = is_watched;
     }
@@ -137,6 +135,9 @@ pub trait Scope: sealed::Sealed + Sized + Send + Sync + 'static {
     /// What the gate has opened.
     type Reach: Send + Sync + 'static;
 
+    /// Who is asked about a call.
+    const ASKS: Asks = Asks::All;
+
     /// What a call may reach by these entries of its grant.
     #[doc(hidden)]
     fn reach(found: &Found<'_>) -> Result<Self::Reach, Error>;
@@ -151,8 +152,26 @@ pub struct Found<'f> {
     pub(super) resource: Resource<'f>,
 }
 
+/// Who is asked about a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// The policy, and whom it wants asked.
+    All,
+    /// The policy alone.
+    PolicyAlone,
+    /// Nobody.
+    Nobody,
+}
+
 /// Nothing that a grant lists.
 pub enum Nothing {}
+
+/// Something that an earlier call was allowed to open. A person was asked for that, and it dies with the process, so a call
+/// on it is never in doubt; it reaches nothing else.
+pub enum Open {}
+
+/// The same, to be given up.
+pub enum GivenUp {}
 
 /// A file below a granted directory.
 pub enum Path {}
@@ -164,12 +183,32 @@ pub enum Origin {}
 pub enum Name {}
 
 impl sealed::Sealed for Nothing {}
+impl sealed::Sealed for Open {}
+impl sealed::Sealed for GivenUp {}
 impl sealed::Sealed for Path {}
 impl sealed::Sealed for Origin {}
 impl sealed::Sealed for Name {}
 
 impl Scope for Nothing {
     type Reach = ();
+
+    fn reach(_: &Found<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Scope for Open {
+    type Reach = ();
+    const ASKS: Asks = Asks::PolicyAlone;
+
+    fn reach(_: &Found<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Scope for GivenUp {
+    type Reach = ();
+    const ASKS: Asks = Asks::Nobody;
 
     fn reach(_: &Found<'_>) -> Result<(), Error> {
         Ok(())
@@ -289,7 +328,7 @@ impl Scope for Name {
 
     fn reach(found: &Found<'_>) -> Result<Named, Error> {
         let denied = || Error::Denied("nothing is granted".into());
-        let Resource::Name(name) = found.resource else { return Err(denied()) };
+        let (Resource::Name(name), true) = (found.resource, found.leave.is_named) else { return Err(denied()) };
         let grant = found.policy.policy.grants.get(found.capability).ok_or_else(denied)?;
         let database = grant.databases.get(name).cloned().ok_or_else(denied)?;
         Ok(Named { name: name.to_owned(), database, authorities: grant.database_ca.get(name).cloned() })

@@ -17,7 +17,6 @@ use super::{ExecutionConfig, Gathered};
 use crate::Entry;
 use crate::call::audit;
 use crate::call::opened::OpenedPolicy;
-use crate::call::validator::Call;
 use crate::error::{self, Error, Refused, json};
 use crate::sink::Event;
 use crate::stop::Stop;
@@ -241,38 +240,10 @@ impl State {
     fn is_refused(&self, entry: &'static Entry, fields: &[(&'static str, Field<'_>)]) -> bool {
         let scope = &*self.config.scope;
         match decide(&scope.policy, self.generation, &entry.capability, &Arguments::Fields(fields)) {
-            Verdict::Allow(_) => self.judge(scope, entry, || error::canonical(fields)).is_some(),
+            Verdict::Allow(_) => scope.judge(self.id(), entry.capability.name, || error::canonical(fields)).is_some(),
             // There is nobody to ask: a policy that says so was refused when it was read.
             Verdict::Deny(_) | Verdict::Ask(_) => true,
         }
-    }
-
-    /// The first refusal of a check in Rust, with its name.
-    pub(super) fn judge(
-        &self,
-        scope: &OpenedPolicy,
-        entry: &'static Entry,
-        arguments: impl Fn() -> Vec<u8>,
-    ) -> Option<(Refused, String)> {
-        let name = entry.capability.name;
-        let mut call = None;
-        for validator in scope.validators.iter().filter(|validator| &*validator.capability == name) {
-            let call = call.get_or_insert_with(|| Call {
-                execution: self.id(),
-                capability: name,
-                arguments: String::from_utf8_lossy(&arguments()).into(),
-            });
-            if let Err(reason) = validator.judge(call) {
-                let refused = Refused {
-                    capability: name.into(),
-                    argument: None,
-                    error: Error::Denied(reason),
-                    remedy: format!("the validator `{}` of this host decides", validator.name),
-                };
-                return Some((refused, validator.name.to_string()));
-            }
-        }
-        None
     }
 
     /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are

@@ -220,7 +220,7 @@ impl Facts for Called {
     }
 
     fn read_for(&self) -> Looks {
-        self.url.looks().both(self.headers.looks())
+        self.headers.looks()
     }
 }
 
@@ -312,8 +312,7 @@ impl Effect for Fetch {
         Box::pin(async move {
             match exchange(permit, form, outside, kept).await {
                 Ok(response) => went(permit, form, response),
-                Err(net::Failure::Denied(reason)) => Attempt::Failed(permit.reach().denied(reason)),
-                Err(failure) => Attempt::Failed(failure.into()),
+                Err(failure) => Attempt::Failed(failure.at(permit.reach())),
             }
         })
     }
@@ -356,7 +355,7 @@ fn went(permit: &Permit<Origin>, form: &Called, response: net::Response) -> Atte
     let here = permit.reach().url();
     match net::redirect(here, &form.method, &response).filter(|_| follows) {
         Some(Ok(next)) => Attempt::Redirect(redirected(here, form, next.url)),
-        Some(Err(failure)) => Attempt::Failed(failure.into()),
+        Some(Err(failure)) => Attempt::Failed(failure.at(permit.reach())),
         None => {
             let later = matches!(response.status, 429 | 502 | 503 | 504);
             let headers = response.headers.into_iter().map(|(name, value)| Header { name, value }).collect();

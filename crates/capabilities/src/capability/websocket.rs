@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
@@ -19,8 +20,8 @@ use crate::backends::Outside;
 use crate::backends::net::{self, websocket};
 use crate::call::act;
 use crate::call::door::plain;
-use crate::call::effect::{Answer, Asks, Attempt, Effect, Failure, Form, Formless, Function, Unformed};
-use crate::call::permit::{Nothing, Origin, Permit};
+use crate::call::effect::{Answer, Attempt, Effect, Failure, Form, Formless, Function, Unformed};
+use crate::call::permit::{GivenUp, Open as Held, Origin, Permit};
 use crate::call::slot::Slot;
 use crate::capability::person;
 use crate::error::{base64_text, json};
@@ -30,6 +31,8 @@ use crate::{Entry, Error, Payload, StoreData};
 pub const SOCKETS_MAX: usize = 16;
 /// Bytes of a message if the grant names none.
 pub const MESSAGE_MAX_BYTES: u64 = 1 << 20;
+/// What a call may take when its grant says that it never expires: who listens may do so for years.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 const CONNECT: &str = "websocket.connect";
 const SEND: &str = "websocket.send";
@@ -150,8 +153,11 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async(
         "[method]socket.close",
         |store: StoreContextMut<'_, StoreData>, (socket,): (Handle<Socket>,)| {
-            // It has no error for its guest.
-            plain(&store, |execution| async move { Ok(drop(act::<Close>(&execution, socket.rep()).await?)) })
+            plain(&store, |execution| async move {
+                // It has no error for its guest.
+                drop(act::<Close>(&execution, socket.rep()).await?);
+                Ok(())
+            })
         },
     )
 }
@@ -218,10 +224,6 @@ impl Facts for Connecting {
     fn fact(&self, name: &str) -> Option<Fact<'_>> {
         fact(&self.url, name)
     }
-
-    fn read_for(&self) -> Looks {
-        self.url.looks()
-    }
 }
 
 fn fact<'u>(url: &'u Target, name: &str) -> Option<Fact<'u>> {
@@ -245,6 +247,7 @@ impl Form for Connecting {
 impl Effect for Connect {
     type Scope = Origin;
     const OUTSIDE: bool = true;
+    const LONGEST: Duration = FAR;
 
     fn before(sockets: &Sockets, _: &Permit<Origin>, _: &Connecting) -> Result<(), Error> {
         match sockets.with(|table| table.open.len()) {
@@ -266,8 +269,12 @@ impl Effect for Connect {
                     sockets.put(number, Open { url: form.url.clone(), socket });
                     Attempt::Done(Number(number))
                 }
-                Err(net::Failure::Denied(reason)) => Attempt::Failed(permit.reach().denied(reason)),
-                Err(failure) => Attempt::Failed(failure.into()),
+                // One that is not open has done nothing that anybody could ask about.
+                Err(failure) => Attempt::Failed(match failure.at(permit.reach()) {
+                    Failure::Expired { .. } => Failure::Expired { sent: false },
+                    Failure::Failed { text, .. } => Failure::Failed { text, sent: false },
+                    failure => failure,
+                }),
             }
         })
     }
@@ -313,10 +320,6 @@ impl<T: Sync> Facts for Live<T> {
 
     fn fact(&self, name: &str) -> Option<Fact<'_>> {
         fact(&self.url, name)
-    }
-
-    fn read_for(&self) -> Looks {
-        self.url.looks()
     }
 }
 
@@ -385,12 +388,12 @@ impl Function for Send {
 }
 
 impl Effect for Send {
-    type Scope = Origin;
+    type Scope = Held;
     const OUTSIDE: bool = true;
-    const ASKS: Asks = Asks::PolicyAlone;
+    const LONGEST: Duration = FAR;
 
     async fn act(
-        permit: &Permit<Origin>,
+        permit: &Permit<Held>,
         form: &Live<Message>,
         _: &Outside,
         sockets: &Sockets,
@@ -450,12 +453,12 @@ impl Function for Receive {
 }
 
 impl Effect for Receive {
-    type Scope = Origin;
+    type Scope = Held;
     const OUTSIDE: bool = true;
-    const ASKS: Asks = Asks::PolicyAlone;
+    const LONGEST: Duration = FAR;
 
     async fn act(
-        permit: &Permit<Origin>,
+        permit: &Permit<Held>,
         form: &Live<()>,
         _: &Outside,
         sockets: &Sockets,
@@ -520,11 +523,11 @@ impl Function for Close {
 }
 
 impl Effect for Close {
-    type Scope = Nothing;
-    const OUTSIDE: bool = true;
-    const ASKS: Asks = Asks::Nobody;
+    type Scope = GivenUp;
+    // What was sent last arrives: it is not left half way.
+    const OUTSIDE: bool = false;
 
-    async fn act(_: &Permit<Nothing>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
+    async fn act(_: &Permit<GivenUp>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
         let socket = form.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut socket) = socket {
             socket.close().await;

@@ -34,7 +34,7 @@ use tokio_rustls::rustls::crypto::ring;
 use crate::Error;
 use crate::backends::trust;
 use crate::call::effect;
-use crate::call::permit::{Origin, Permit};
+use crate::call::permit::{Granted, Origin, Permit};
 
 pub use http::{Limits, Response, exchange};
 pub use pool::Connections;
@@ -52,17 +52,17 @@ impl Client {
     }
 }
 
-/// What it comes to for the path of the call.
-impl From<Failure> for effect::Failure {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Denied(reason) => Error::Denied(reason).into(),
+impl Failure {
+    /// What it comes to for a call to a granted URL.
+    pub(crate) fn at(self, granted: &Granted) -> effect::Failure {
+        match self {
+            Failure::Denied(reason) => granted.denied(reason),
             Failure::Invalid(reason) => Error::Invalid(reason).into(),
             Failure::TooLarge(limit) => Error::TooLarge(limit).into(),
             Failure::Closed => Error::Closed.into(),
-            Failure::Lack(what) => Self::Lack(what),
-            Failure::Expired { sent } => Self::Expired { sent },
-            Failure::Failed { text, sent } => Self::Failed { text, sent },
+            Failure::Lack(what) => effect::Failure::Lack(what),
+            Failure::Expired { sent } => effect::Failure::Expired { sent },
+            Failure::Failed { text, sent } => effect::Failure::Failed { text, sent },
         }
     }
 }

@@ -4,7 +4,7 @@ pub mod engine;
 pub mod postgres;
 pub mod sqlite;
 
-use parole_policy::Source;
+use parole_policy::{Mode, Source};
 
 use super::Outside;
 use crate::Error;
@@ -12,10 +12,11 @@ use crate::call::effect::Failure;
 use crate::call::permit::{Name, Named, Permit};
 use engine::{Job, Rows};
 
-/// Runs a statement on the database of a permit.
+/// Runs a statement on the database of a permit, which says whether it may change anything.
 pub(crate) async fn run(permit: &Permit<Name>, outside: &Outside, job: Job) -> Result<Rows, Failure> {
     let Named { name, database, authorities } = permit.reach();
     let authorities = authorities.as_ref();
+    let job = Job { write: database.mode == Mode::Rw, ..job };
     let ran = match &database.source {
         Source::Sqlite(path) => sqlite::run(path.clone(), job).await,
         Source::Postgres(url) => match outside.databases_for(authorities) {
