@@ -98,7 +98,7 @@ pub trait Answer: Send + Sync + Sized + 'static {
     /// Reads that again; `None`: it is something else.
     fn decode(bytes: Vec<u8>) -> Option<Self>;
     /// The value that a replay will read, where that may be another one: a guest is given the same both times.
-    fn as_recorded(self, _recorded: &[u8]) -> Self {
+    fn replayed(self, _recorded: &[u8]) -> Self {
         self
     }
 }

@@ -296,7 +296,7 @@ async fn conclude<E: Effect>(
 ) -> Result<Result<E::Answer, Error>, Stop> {
     let result = encoded::<E>(&answer);
     let answer = match (answer, &result) {
-        (Ok(answer), Ok(recorded)) => Ok(answer.as_recorded(recorded)),
+        (Ok(answer), Ok(recorded)) => Ok(answer.replayed(recorded)),
         (answer, _) => answer,
     };
     match E::Scope::ASKS {

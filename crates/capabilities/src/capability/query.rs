@@ -152,7 +152,7 @@ impl Answer for Rows {
     }
 
     /// The parser of JSON may give the number beside the one that was written.
-    fn as_recorded(self, recorded: &[u8]) -> Self {
+    fn replayed(self, recorded: &[u8]) -> Self {
         serde_json::from_slice(recorded).unwrap_or(self)
     }
 }
@@ -313,7 +313,7 @@ mod tests {
             let number = f64::from_bits(state);
             let rows = Rows::from(engine::Rows { columns: vec![], rows: vec![vec![engine::Value::Real(number)]] });
             let recorded = rows.encode();
-            let (live, replayed) = (rows.as_recorded(&recorded), Rows::decode(recorded).unwrap());
+            let (live, replayed) = (rows.replayed(&recorded), Rows::decode(recorded).unwrap());
             let bits = |rows: &Rows| match rows.rows[0][0] {
                 Value::Real(number) if number.is_nan() => None,
                 Value::Real(number) => Some(number.to_bits()),
