@@ -84,7 +84,7 @@ pub struct Note {
 }
 
 impl Note {
-    pub(crate) fn new(verdict: AuditEvent, generation: u64, at: UnixMs) -> Self {
+    pub(super) fn new(verdict: AuditEvent, generation: u64, at: UnixMs) -> Self {
         Self {
             verdict,
             at,
@@ -103,7 +103,7 @@ impl Note {
     }
 
     /// Whether a step without notes says the same.
-    pub(crate) fn goes_without_saying(&self) -> bool {
+    pub(super) fn goes_without_saying(&self) -> bool {
         self.verdict == AuditEvent::Allow && self.generation == 0 && self.rule.is_none() && self.arguments.is_none()
     }
 }
@@ -115,14 +115,14 @@ pub fn notes(bytes: &[u8]) -> Vec<Note> {
 }
 
 /// Adds a note to those of a step.
-pub(crate) fn add(bytes: &mut Vec<u8>, note: Note) {
+pub(super) fn add(bytes: &mut Vec<u8>, note: Note) {
     let mut all = notes(bytes);
     all.push(note);
     *bytes = json(&all);
 }
 
 /// Notes why a call was refused whose answer does not say it to the operator.
-pub(crate) fn explain(bytes: &mut Vec<u8>, refused: &Refused) {
+pub(super) fn explain(bytes: &mut Vec<u8>, refused: &Refused) {
     let mut all = notes(bytes);
     if let Some(last) = all.last_mut().filter(|note| note.verdict == AuditEvent::Deny) {
         (last.reason, last.argument) = (Some(refused.error.to_string()), refused.argument.clone());
@@ -260,7 +260,7 @@ fn said(event: sink::Event<'_>) -> Option<String> {
 }
 
 /// Tells a subscriber of `tracing`, in the same words, at the level that its weight deserves.
-pub(crate) fn tell(execution: ExecutionId, step: u64, capability: &str, arguments: &[u8], note: &Note) {
+pub(super) fn tell(execution: ExecutionId, step: u64, capability: &str, arguments: &[u8], note: &Note) {
     macro_rules! tell {
         ($level:expr) => {
             tracing::event!(

@@ -75,7 +75,7 @@ impl Execution {
 
     /// Sends on what has been put out, and has it shown while the guest does something else. Nobody waits for that,
     /// but for a commit before it.
-    pub(crate) async fn show_meanwhile(&self) -> Result<(), Stop> {
+    pub(super) async fn show_meanwhile(&self) -> Result<(), Stop> {
         if self.with(|state| state.live && state.config.journal.has_output()) {
             let _turn = self.0.turn.lock().await;
             self.land().await?;
@@ -117,7 +117,7 @@ impl Execution {
 
 impl State {
     /// Whether something that was put out is not shown yet.
-    pub(crate) fn has_unshown(&self) -> bool {
+    pub(super) fn has_unshown(&self) -> bool {
         self.live && (self.config.journal.has_output() || self.flights.iter().any(|flight| flight.has_output))
     }
 

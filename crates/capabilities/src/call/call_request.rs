@@ -19,7 +19,7 @@ pub(crate) struct CallRequest<'c> {
 
 impl<'c> CallRequest<'c> {
     /// `recorded`: what the journal has of the arguments.
-    pub(crate) fn new(entry: &'static Entry, form: Result<&'c dyn Form, &'c Formless>, recorded: &'c [u8]) -> Self {
+    pub(super) fn new(entry: &'static Entry, form: Result<&'c dyn Form, &'c Formless>, recorded: &'c [u8]) -> Self {
         let canonical = form.ok().and_then(Form::canonical);
         Self { entry, form, arguments: canonical.map_or(Cow::Borrowed(recorded), Cow::Owned) }
     }

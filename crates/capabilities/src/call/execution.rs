@@ -15,6 +15,7 @@ use std::time::Duration;
 use parole_durable::journal::{Fault, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{Digest, EffectClass, ExecutionId, Fence, Hub, Journal};
+use parole_policy::Field;
 use wasmtime::ResourceLimiter;
 
 use super::barrier::CANCEL_DELAY;
@@ -147,8 +148,20 @@ impl Execution {
     }
 
     /// A section. There is no other way to the state, and none that lives across an `.await`. Sections do not nest.
-    pub(crate) fn with<R>(&self, section: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with<R>(&self, section: impl FnOnce(&mut State) -> R) -> R {
         section(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A send-only call of a guest; see [`State::send`].
+    pub(crate) fn send(
+        &self,
+        entry: &'static Entry,
+        channel: u8,
+        frame: (&[u8], &[u8]),
+        text: &str,
+        fields: &[(&'static str, Field<'_>)],
+    ) -> Result<(), Stop> {
+        self.with(|state| state.send(entry, channel, frame, text, fields))
     }
 
     /// Its id.
@@ -198,7 +211,7 @@ impl Execution {
     }
 
     /// Whether the execution is this process's still.
-    pub(crate) fn still_held(&self) -> Result<(), Stop> {
+    pub(super) fn still_held(&self) -> Result<(), Stop> {
         self.with(|state| state.still_held())
     }
 
@@ -226,13 +239,13 @@ impl Execution {
 
     /// Before the execution goes outside: others can see and cancel it from then on, and what it has put out is
     /// shown meanwhile.
-    pub(crate) async fn commit_creation(&self) -> Result<(), Stop> {
+    pub(super) async fn commit_creation(&self) -> Result<(), Stop> {
         if self.with(|state| state.is_unknown()) { self.commit(Lease::Keep).await } else { self.show_meanwhile().await }
     }
 
     /// Resolves when work with the outside is to be left: the execution is canceled or taken over, or the runtime is
     /// to end. Then what can be done again is left at once, and everything else is waited for, within a bound.
-    pub(crate) fn left(&self, effect: EffectClass) -> impl Future<Output = Stop> + Send + use<> {
+    pub(super) fn left(&self, effect: EffectClass) -> impl Future<Output = Stop> + Send + use<> {
         let (canceled, stopping) = (self.canceled(), Arc::clone(&self.0.parking.stopping));
         async move {
             tokio::select! {
@@ -260,12 +273,12 @@ impl Execution {
     }
 
     /// What lies outside.
-    pub(crate) fn outside(&self) -> &Outside {
+    pub(super) fn outside(&self) -> &Outside {
         &self.0.outside
     }
 
     /// Does work with the outside, unless it is to be left; see [`Execution::left`]. The time of the guest stands still.
-    pub(crate) async fn unless_left<T>(&self, effect: EffectClass, work: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(super) async fn unless_left<T>(&self, effect: EffectClass, work: impl Future<Output = T>) -> Result<T, Stop> {
         self.0.meter.pause();
         let done = tokio::select! {
             done = work => Ok(done),

@@ -59,7 +59,7 @@ pub(crate) struct Leave {
 impl Leave {
     const NOTHING: Self = Self { dir: None, origin: None, is_named: false, below: 0 };
 
-    pub(crate) fn of(permit: &Permit<'_>) -> Self {
+    pub(super) fn of(permit: &Permit<'_>) -> Self {
         Self {
             dir: permit.dir,
             origin: permit.origin,
@@ -69,7 +69,7 @@ impl Leave {
     }
 
     /// The part of a granted path that is below its directory.
-    pub(crate) fn below<'p>(&self, path: &'p str) -> &'p str {
+    pub(super) fn below<'p>(&self, path: &'p str) -> &'p str {
         path.get(path.len().saturating_sub(self.below)..).unwrap_or_default()
     }
 }
@@ -106,7 +106,7 @@ enum Ruling {
 
 impl Execution {
     /// Takes an open call up to where it may be performed.
-    pub(crate) async fn authorize(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
+    pub(super) async fn authorize(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
         // What a person allowed for the whole execution holds, whatever became of its first use.
         self.with(|state| state.remember(&open.notes, &call.arguments));
         let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
@@ -224,7 +224,7 @@ impl Execution {
 
     /// Records that an effect is about to happen, and makes that durable with all that came before. Where the grants
     /// have changed since the call was decided it is decided again: what came of that is the error.
-    pub(crate) async fn admit(
+    pub(super) async fn admit(
         &self,
         permitted: PermittedCall,
         call: &CallRequest<'_>,
@@ -244,7 +244,7 @@ impl Execution {
     /// Leaves a call of which nothing has happened, and gives why: it is recorded as one that was not taken on, so
     /// that nobody is asked what came of it. One that may be repeated, and may have happened at an earlier attempt, stays
     /// taken on.
-    pub(crate) async fn withdraw(&self, open: &Open, why: Stop) -> Stop {
+    pub(super) async fn withdraw(&self, open: &Open, why: Stop) -> Stop {
         let stays = open.effect == EffectClass::Idempotent && was_begun(open);
         if open.effect == EffectClass::Read || stays {
             return why;
@@ -354,7 +354,7 @@ impl State {
         !self.approvals.is_empty() && self.approvals.contains(&(rule.to_owned(), call.digest()))
     }
 
-    pub(crate) fn verdict(&self, verdict: AuditEvent) -> Note {
+    pub(super) fn verdict(&self, verdict: AuditEvent) -> Note {
         Note::new(verdict, self.generation, now())
     }
 
@@ -375,7 +375,7 @@ impl State {
     }
 
     /// Notes an attempt that did not work and is made again.
-    pub(crate) fn note_retry(&self, open: &mut Open, call: &CallRequest<'_>, attempt: u32) {
+    pub(super) fn note_retry(&self, open: &mut Open, call: &CallRequest<'_>, attempt: u32) {
         let note = Note { attempt: Some(attempt), ..self.verdict(AuditEvent::Retry) };
         self.note(open, call, note);
     }
@@ -459,7 +459,7 @@ fn ruling_of(policy: &OpenedPolicy, generation: u64, call: &CallRequest<'_>) -> 
 }
 
 /// Whether a call may have happened at an earlier attempt at it: in this process, or before a crash.
-pub(crate) fn was_begun(open: &Open) -> bool {
+pub(super) fn was_begun(open: &Open) -> bool {
     let before = open.earlier.as_ref().is_some_and(|earlier| earlier.stage != Stage::Asked);
     // One that is `once` is attempted again only when nothing of it was sent, or when a person says so.
     before

@@ -85,7 +85,7 @@ impl OpenedPolicy {
     }
 
     /// What may look at the parts of a call that can be spelt in several ways: rules, or a check in Rust.
-    pub(crate) fn looks(&self, capability: &str) -> Looks {
+    pub(super) fn looks(&self, capability: &str) -> Looks {
         if self.is_judged(capability) { Looks::ALL } else { self.policy.looks(capability) }
     }
 

@@ -15,22 +15,22 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    pub(crate) fn of(retry: Option<&Retry>) -> Self {
+    pub(super) fn of(retry: Option<&Retry>) -> Self {
         Self { retry: retry.cloned(), attempt: 1 }
     }
 
     /// The attempt that is being made, counted from 1.
-    pub(crate) fn attempt(&self) -> u32 {
+    pub(super) fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// Whether another one may be made.
-    pub(crate) fn left(&self) -> bool {
+    pub(super) fn left(&self) -> bool {
         self.retry.as_ref().is_some_and(|retry| self.attempt < retry.attempts)
     }
 
     /// Waits, twice as long each time, and goes on to the next attempt.
-    pub(crate) async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         if let Some(retry) = &self.retry {
             let doubled = retry.backoff_ms.saturating_mul(1 << (self.attempt - 1).min(32));
             let most = doubled.min(retry.max_backoff_ms);
@@ -51,7 +51,7 @@ fn uniform(most: u64) -> u64 {
 impl Execution {
     /// Waits before another attempt at a call; there is none when the execution is canceled or taken over by then, or
     /// the runtime is to end.
-    pub(crate) async fn back_off(&self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
+    pub(super) async fn back_off(&self, retries: &mut Retries, open: &Open) -> Result<(), Stop> {
         // Nothing is under way.
         match self.unless_left(EffectClass::Read, retries.wait()).await {
             Ok(()) => self.still_held(),

@@ -92,17 +92,17 @@ impl State {
     }
 
     /// Its id.
-    pub(crate) fn id(&self) -> ExecutionId {
+    pub(super) fn id(&self) -> ExecutionId {
         self.config.journal.execution()
     }
 
     /// Its journal.
-    pub(crate) fn journal(&self) -> &Journal {
+    pub(super) fn journal(&self) -> &Journal {
         &self.config.journal
     }
 
     /// Whether the replay is over.
-    pub(crate) fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.live
     }
 
@@ -111,7 +111,7 @@ impl State {
     ///
     /// # Errors
     /// The store failed, or the journal has a gap.
-    pub(crate) fn catch_up(&mut self) -> Result<(), Stop> {
+    pub(super) fn catch_up(&mut self) -> Result<(), Stop> {
         if self.live {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl State {
     /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
     /// `fields` are its arguments. Grants that have changed since the last look (see [`Execution::pump`]) are not
     /// looked for here: such a call costs less than the question.
-    pub(crate) fn send(
+    pub(super) fn send(
         &mut self,
         entry: &'static Entry,
         channel: u8,
@@ -211,7 +211,7 @@ impl State {
     }
 
     /// Takes any other call: from the journal, or open. `arguments` is JSON of what the guest passed, as it spelt it.
-    pub(crate) fn begin(
+    pub(super) fn begin(
         &mut self,
         function: &'static str,
         effect: EffectClass,
@@ -248,12 +248,12 @@ impl State {
 
     /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are
     /// those of its start.
-    pub(crate) fn looks(&self, entry: &Entry) -> Looks {
+    pub(super) fn looks(&self, entry: &Entry) -> Looks {
         self.config.scope.looks(entry.capability.name)
     }
 
     /// What it may reach now: the newest generation of its grants.
-    pub(crate) fn current_scope(&mut self) -> Result<Arc<OpenedPolicy>, Stop> {
+    pub(super) fn current_scope(&mut self) -> Result<Arc<OpenedPolicy>, Stop> {
         // Until its first commit nobody else knows of it.
         if self.config.creation.is_none() && self.config.journal.has_effects() {
             let newest = self.config.hub.generation(self.id(), &mut self.seen)?;
@@ -266,7 +266,7 @@ impl State {
     }
 
     /// Ends an open call with a refusal: recorded, so that a replay answers the same.
-    pub(crate) fn refuse(&mut self, mut open: Open, refused: Refused) -> Result<Error, Stop> {
+    pub(super) fn refuse(&mut self, mut open: Open, refused: Refused) -> Result<Error, Stop> {
         let result = match &refused.error {
             Error::Denied(_) => StepResult::Denied(json(&refused)),
             error => StepResult::Err(json(error)),
@@ -290,7 +290,7 @@ impl State {
     }
 
     /// Ends an open call with its result.
-    pub(crate) fn finish(
+    pub(super) fn finish(
         &mut self,
         open: Open,
         promise: Option<PromiseId>,
@@ -319,7 +319,7 @@ impl State {
     }
 
     /// The id that an open call has, at this and every later attempt.
-    pub(crate) fn key(&self, open: &Open, capability: &str) -> PromiseId {
+    pub(super) fn key(&self, open: &Open, capability: &str) -> PromiseId {
         self.config.journal.promise_id(open, capability, 0)
     }
 }

@@ -17,7 +17,7 @@ use crate::{Entry, Stop};
 
 impl Execution {
     /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
-    pub(crate) async fn admittance(
+    pub(super) async fn admittance(
         &self,
         open: Open,
         call: &CallRequest<'_>,
@@ -32,7 +32,7 @@ impl Execution {
     }
 
     /// Waits for the promise of a call, and ends the call with what `read` makes of it.
-    pub(crate) async fn answered(
+    pub(super) async fn answered(
         &self,
         mut open: Open,
         promise: Result<PromiseId, Error>,
@@ -54,7 +54,7 @@ impl Execution {
     }
 
     /// Waits for a promise, in memory or by parking, and gives the settled record.
-    pub(crate) async fn wait(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
+    pub(super) async fn wait(&self, id: &PromiseId, timer: bool) -> Result<PromiseRecord, Stop> {
         let made = self.with(|state| state.made.take());
         let record = match made {
             Some(made) if made.id == *id => self.wait_for_new(made).await?,
@@ -157,7 +157,7 @@ impl Execution {
 
 impl State {
     /// Makes the promise of an open call, or finds the one that it made before a crash.
-    pub(crate) fn promise(
+    pub(super) fn promise(
         &mut self,
         open: &Open,
         entry: &'static Entry,
@@ -237,7 +237,7 @@ impl State {
     }
 
     /// When a promise made now would expire.
-    pub(crate) fn deadline(&self, entry: &'static Entry) -> UnixMs {
+    pub(super) fn deadline(&self, entry: &'static Entry) -> UnixMs {
         match self.config.scope.policy.timeout_of(&entry.capability) {
             Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
             Timeout::Never => NEVER,
@@ -246,6 +246,6 @@ impl State {
 }
 
 /// The promise of its own that a call made before a crash: it waits for that, and is not decided again.
-pub(crate) fn own_promise(open: &Open) -> Option<PromiseId> {
+pub(super) fn own_promise(open: &Open) -> Option<PromiseId> {
     open.earlier.as_ref().filter(|earlier| earlier.stage == Stage::Admitted)?.promise.clone()
 }

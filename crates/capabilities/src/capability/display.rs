@@ -42,6 +42,6 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         // Types are compared without case.
         let form = mime.trim_ascii().to_ascii_lowercase();
         let fields = [("mime", Field::Text(&form)), ("data", Field::Bytes(&data))];
-        Ok(store.data().execution.with(|state| state.send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields))?)
+        Ok(store.data().execution.send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields)?)
     })
 }

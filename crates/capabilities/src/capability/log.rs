@@ -53,9 +53,6 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         let head = [level as u8];
         let name = sink::LOG_LEVELS[usize::from(head[0])];
         let fields = [("level", Field::Text(name)), ("message", Field::Text(&message))];
-        Ok(store
-            .data()
-            .execution
-            .with(|state| state.send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, &fields))?)
+        Ok(store.data().execution.send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, &fields)?)
     })
 }

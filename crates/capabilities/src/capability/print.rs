@@ -33,9 +33,6 @@ pub(crate) const ENTRY: Entry = Entry {
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("print", |store: StoreContextMut<'_, StoreData>, (text,): (String,)| {
         let fields = [("text", Field::Text(&text))];
-        Ok(store
-            .data()
-            .execution
-            .with(|state| state.send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields))?)
+        Ok(store.data().execution.send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields)?)
     })
 }
