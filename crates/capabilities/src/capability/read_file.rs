@@ -57,6 +57,8 @@ struct Recorded<'a> {
 
 struct Called {
     path: GuestPath,
+    /// Whether the guest spelt it so.
+    is_spelt_so: bool,
 }
 
 impl Function for ReadFile {
@@ -76,8 +78,8 @@ impl Function for ReadFile {
     }
 
     fn form(path: String, _: Looks, (): &()) -> Result<Called, Unformed<Vec<u8>>> {
-        let path = GuestPath::read(&path).map_err(Formless::of(&path))?;
-        Ok(Called { path })
+        let form = GuestPath::read(&path).map_err(Formless::of(&path))?;
+        Ok(Called { is_spelt_so: form.as_str() == path, path: form })
     }
 }
 
@@ -93,7 +95,7 @@ impl Facts for Called {
 
 impl Form for Called {
     fn canonical(&self) -> Option<Vec<u8>> {
-        Some(json(&Recorded { path: self.path.as_str() }))
+        (!self.is_spelt_so).then(|| json(&Recorded { path: self.path.as_str() }))
     }
 
     fn argument(&self) -> Option<String> {
