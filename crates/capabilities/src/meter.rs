@@ -57,6 +57,12 @@ impl Meter {
         self.cpu_us.fetch_add(thread_cpu_us().saturating_sub(self.entered.load(Relaxed)), Relaxed);
     }
 
+    /// Processor time since [`Meter::enter`], in microseconds.
+    #[must_use]
+    pub fn inside_us(&self) -> u64 {
+        thread_cpu_us().saturating_sub(self.entered.load(Relaxed))
+    }
+
     /// A wait on a promise begins: wall time stands still.
     pub fn pause(&self) {
         self.wall_us.fetch_add(self.now_us().saturating_sub(self.since.load(Relaxed)), Relaxed);

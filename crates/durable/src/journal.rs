@@ -124,6 +124,8 @@ pub struct Journal {
     stored: u64,
     effects: bool,
     unsaved: Unsaved,
+    /// Whether a step of it is output.
+    unsaved_output: bool,
     run: Vec<u8>,
     run_first: u64,
     output: u64,
@@ -147,6 +149,7 @@ impl Journal {
             stored: 0,
             effects: true,
             unsaved: Unsaved::default(),
+            unsaved_output: false,
             run: Vec::new(),
             run_first: 0,
             output: 0,
@@ -498,12 +501,13 @@ impl Journal {
     /// Whether output waits to be made durable and shown.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !self.run.is_empty() || self.unsaved.steps.iter().any(|step| step.function == OUTPUT)
+        !self.run.is_empty() || self.unsaved_output
     }
 
     /// Takes what a barrier makes durable.
     pub fn take_unsaved(&mut self) -> Unsaved {
         self.close_run();
+        self.unsaved_output = false;
         std::mem::take(&mut self.unsaved)
     }
 
@@ -512,6 +516,7 @@ impl Journal {
             return;
         }
         let arguments = std::mem::take(&mut self.run);
+        self.unsaved_output = true;
         self.unsaved.steps.push(Step {
             number: self.run_first,
             calls: self.next - self.run_first,

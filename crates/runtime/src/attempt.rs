@@ -14,7 +14,7 @@ use wasmtime::component::{Instance, InstancePre, Val};
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 
 use crate::blame::{self, Blame};
-use crate::engine::Ticker;
+use crate::engine::{TICK, Ticker};
 use crate::error::Error;
 use crate::invoke::{self, Given, Target};
 use crate::limiter::{HostOutOfMemory, INSTANCES, Met};
@@ -146,7 +146,9 @@ fn look(store: &StoreContextMut<'_, StoreData>, meter: &Meter, limits: &Limits) 
         }
     }
     execution.pump()?;
-    Ok(UpdateDeadline::Yield(1))
+    // A guest that waited is due at once when it goes on: it has its turn first.
+    let is_young = u128::from(meter.inside_us()) < TICK.as_micros();
+    Ok(if is_young { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(1) })
 }
 
 /// What has become durable is shown all the same; an execution that is left because the runtime is to end keeps

@@ -77,11 +77,16 @@ impl Execution {
     /// but for a commit before it.
     pub(super) async fn show_meanwhile(&self) -> Result<(), Stop> {
         if self.with(|state| state.live && state.config.journal.has_output()) {
-            let _turn = self.0.turn.lock().await;
-            self.land().await?;
-            self.with(|state| state.submit(Lease::Keep, None));
+            Box::pin(self.send_on()).await?;
         }
         self.with(State::land_aside);
+        Ok(())
+    }
+
+    async fn send_on(&self) -> Result<(), Stop> {
+        let _turn = self.0.turn.lock().await;
+        self.land().await?;
+        self.with(|state| state.submit(Lease::Keep, None));
         Ok(())
     }
 
@@ -143,10 +148,7 @@ impl State {
             }
         }
         self.look_for_cancel(&mut context)?;
-        if self.live {
-            // Send-only calls do not look themselves.
-            self.current_scope()?;
-        }
+        self.look_due = true;
         let old_output = self.output_since.is_some_and(|since| since.elapsed() >= OUTPUT_DELAY);
         // A guest that runs for long is to be seen, and canceled, by others.
         let unknown = self.config.creation.is_some() && self.started.elapsed() >= CANCEL_DELAY;

@@ -9,6 +9,7 @@
 //! `.await`. So a call that waits borrows nothing: it is polled once where the guest makes it, and from then on by the
 //! driver ([`door`](super::door)).
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -240,7 +241,10 @@ impl Execution {
     /// Before the execution goes outside: others can see and cancel it from then on, and what it has put out is
     /// shown meanwhile.
     pub(super) async fn commit_creation(&self) -> Result<(), Stop> {
-        if self.with(|state| state.is_unknown()) { self.commit(Lease::Keep).await } else { self.show_meanwhile().await }
+        if self.with(|state| state.is_unknown()) {
+            return Box::pin(self.commit(Lease::Keep)).await;
+        }
+        self.show_meanwhile().await
     }
 
     /// Resolves when work with the outside is to be left: the execution is canceled or taken over, or the runtime is
@@ -256,12 +260,10 @@ impl Execution {
         }
     }
 
-    /// Resolves when the execution is canceled, or taken over. For work that may take long: it is looked for
-    /// only after a while.
+    /// Resolves when the execution is canceled, or taken over. For work that has taken long by now.
     fn canceled(&self) -> impl Future<Output = ()> + Send + use<> {
         let (hub, id, fence) = (self.0.hub.clone(), self.id(), self.0.fence);
         async move {
-            tokio::time::sleep(CANCEL_DELAY).await;
             loop {
                 let fenced = hub.fenced(id);
                 match hub.execution(id) {
@@ -277,12 +279,18 @@ impl Execution {
         &self.0.outside
     }
 
-    /// Does work with the outside, unless it is to be left; see [`Execution::left`]. The time of the guest stands still.
+    /// Does work with the outside, unless it is to be left; see [`Execution::left`]: that is looked for once it has taken
+    /// a while. The time of the guest stands still.
     pub(super) async fn unless_left<T>(&self, effect: EffectClass, work: impl Future<Output = T>) -> Result<T, Stop> {
         self.0.meter.pause();
-        let done = tokio::select! {
-            done = work => Ok(done),
-            stop = self.left(effect) => Err(stop),
+        let mut work = pin!(work);
+        let done = match tokio::time::timeout(CANCEL_DELAY, work.as_mut()).await {
+            Ok(done) => Ok(done),
+            // To wait for four things costs more than most work takes.
+            Err(_) => tokio::select! {
+                done = work => Ok(done),
+                stop = Box::pin(self.left(effect)) => Err(stop),
+            },
         };
         self.0.meter.resume();
         done

@@ -106,16 +106,24 @@ enum Ruling {
 
 impl Execution {
     /// Takes an open call up to where it may be performed.
-    pub(super) async fn authorize(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
+    pub(super) async fn authorize(&self, open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
+        match self.with(|state| state.decide_at_once(open, call))? {
+            Ok(gate) => Ok(gate),
+            // Boxed, as all that most calls never come to: a call is as large as the largest thing that it waits for.
+            Err(open) => Box::pin(self.authorize_in_turn(open, call)).await,
+        }
+    }
+
+    /// The same for a call that may have to wait for it.
+    async fn authorize_in_turn(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
         // What a person allowed for the whole execution holds, whatever became of its first use.
         self.with(|state| state.remember(&open.notes, &call.arguments));
         let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
-            // Boxed, as all that most calls never come to: a call is as large as the largest thing that it waits for.
-            Some((Stage::Asked, Some(id))) => Box::pin(self.await_decision(&mut open, call, &id)).await?,
-            Some((Stage::InDoubt, Some(id))) => Box::pin(self.resolve_doubt(&mut open, call, &id)).await?,
+            Some((Stage::Asked, Some(id))) => self.await_decision(&mut open, call, &id).await?,
+            Some((Stage::InDoubt, Some(id))) => self.resolve_doubt(&mut open, call, &id).await?,
             Some((Stage::Admitted, _)) if open.effect == EffectClass::Once => {
                 let id = self.with(|state| state.doubt(&mut open, call))?;
-                Box::pin(self.resolve_doubt(&mut open, call, &id)).await?
+                self.resolve_doubt(&mut open, call, &id).await?
             }
             _ => DecisionOutcome::Nothing,
         };
@@ -135,7 +143,7 @@ impl Execution {
                 Decided::Done(answer) => return Ok(Gate::Done(answer)),
                 Decided::Asked(asked, id) => {
                     open = asked;
-                    match Box::pin(self.await_decision(&mut open, call, &id)).await? {
+                    match self.await_decision(&mut open, call, &id).await? {
                         DecisionOutcome::Ended(result) => {
                             return self.with(|state| state.settle(open, call, result)).map(Gate::Done);
                         }
@@ -148,7 +156,7 @@ impl Execution {
                         // Using the approval and taking the call on are one commit; after it the call is never
                         // repeated in silence.
                         permitted.open.effect = EffectClass::Once;
-                        if !Box::pin(self.admitted(&permitted)).await? {
+                        if !self.admitted(&permitted).await? {
                             (open, approved) = (permitted.open, true);
                             continue;
                         }
@@ -265,6 +273,27 @@ impl State {
     pub(super) fn grants(&mut self) -> Result<(Arc<OpenedPolicy>, u64), Stop> {
         let policy = self.current_scope()?;
         Ok((policy, self.generation))
+    }
+
+    /// Decides a call about which nothing has to be waited for: it was not begun before, no check in Rust has a say, and
+    /// nobody is asked. `Err`: it is not such a call.
+    fn decide_at_once(&mut self, open: Open, call: &CallRequest<'_>) -> Result<Result<Gate, Open>, Stop> {
+        if open.earlier.is_some() {
+            return Ok(Err(open));
+        }
+        let (policy, generation) = self.grants()?;
+        if policy.is_judged(call.entry.capability.name) {
+            return Ok(Err(open));
+        }
+        let ruling = ruling_of(&policy, generation, call);
+        if matches!(ruling, Ruling::Ask(..)) {
+            return Ok(Err(open));
+        }
+        Ok(match self.decide(open, call, (policy, generation, ruling), false)? {
+            Decided::Go(permitted) => Ok(Gate::Go(permitted)),
+            Decided::Done(answer) => Ok(Gate::Done(answer)),
+            Decided::Asked(open, _) => Err(open),
+        })
     }
 
     /// Takes up what was ruled about a call, and notes what was decided.

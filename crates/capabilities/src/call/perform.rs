@@ -120,7 +120,7 @@ async fn perform<E: Effect>(
             }
             (Gate::Done(answer), form) => {
                 if let (Some(key), Ok(form)) = (left, form) {
-                    clear_up::<E>(execution, &key, form).await?;
+                    Box::pin(clear_up::<E>(execution, &key, form)).await?;
                 }
                 return decoded::<E>(answer, number);
             }
@@ -162,7 +162,7 @@ async fn attempts<E: Effect>(
     }
     let is_admitted = E::Scope::ASKS == Asks::All && class != EffectClass::Read;
     if is_admitted && !permitted.admitted {
-        permitted = match execution.admit(permitted, call).await? {
+        permitted = match Box::pin(execution.admit(permitted, call)).await? {
             Ok(permitted) => permitted,
             Err(gate) => return Ok(Next::Decided(gate)),
         };
@@ -171,7 +171,7 @@ async fn attempts<E: Effect>(
         Asks::All if E::OUTSIDE => execution.commit_creation().await?,
         Asks::All => {}
         // What the guest acts upon is durable before the outside sees that it acts; and it may wait for long.
-        Asks::PolicyAlone | Asks::Nobody => execution.commit(Lease::Keep).await?,
+        Asks::PolicyAlone | Asks::Nobody => Box::pin(execution.commit(Lease::Keep)).await?,
     }
     let mut retries = Retries::of(retry.as_ref());
     let result = loop {
@@ -186,12 +186,12 @@ async fn attempts<E: Effect>(
             _ if again && retries.left() => {
                 execution.with(|state| state.note_retry(&mut permitted.open, call, retries.attempt()));
                 if is_admitted {
-                    permitted = match execution.admit(permitted, call).await? {
+                    permitted = match Box::pin(execution.admit(permitted, call)).await? {
                         Ok(permitted) => permitted,
                         Err(gate) => return Ok(Next::Decided(gate)),
                     };
                 }
-                execution.back_off(&mut retries, &permitted.open).await?;
+                Box::pin(execution.back_off(&mut retries, &permitted.open)).await?;
             }
             Outcome::Done(answer) | Outcome::Later(answer) => break Ok(answer),
             Outcome::Failed(Failure::Lack(what)) => {
@@ -252,7 +252,7 @@ async fn redirected<E: Effect>(
             }
         };
         let call = CallRequest::new(E::ENTRY, Ok(&next), &[]);
-        let leave = match execution.redirect(permitted, &call).await {
+        let leave = match Box::pin(execution.redirect(permitted, &call)).await {
             Ok(leave) => leave,
             Err(refused) => return Ok(Outcome::Refused(refused)),
         };

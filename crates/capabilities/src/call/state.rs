@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(super) made: Option<Box<PromiseRecord>>,
     /// The generation of the grants in `config.scope`.
     pub(super) generation: u64,
+    /// Whether the next send-only call looks for the generation, as any other call does.
+    pub(super) look_due: bool,
     /// How far the store had come when the generation was last looked for.
     seen: Seen,
     /// Calls that a person has allowed for the whole execution: the rule, and the digest of the arguments in their form.
@@ -74,6 +76,7 @@ impl State {
         Self {
             config,
             generation,
+            look_due: false,
             seen: Seen::default(),
             approvals: HashSet::new(),
             refusals: Refusals::default(),
@@ -140,8 +143,8 @@ impl State {
     }
 
     /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
-    /// `fields` are its arguments. Grants that have changed since the last look (see [`Execution::pump`]) are not
-    /// looked for here: such a call costs less than the question.
+    /// `fields` are its arguments. Grants that have changed are looked for once in a while
+    /// ([`Execution::pump`](super::Execution::pump)): such a call costs less than the question.
     pub(super) fn send(
         &mut self,
         entry: &'static Entry,
@@ -152,6 +155,9 @@ impl State {
     ) -> Result<(), Stop> {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
+        if self.live && std::mem::take(&mut self.look_due) {
+            self.current_scope()?;
+        }
         if self.live && self.is_refused(entry, fields) {
             let (name, note) = (entry.capability.name, self.verdict(audit::AuditEvent::Deny));
             audit::tell(self.id(), self.config.journal.calls(), name, &error::canonical(fields), &note);

@@ -126,6 +126,8 @@ struct Called {
     looks: Looks,
     /// The URL as the guest wrote it.
     written: String,
+    /// Whether all of it is spelt as the guest spelt it.
+    is_as_written: bool,
 }
 
 /// The body is recorded by size and digest: at a repetition the guest brings it again.
@@ -201,8 +203,19 @@ impl Function for Fetch {
         let written = &args.request.url;
         let url = Target::read(written, looks).map_err(Formless::of(written))?;
         let headers = Headers::read(args.request.pairs(), looks).map_err(Formless::of(written))?;
+        let own = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let is_as_written = url.url().as_str() == written && own.eq(args.request.pairs());
         let Request { method, url: written, body, .. } = args.request;
-        Ok(Called { method, url, headers, body: body.map(Bytes::from), digest: args.body, looks, written })
+        Ok(Called {
+            method,
+            url,
+            headers,
+            body: body.map(Bytes::from),
+            digest: args.body,
+            looks,
+            written,
+            is_as_written,
+        })
     }
 }
 
@@ -239,6 +252,9 @@ impl Fields for Called {
 
 impl Form for Called {
     fn canonical(&self) -> Option<Vec<u8>> {
+        if self.is_as_written {
+            return None;
+        }
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         Some(recorded(&self.method, self.url.url().as_str(), headers, self.digest))
     }
@@ -376,5 +392,14 @@ fn redirected(here: &parole_policy::Url, form: &Called, next: String) -> Result<
     }
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers = Headers::read(pairs, form.looks).map_err(formless)?;
-    Ok(Called { method: form.method.clone(), url, headers, body, digest, looks: form.looks, written: next })
+    Ok(Called {
+        method: form.method.clone(),
+        url,
+        headers,
+        body,
+        digest,
+        looks: form.looks,
+        written: next,
+        is_as_written: false,
+    })
 }

@@ -51,13 +51,13 @@ fn read_below(dir: &Dir, path: &str, links: Links, max: u64, deadline: Instant) 
     let whole = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
     bytes.try_reserve_exact(whole).map_err(|_| Unread::Lack(crate::lack::MEMORY))?;
     loop {
-        let before = bytes.len();
-        let left = max.saturating_add(1) - before as u64;
-        (&mut file).take(left.min(PIECE)).read_to_end(&mut bytes).map_err(|error| unread(&error, path))?;
+        let piece = PIECE.min(max.saturating_add(1) - bytes.len() as u64);
+        let read = (&mut file).take(piece).read_to_end(&mut bytes).map_err(|error| unread(&error, path))?;
         if bytes.len() as u64 > max {
             return Err(Error::TooLarge(max).into());
         }
-        if bytes.len() == before {
+        // Less than what was asked for: that was the end.
+        if (read as u64) < piece {
             return Ok(bytes);
         }
         if clock::now() > deadline {
