@@ -18,7 +18,8 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-pub use calendar::{CRON_MAX, LATE_MS, MISSED_MAX, Missed, Overlap, Spec, When, ZONE_MAX};
+pub use calendar::{LATE_MS, MISSED_MAX, Missed, Overlap, Spec, When};
+pub use parole_capabilities::backends::calendar::{CRON_MAX, ZONE_MAX};
 
 use crate::blocking::{Blocking, block_on};
 use crate::drive::pin_of;

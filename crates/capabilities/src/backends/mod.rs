@@ -1,5 +1,6 @@
-//! The means to perform a call: files, network, databases; and what all executions of a runtime share of them.
+//! The means to perform a call: files, network, databases, the calendar; and what all executions of a runtime share of them.
 
+pub mod calendar;
 pub mod files;
 pub mod net;
 pub mod sql;

@@ -1,24 +1,12 @@
-//! When a schedule is due. Pure: the time is told, and the time zones are compiled in.
-//!
-//! # The days on which clocks change
-//!
-//! A pattern is read on the clock of its zone. One with fixed hour and minute (`30 2 * * *`) is due once on each day
-//! that it names: where the clock jumps over 02:30 it is due right after the jump, and where 02:30 comes twice, at the
-//! first. One with `*` or a step in hour or minute (`*/30 * * * *`) goes by what the clock shows: nothing in the hour
-//! that is left out, each time in the hour that comes twice.
+//! When a schedule is due. Pure: the time is told.
 
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
+use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
-use parole_durable::ids::{NEVER, UnixMs};
+use jiff::tz::{AmbiguousOffset, Offset};
+use parole_capabilities::backends::calendar::{CRON_MAX, Calendar, time_zone, zoned};
+use parole_durable::ids::UnixMs;
 use serde::{Deserialize, Serialize};
 
-/// The longest pattern, in bytes.
-pub const CRON_MAX: usize = 256;
-/// The longest name of a time zone, in bytes.
-pub const ZONE_MAX: usize = 64;
 /// Times that went by are counted up to this many.
 pub const MISSED_MAX: u64 = 100;
 /// A time that is missed by less than this is only late, in milliseconds.
@@ -115,7 +103,7 @@ pub(crate) enum Due {
 /// A time or a pattern, read.
 enum After {
     At(UnixMs),
-    Every(Box<Cron>, TimeZone),
+    Every(Calendar),
     Never,
 }
 
@@ -125,15 +113,12 @@ impl When {
     /// # Errors
     /// What is wrong with one of them, and what was expected.
     pub fn every(cron: &str, zone: &str) -> Result<Self, String> {
-        let zone = time_zone(zone)?;
-        let pattern = parse(cron)?;
-        let fields: Vec<&str> = cron.split_whitespace().collect();
-        let name = zone.iana_name().unwrap_or("UTC").to_owned();
-        let when = When::Every { cron: fields.join(" "), zone: name };
-        if next(&pattern, &zone, 0).is_none() {
+        let calendar = Calendar::read(cron, zone)?;
+        if calendar.next(0).is_none() {
             return Err(format!("`{cron}` names a day that no calendar has"));
         }
-        Ok(when)
+        let fields: Vec<&str> = cron.split_whitespace().collect();
+        Ok(When::Every { cron: fields.join(" "), zone: calendar.zone().to_owned() })
     }
 
     /// Once: RFC 3339 (`2026-12-01T09:00:00+01:00`), or a local time of the zone (`2026-12-01T09:00`).
@@ -180,7 +165,7 @@ impl When {
     pub fn next(&self, after: UnixMs) -> Option<UnixMs> {
         match self.read() {
             After::At(at) => (at > after).then_some(at),
-            After::Every(pattern, zone) => next(&pattern, &zone, after),
+            After::Every(calendar) => calendar.next(after),
             After::Never => None,
         }
     }
@@ -188,10 +173,7 @@ impl When {
     fn read(&self) -> After {
         match self {
             When::At(at) => After::At(*at),
-            When::Every { cron, zone } => match (parse(cron), time_zone(zone)) {
-                (Ok(pattern), Ok(zone)) => After::Every(Box::new(pattern), zone),
-                _ => After::Never,
-            },
+            When::Every { cron, zone } => Calendar::read(cron, zone).map_or(After::Never, After::Every),
         }
     }
 
@@ -217,22 +199,22 @@ impl Spec {
     /// How many times have gone by unused since `due`, that one included; late ones do not count.
     pub(crate) fn missed(&self, due: UnixMs, now: UnixMs) -> u64 {
         let upto = now.saturating_sub(LATE_MS);
-        let After::Every(pattern, zone) = self.when.read() else { return u64::from(due < upto) };
+        let After::Every(calendar) = self.when.read() else { return u64::from(due < upto) };
         let (mut count, mut at) = (0, Some(due));
         while let Some(due) = at.filter(|due| *due < upto && count < MISSED_MAX) {
             count += 1;
-            at = next(&pattern, &zone, due);
+            at = calendar.next(due);
         }
         count
     }
 
     /// How many times have come from `due` on, that one included.
     fn come(&self, due: UnixMs, now: UnixMs) -> u64 {
-        let After::Every(pattern, zone) = self.when.read() else { return u64::from(due <= now) };
+        let After::Every(calendar) = self.when.read() else { return u64::from(due <= now) };
         let (mut count, mut at) = (0, Some(due));
         while let Some(due) = at.filter(|due| *due <= now && count < MISSED_MAX) {
             count += 1;
-            at = next(&pattern, &zone, due);
+            at = calendar.next(due);
         }
         count
     }
@@ -299,72 +281,11 @@ impl Spec {
     }
 }
 
-fn time_zone(name: &str) -> Result<TimeZone, String> {
-    let expected = || format!("there is no time zone `{name}`: expected an IANA name such as Europe/Berlin or UTC");
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
-    if name.is_empty() || name.len() > ZONE_MAX || !name.chars().all(plain) {
-        return Err("expected the IANA name of a time zone, such as Europe/Berlin or UTC".to_owned());
-    }
-    TimeZone::get(name).map_err(|_| expected())
-}
-
 /// As RFC 3339 writes it: `+01:00`.
 fn offset(offset: Offset) -> String {
     let minutes = offset.seconds() / 60;
     let sign = if minutes < 0 { '-' } else { '+' };
     format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
-}
-
-fn zoned(zone: &TimeZone, at: UnixMs) -> Option<Zoned> {
-    let at = i64::try_from(at).ok().filter(|_| at < NEVER)?;
-    Some(Timestamp::from_millisecond(at).ok()?.to_zoned(zone.clone()))
-}
-
-fn next(pattern: &Cron, zone: &TimeZone, after: UnixMs) -> Option<UnixMs> {
-    let next = pattern.find_next_occurrence(&zoned(zone, after)?, false).ok()?;
-    u64::try_from(next.timestamp().as_millisecond()).ok()
-}
-
-fn parse(text: &str) -> Result<Cron, String> {
-    let expected = "expected five fields: minute hour day-of-month month day-of-week, such as '30 9 * * mon-fri'";
-    if text.len() > CRON_MAX || !text.is_ascii() {
-        return Err(format!("the pattern is not plain text of {CRON_MAX} characters at most; {expected}"));
-    }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
-        return Err(format!("`{text}` has {} fields; {expected}", fields.len()));
-    }
-    for (field, (what, names)) in fields.iter().zip(FIELDS) {
-        if let Some(item) = field.split(',').find(|item| !is_item(item, what, names)) {
-            let known = if names.is_empty() { String::new() } else { format!("; names are {}", names.join(", ")) };
-            return Err(format!(
-                "`{item}` is no {what}: expected *, 5, 1-5, */10 or 0-30/10, listed with commas{known}"
-            ));
-        }
-    }
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    parser.parse(text).map_err(|error| format!("`{text}`: {error}; {expected}"))
-}
-
-const DAY_OF_MONTH: &str = "day of the month";
-const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-const FIELDS: [(&str, &[&str]); 5] =
-    [("minute", &[]), ("hour", &[]), (DAY_OF_MONTH, &[]), ("month", MONTHS), ("day of the week", DAYS)];
-
-/// `*`, a value or a range, with or without a step; `L` for the last day of the month. What the parser would
-/// take beyond that, it takes by replacing text, which makes something else of `janfeb`.
-fn is_item(item: &str, what: &str, names: &[&str]) -> bool {
-    let number = |text: &str| (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    let value = |text: &str| number(text) || names.contains(&text.to_ascii_lowercase().as_str());
-    if what == DAY_OF_MONTH && item.eq_ignore_ascii_case("l") {
-        return true;
-    }
-    let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
-    let stepped = step.is_none_or(|step| number(step) && step.bytes().any(|byte| byte != b'0'));
-    let span = range.split_once('-').is_some_and(|(from, upto)| value(from) && value(upto));
-    // A step over a single value would mean something else in each cron.
-    stepped && (range == "*" || span || (step.is_none() && value(range)))
 }
 
 #[cfg(test)]
