@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use parole_durable::StepResult;
-use parole_policy::{Denial, DenialKind, Field};
+use parole_policy::{Denial, DenialKind, Fact};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
@@ -103,15 +103,17 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
 
 /// The arguments of a call that have one spelling, from what the policy looks at: a JSON object by parameter name, in
 /// order, with `list<u8>` in base64 and 64-bit integers as text.
-pub(crate) fn canonical(fields: &[(&'static str, Field<'_>)]) -> Vec<u8> {
-    struct Object<'f>(&'f [(&'static str, Field<'f>)]);
+pub(crate) fn canonical(fields: &[(&'static str, Fact<'_>)]) -> Vec<u8> {
+    struct Object<'f>(&'f [(&'static str, Fact<'f>)]);
     impl Serialize for Object<'_> {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.collect_map(self.0.iter().map(|(name, field)| {
                 let value = match field {
-                    Field::Text(text) => Cow::Borrowed(*text),
-                    Field::Int(number) => Cow::Owned(number.to_string()),
-                    Field::Bytes(bytes) => Cow::Owned(base64(bytes)),
+                    Fact::Text(text) => Cow::Borrowed(*text),
+                    Fact::Int(number) => Cow::Owned(number.to_string()),
+                    Fact::Bytes(bytes) => Cow::Owned(base64(bytes)),
+                    // No call of so few words has them.
+                    Fact::Null | Fact::Real(_) | Fact::List(_) | Fact::Record(_) => Cow::Borrowed(""),
                 };
                 (name.replace('_', "-"), value)
             }))

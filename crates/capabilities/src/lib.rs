@@ -29,31 +29,14 @@ use parole_durable::{EffectClass, PromiseId};
 use parole_policy::{Capability, Catalogue, SecurityPolicy};
 use wasmtime::component::LinkerInstance;
 
-use capability::{approve, display, fetch, input, log, print, query, read_file, review, sleep, websocket, write_file};
-
 pub use call::opened::OpenedPolicy;
 pub use call::validator::{Call, Validator};
 pub use call::{Execution, StoreData};
+pub use capability::ALL;
 pub use error::Error;
 pub use meter::Meter;
 pub use sink::{Event, Sink};
 pub use stop::Stop;
-
-/// Every capability, by level and then by name. A new one is one line here.
-pub static ALL: [Entry; 12] = [
-    display::ENTRY,
-    log::ENTRY,
-    print::ENTRY,
-    approve::ENTRY,
-    input::ENTRY,
-    read_file::ENTRY,
-    review::ENTRY,
-    sleep::ENTRY,
-    fetch::ENTRY,
-    write_file::ENTRY,
-    query::ENTRY,
-    websocket::ENTRY,
-];
 
 static CAPABILITIES: [Capability; ALL.len()] = {
     let mut capabilities = [ALL[0].capability; ALL.len()];

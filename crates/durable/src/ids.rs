@@ -190,6 +190,20 @@ impl Secret {
         Ok(Self(bytes))
     }
 
+    /// The seed of the random stream of the execution.
+    #[must_use]
+    pub fn random_seed(&self) -> [u8; 32] {
+        self.mac(b"parole random\0").finalize().into_bytes().into()
+    }
+
+    /// HMAC-SHA256 for one purpose.
+    fn mac(&self, purpose: &[u8]) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length");
+        mac.update(purpose);
+        mac
+    }
+
     /// The id of the promise that `step` makes for `capability`: the same at every replay,
     /// and not to be guessed without the secret. The uuid is a UUIDv8 (RFC 9562) whose
     /// free bits are HMAC-SHA256 of the step and the purpose.
@@ -202,9 +216,7 @@ impl Secret {
     /// [`Secret::promise_id`].
     #[must_use]
     pub fn promise_id_of_round(&self, label: &str, execution: ExecutionId, step: u64, round: u32) -> PromiseId {
-        #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length");
-        mac.update(b"parole promise\0");
+        let mut mac = self.mac(b"parole promise\0");
         mac.update(&step.to_be_bytes());
         mac.update(label.as_bytes());
         if round > 0 {

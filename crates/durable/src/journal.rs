@@ -384,6 +384,18 @@ impl Journal {
         Open { number, effect, notes, earlier, function, arguments }
     }
 
+    /// The call that is repeated next, if one is recorded: its function and its arguments.
+    #[must_use]
+    pub fn recorded(&self) -> Option<(&str, &[u8])> {
+        self.recorded.front().map(|step| (&*step.function, step.arguments.as_slice()))
+    }
+
+    /// The seed of the random stream of the execution: the same at every replay.
+    #[must_use]
+    pub fn random_seed(&self) -> [u8; 32] {
+        self.secret.random_seed()
+    }
+
     /// The id of a promise of a call: the same at every replay. `label` is the capability, or what else the
     /// promise is for; where a call asks more than once for the same, each `round` (from 0) has its own.
     #[must_use]

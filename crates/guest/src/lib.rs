@@ -19,13 +19,13 @@
 //! Every call waits until the host has the answer. That can be weeks for [`input`], [`approve`]
 //! and [`review`], and for any other call about which the policy wants a person asked: the host
 //! may stop meanwhile, and runs the guest again up to the same place. A guest needs to do nothing
-//! for that, and has no clock, no random numbers and no threads that could make a second run
-//! differ.
+//! for that: the time and random bytes come from the host, which gives a second run the same ones,
+//! and there are no threads that could make it differ.
 //!
 //! | from level | functions |
 //! |---|---|
-//! | `sandbox` | [`print()`], [`log`], [`display`] |
-//! | `restricted` | [`input`], [`approve`], [`review`], [`sleep`], [`read_file`] |
+//! | `sandbox` | [`print()`], [`log`], [`display`], [`now`], [`random_bytes`] |
+//! | `restricted` | [`input`], [`approve`], [`review`], [`sleep`], [`schedule`], [`read_file`] |
 //! | `standard` | [`write_file`], [`fetch`] |
 //! | `trusted` | [`query()`], [`websocket`] |
 //!
@@ -44,8 +44,7 @@ pub use error::Error;
 pub use query::query;
 
 use std::fmt::Display;
-#[cfg(feature = "restricted")]
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The bindings that wit-bindgen made. Use the functions of this crate.
 #[doc(hidden)]
@@ -115,6 +114,24 @@ pub fn display(mime: &str, data: &[u8]) {
     wit::display::display(mime, data);
 }
 
+/// The time, in whole milliseconds. From level `sandbox`.
+///
+/// It never goes back. A guest that is run again gets the same times again.
+pub fn now() -> SystemTime {
+    time(wit::clock::now())
+}
+
+fn time(unix_ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_ms)
+}
+
+/// So many random bytes, 1 MiB at most: more ends the execution. From level `sandbox`.
+///
+/// They are fit for keys and tokens. A guest that is run again gets the same bytes again.
+pub fn random_bytes(length: u32) -> Vec<u8> {
+    wit::random::bytes(length)
+}
+
 /// Asks a person for a line of text. From level `restricted`.
 ///
 /// # Errors
@@ -157,6 +174,19 @@ pub fn review(title: &str, text: &str) -> Result<Decision, Error> {
 #[cfg(feature = "restricted")]
 pub fn sleep(duration: Duration) -> Result<(), Error> {
     Ok(wit::sleep::sleep(milliseconds(duration))?)
+}
+
+/// Waits for the next time at which a cron pattern of five fields (`30 9 * * mon-fri`) matches on
+/// the clock of a time zone (`Europe/Berlin`), across restarts of the host, and says which time
+/// that was. From level `restricted`.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] if the pattern or the zone cannot be read, [`Error::Canceled`], or
+/// [`Error::Exhausted`] if the execution may not wait.
+#[cfg(feature = "restricted")]
+pub fn schedule(pattern: &str, zone: &str) -> Result<SystemTime, Error> {
+    Ok(time(wit::schedule::wait(pattern, zone)?))
 }
 
 #[cfg(feature = "restricted")]

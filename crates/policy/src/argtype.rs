@@ -76,6 +76,12 @@ pub const APPROVE_ARGUMENTS: ArgumentTable = &[("question", TEXT)];
 pub const REVIEW_ARGUMENTS: ArgumentTable = &[("title", TEXT), ("text", TEXT)];
 /// `sleep`
 pub const SLEEP_ARGUMENTS: ArgumentTable = &[("duration_ms", ArgType::Int)];
+/// `schedule`
+pub const SCHEDULE_ARGUMENTS: ArgumentTable = &[("pattern", ArgType::Text(256)), ("zone", ArgType::Text(64))];
+/// `clock`
+pub const CLOCK_ARGUMENTS: ArgumentTable = &[];
+/// `random`
+pub const RANDOM_ARGUMENTS: ArgumentTable = &[("length", ArgType::Int)];
 /// `print`
 pub const PRINT_ARGUMENTS: ArgumentTable = &[("text", TEXT)];
 /// `log`
@@ -84,7 +90,10 @@ pub const LOG_ARGUMENTS: ArgumentTable = &[("level", ArgType::Lower(8)), ("messa
 pub const DISPLAY_ARGUMENTS: ArgumentTable = &[("mime", ArgType::Text(1024)), ("data", ArgType::Bytes)];
 
 /// The arguments of each capability that Parole itself defines, by its name.
-const TABLES: [(&str, ArgumentTable); 12] = [
+const TABLES: [(&str, ArgumentTable); 15] = [
+    ("clock", CLOCK_ARGUMENTS),
+    ("random", RANDOM_ARGUMENTS),
+    ("schedule", SCHEDULE_ARGUMENTS),
     ("print", PRINT_ARGUMENTS),
     ("log", LOG_ARGUMENTS),
     ("display", DISPLAY_ARGUMENTS),

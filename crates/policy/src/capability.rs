@@ -19,14 +19,23 @@ pub const QUERY: &str = "query";
 /// How a capability is answered.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Not at all: no result, no promise. The only kind without an async twin interface.
+    /// Not at all: no result, no promise.
     SendOnly,
+    /// By the host at once, from what it knows: nothing happens, and there is no promise.
+    Immediate,
     /// By a person, through a durable promise.
     Person,
     /// By the passing of time, through a durable promise.
     Timer,
     /// By the host itself.
     Host,
+}
+
+impl Kind {
+    /// Whether its calls may wait. One that never does has no async twin interface, and nobody can be asked about it.
+    pub const fn waits(self) -> bool {
+        !matches!(self, Kind::SendOnly | Kind::Immediate)
+    }
 }
 
 /// What the grant of a capability lists, if it lists anything.
@@ -182,8 +191,7 @@ impl Catalogue {
     pub(crate) fn offers(&self) -> impl Iterator<Item = (String, Option<(&'static Capability, bool)>)> + use<> {
         let types = std::iter::once((TYPES_INTERFACE.to_owned(), None));
         types.chain(self.0.iter().flat_map(|capability| {
-            let twin = (capability.kind != Kind::SendOnly)
-                .then(|| (name::twin(capability.interface), Some((capability, true))));
+            let twin = (capability.kind.waits()).then(|| (name::twin(capability.interface), Some((capability, true))));
             std::iter::once((capability.interface.to_owned(), Some((capability, false)))).chain(twin)
         }))
     }

@@ -30,6 +30,14 @@ pub enum DenialKind {
     TooLarge(u64),
 }
 
+impl Denial {
+    /// A rule wants a person asked about a call that does not wait.
+    pub fn nobody_to_ask(capability: &Capability, rule: &str) -> Self {
+        let reason = format!("nobody can be asked about `{}`", capability.name);
+        Self { rule: Some(rule.to_owned()), ..deny(reason, format!("rule {} says ask", quoted(rule))) }
+    }
+}
+
 pub(crate) fn deny(reason: String, remedy: impl Into<String>) -> Denial {
     Denial { kind: DenialKind::Denied, reason, remedy: remedy.into(), rule: None }
 }

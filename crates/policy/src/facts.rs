@@ -40,6 +40,20 @@ pub enum Resource<'a> {
     Name(&'a str),
 }
 
+/// The arguments of a call that reaches nothing, by name.
+#[derive(Copy, Clone, Debug)]
+pub struct Unscoped<'a>(pub &'a [(&'static str, Fact<'a>)]);
+
+impl Facts for Unscoped<'_> {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Nothing
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, fact)| fact.clone())
+    }
+}
+
 /// One argument, or a part of one.
 #[derive(Clone, Debug)]
 pub enum Fact<'a> {

@@ -62,9 +62,9 @@ mod validate;
 mod within;
 
 pub use argtype::{
-    APPROVE_ARGUMENTS, ArgType, ArgumentTable, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, INPUT_ARGUMENTS, LOG_ARGUMENTS,
-    MAX_ITEMS, MAX_SEEN, PRINT_ARGUMENTS, QUERY_ARGUMENTS, READ_FILE_ARGUMENTS, REVIEW_ARGUMENTS, SLEEP_ARGUMENTS,
-    WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS, arguments_of,
+    APPROVE_ARGUMENTS, ArgType, ArgumentTable, CLOCK_ARGUMENTS, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, INPUT_ARGUMENTS,
+    LOG_ARGUMENTS, MAX_ITEMS, MAX_SEEN, PRINT_ARGUMENTS, QUERY_ARGUMENTS, RANDOM_ARGUMENTS, READ_FILE_ARGUMENTS,
+    REVIEW_ARGUMENTS, SCHEDULE_ARGUMENTS, SLEEP_ARGUMENTS, WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS, arguments_of,
 };
 pub use arguments::{Arguments, FetchArguments, Field, QueryValue};
 pub use authority::{Authority, Certificates, MAX_AUTHORITIES, MAX_AUTHORITY, ReadAuthority};
@@ -78,7 +78,7 @@ pub use decide::{Asked, Permit, Verdict, decide, reach};
 pub use denial::{Denial, DenialKind};
 pub use dial::{MAX_PRIVATE, is_global, may_dial};
 pub use explain::Explanation;
-pub use facts::{Fact, Facts, Fields, Resource};
+pub use facts::{Fact, Facts, Fields, Resource, Unscoped};
 pub use file::{MAX_ERRORS, MAX_FILE, PolicyError};
 pub use flags::{FlagError, Flags};
 pub use grant::{

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{BadCondition, Capability, Condition, Kind, SecurityPolicy, Timeout, arguments_of};
+use crate::{BadCondition, Capability, Condition, SecurityPolicy, Timeout, arguments_of};
 
 /// The most rules of one policy.
 pub const MAX_RULES: usize = 64;
@@ -102,8 +102,8 @@ pub(crate) fn name(text: &str) -> Result<(), String> {
 impl Rule {
     /// Why this capability can have no such rule.
     pub(crate) fn unfit(&self, capability: &Capability) -> Option<String> {
-        (self.then == Then::Ask && capability.kind == Kind::SendOnly)
-            .then(|| format!("nobody can be asked about `{}`: it is sent without waiting", capability.name))
+        (self.then == Then::Ask && !capability.kind.waits())
+            .then(|| format!("nobody can be asked about `{}`: it is called without waiting", capability.name))
     }
 }
 

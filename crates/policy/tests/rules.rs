@@ -115,7 +115,7 @@ fn nobody_is_asked_about_what_is_only_sent() {
         check(
             &rule(&format!("capability = \"{name}\"\nthen = \"ask\"")),
             &[&format!(
-                "4:8 rule.then: nobody can be asked about `{name}`: it is sent without waiting | allow or deny"
+                "4:8 rule.then: nobody can be asked about `{name}`: it is called without waiting | allow or deny"
             )],
         );
     }

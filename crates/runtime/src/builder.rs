@@ -211,6 +211,6 @@ mod tests {
     #[test]
     fn a_validator_of_no_capability_is_refused() {
         assert!(refused(&[("a", "Read-File")]).contains("did you mean `read_file`?"));
-        assert!(refused(&[("a", "network")]).contains("valid: display, log, print"));
+        assert!(refused(&[("a", "network")]).contains("valid: clock, display, log, print"));
     }
 }

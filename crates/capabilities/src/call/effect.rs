@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use parole_durable::{EffectClass, PromiseId};
+use parole_durable::{EffectClass, PromiseId, PromiseRecord, PromiseState, UnixMs};
 use parole_policy::{Denial, Facts, GrantEffect, Looks};
 use serde_json::Value;
 
@@ -110,6 +110,16 @@ impl Answer for () {
 
     fn decode(_: Vec<u8>) -> Option<Self> {
         Some(())
+    }
+}
+
+impl Answer for u64 {
+    fn encode(&self) -> Vec<u8> {
+        self.to_string().into_bytes()
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        serde_json::from_slice(&bytes).ok()
     }
 }
 
@@ -257,13 +267,36 @@ impl Failure {
 
 /// A function that somebody else answers, through a durable promise.
 pub trait Await: Function<Slot = ()> {
-    /// When the promise ends by itself, in milliseconds from now, for one that time alone ends; `None`: when the grant
-    /// says.
+    /// When the promise ends by itself, for one that time alone ends; `None`: when the grant says.
     ///
     /// # Errors
     /// The arguments cannot be right: the guest gets this.
-    fn timer(_: &Self::Form) -> Result<Option<u64>, Error> {
+    fn timer(_: &Self::Form, _now: UnixMs) -> Result<Option<UnixMs>, Error> {
         Ok(None)
+    }
+
+    /// What the guest gets, as the journal keeps it: what somebody has answered.
+    ///
+    /// # Errors
+    /// Somebody said no, or it was canceled or has expired.
+    fn read(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+        match record.state {
+            PromiseState::Resolved => Ok(record.value.data.unwrap_or_else(|| "null".into()).into_bytes()),
+            PromiseState::Rejected => {
+                let reason = record.value.data.and_then(|data| serde_json::from_str(&data).ok());
+                Err(Error::Denied(reason.unwrap_or_else(|| "a person said no".into())))
+            }
+            PromiseState::RejectedCanceled => Err(Error::Canceled),
+            PromiseState::RejectedTimedout | PromiseState::Pending => Err(Error::Expired),
+        }
+    }
+}
+
+/// When a timer was due that has ended.
+pub(crate) fn passed(record: &PromiseRecord) -> Result<UnixMs, Error> {
+    match record.state {
+        PromiseState::Resolved => Ok(record.timeout_at),
+        _ => Err(Error::Canceled),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use parole_durable::journal::{Fault, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{Digest, EffectClass, ExecutionId, Fence, Hub, Journal};
-use parole_policy::Field;
+use parole_policy::Fact;
 use wasmtime::ResourceLimiter;
 
 use super::barrier::CANCEL_DELAY;
@@ -160,7 +160,7 @@ impl Execution {
         channel: u8,
         frame: (&[u8], &[u8]),
         text: &str,
-        fields: &[(&'static str, Field<'_>)],
+        fields: &[(&'static str, Fact<'_>)],
     ) -> Result<(), Stop> {
         self.with(|state| state.send(entry, channel, frame, text, fields))
     }

@@ -19,6 +19,7 @@ pub mod door;
 pub mod effect;
 mod execution;
 mod gate;
+pub(crate) mod immediate;
 pub mod opened;
 mod perform;
 pub mod permit;

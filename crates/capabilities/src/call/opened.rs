@@ -89,6 +89,11 @@ impl OpenedPolicy {
         if self.is_judged(capability) { Looks::ALL } else { self.policy.looks(capability) }
     }
 
+    /// Whether all calls of a capability without a scope are decided alike.
+    pub(super) fn decides_alike(&self, capability: &str) -> bool {
+        !self.is_judged(capability) && self.policy.rules_of(capability).next().is_none()
+    }
+
     /// Whether a check in Rust has a say about a capability.
     pub(super) fn is_judged(&self, capability: &str) -> bool {
         self.validators.iter().any(|validator| &*validator.capability == capability)

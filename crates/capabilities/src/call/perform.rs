@@ -9,7 +9,7 @@ use parole_durable::hub::now;
 use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
-use parole_durable::{EffectClass, PromiseId, PromiseRecord, PromiseState};
+use parole_durable::{EffectClass, PromiseId};
 use parole_policy::{Facts as _, GrantEffect, Kind, Resource, Retry, Timeout};
 
 use super::effect::{Answer as _, Attempt, Await, Effect, Failure, Form, Formless, Function, Unformed};
@@ -335,39 +335,17 @@ async fn wait<A: Await>(
         Ok(open) => open,
         Err(answer) => return decoded::<A>(answer, number),
     };
-    let timer = form.as_ref().map_or(Ok(None), A::timer);
+    let timer = form.as_ref().map_or(Ok(None), |form| A::timer(form, now()));
     let promise = match timer {
         Ok(timer) => execution.with(|state| {
-            let own = |ms: u64| now().saturating_add(ms).min(NEVER);
-            let deadline = timer.map_or_else(|| state.deadline(A::ENTRY), own);
+            let deadline = timer.map_or_else(|| state.deadline(A::ENTRY), |at| at.min(NEVER));
             state.promise(&open, A::ENTRY, recorded.clone(), deadline)
         })?,
         Err(error) => Err(error),
     };
     let timer = A::ENTRY.capability.kind == Kind::Timer;
-    let answer = execution.answered(open, promise, timer, if timer { passed } else { given }).await?;
+    let answer = execution.answered(open, promise, timer, A::read).await?;
     decoded::<A>(answer, number)
-}
-
-/// What the guest gets for a settled promise that somebody answers.
-fn given(record: PromiseRecord) -> Result<Vec<u8>, Error> {
-    match record.state {
-        PromiseState::Resolved => Ok(record.value.data.unwrap_or_else(|| "null".into()).into_bytes()),
-        PromiseState::Rejected => {
-            let reason = record.value.data.and_then(|data| serde_json::from_str(&data).ok());
-            Err(Error::Denied(reason.unwrap_or_else(|| "a person said no".into())))
-        }
-        PromiseState::RejectedCanceled => Err(Error::Canceled),
-        PromiseState::RejectedTimedout | PromiseState::Pending => Err(Error::Expired),
-    }
-}
-
-/// The same for one that time ends.
-fn passed(record: PromiseRecord) -> Result<Vec<u8>, Error> {
-    match record.state {
-        PromiseState::Resolved => Ok(Vec::new()),
-        _ => Err(Error::Canceled),
-    }
 }
 
 impl PermittedCall {

@@ -4,13 +4,15 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use chacha20::ChaCha20Rng;
 use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Fault, Next, OUTPUT, Open};
 use parole_durable::{EffectClass, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult};
-use parole_policy::{Arguments, Field, Looks, Verdict, decide};
+use parole_policy::{Denial, Fact, Facts, Looks, Unscoped, Verdict, decide};
 
 use super::barrier::Flight;
 use super::door::Task;
+use super::immediate::Reading;
 use super::refusals::Refusals;
 use super::view::View;
 use super::{ExecutionConfig, Gathered};
@@ -46,6 +48,12 @@ pub(crate) struct State {
     pub(super) generation: u64,
     /// Whether the next send-only call looks for the generation, as any other call does.
     pub(super) look_due: bool,
+    /// Capabilities of which the present grants allow every call.
+    always_allowed: Vec<&'static str>,
+    /// What the clock said last.
+    pub(super) reading: Option<Reading>,
+    /// The random stream of the execution, from its first use on.
+    pub(super) random: Option<Box<ChaCha20Rng>>,
     /// How far the store had come when the generation was last looked for.
     seen: Seen,
     /// Calls that a person has allowed for the whole execution: the rule, and the digest of the arguments in their form.
@@ -77,6 +85,9 @@ impl State {
             config,
             generation,
             look_due: false,
+            always_allowed: Vec::new(),
+            reading: None,
+            random: None,
             seen: Seen::default(),
             approvals: HashSet::new(),
             refusals: Refusals::default(),
@@ -143,24 +154,18 @@ impl State {
     }
 
     /// Takes a send-only call: a frame of `head` and `body`. `text` is its text (of `display`, the type), and
-    /// `fields` are its arguments. Grants that have changed are looked for once in a while
-    /// ([`Execution::pump`](super::Execution::pump)): such a call costs less than the question.
+    /// `fields` are its arguments.
     pub(super) fn send(
         &mut self,
         entry: &'static Entry,
         channel: u8,
         (head, body): (&[u8], &[u8]),
         text: &str,
-        fields: &[(&'static str, Field<'_>)],
+        fields: &[(&'static str, Fact<'_>)],
     ) -> Result<(), Stop> {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
-        if self.live && std::mem::take(&mut self.look_due) {
-            self.current_scope()?;
-        }
-        if self.live && self.is_refused(entry, fields) {
-            let (name, note) = (entry.capability.name, self.verdict(audit::AuditEvent::Deny));
-            audit::tell(self.id(), self.config.journal.calls(), name, &error::canonical(fields), &note);
+        if self.refusal(entry, &Unscoped(fields), || error::canonical(fields))?.is_some() {
             channel |= DROPPED;
         }
         let channel = match self.config.journal.send(channel, head, body, overhead) {
@@ -242,14 +247,39 @@ impl State {
         }
     }
 
-    /// Whether the policy, or a check in Rust, refuses a send-only call.
-    fn is_refused(&self, entry: &'static Entry, fields: &[(&'static str, Field<'_>)]) -> bool {
-        let scope = &*self.config.scope;
-        match decide(&scope.policy, self.generation, &entry.capability, &Arguments::Fields(fields)) {
-            Verdict::Allow(_) => scope.judge(self.id(), entry.capability.name, || error::canonical(fields)).is_some(),
-            // There is nobody to ask: a policy that says so was refused when it was read.
-            Verdict::Deny(_) | Verdict::Ask(_) => true,
+    /// The refusal of a call about which nobody can be asked, by the policy or a check in Rust: noted for the operator.
+    /// A replay decides nothing. Grants that have changed are looked for once in a while
+    /// ([`Execution::pump`](super::Execution::pump)): such a call costs less than the question.
+    pub(super) fn refusal(
+        &mut self,
+        entry: &'static Entry,
+        facts: &dyn Facts,
+        arguments: impl Fn() -> Vec<u8>,
+    ) -> Result<Option<Refused>, Stop> {
+        if !self.live {
+            return Ok(None);
         }
+        if std::mem::take(&mut self.look_due) {
+            self.current_scope()?;
+        }
+        let name = entry.capability.name;
+        if self.always_allowed.contains(&name) {
+            return Ok(None);
+        }
+        let scope = &*self.config.scope;
+        let refused = match decide(&scope.policy, self.generation, &entry.capability, facts) {
+            Verdict::Allow(_) => scope.judge(self.id(), name, &arguments).map(|(refused, _)| refused),
+            Verdict::Deny(denial) => Some(Refused::of(entry, None, denial)),
+            // There is nobody to ask: a policy that says so was refused when it was read.
+            Verdict::Ask(asked) => Some(Refused::of(entry, None, Denial::nobody_to_ask(&entry.capability, asked.rule))),
+        };
+        if refused.is_some() {
+            let note = self.verdict(audit::AuditEvent::Deny);
+            audit::tell(self.id(), self.config.journal.calls(), name, &arguments(), &note);
+        } else if scope.decides_alike(name) {
+            self.always_allowed.push(name);
+        }
+        Ok(refused)
     }
 
     /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are
@@ -266,6 +296,7 @@ impl State {
             if newest != self.generation {
                 self.config.scope = (self.config.rescope)(newest, &self.config.scope)?;
                 self.generation = newest;
+                self.always_allowed.clear();
             }
         }
         Ok(Arc::clone(&self.config.scope))

@@ -1,7 +1,7 @@
 //! `display`: data for a person to look at.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, DISPLAY_ARGUMENTS, Field, Kind, Level, ScopeKind, Timeout};
+use parole_policy::{Capability, DISPLAY_ARGUMENTS, Fact, Kind, Level, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
@@ -41,7 +41,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         let head = [&length, mime.as_bytes()].concat();
         // Types are compared without case.
         let form = mime.trim_ascii().to_ascii_lowercase();
-        let fields = [("mime", Field::Text(&form)), ("data", Field::Bytes(&data))];
+        let fields = [("mime", Fact::Text(&form)), ("data", Fact::Bytes(&data))];
         Ok(store.data().execution.send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields)?)
     })
 }

@@ -1,7 +1,7 @@
 //! `log`: a record in the log of the host.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, Kind, LOG_ARGUMENTS, Level as PolicyLevel, ScopeKind, Timeout};
+use parole_policy::{Capability, Fact, Kind, LOG_ARGUMENTS, Level as PolicyLevel, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
@@ -52,7 +52,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("log", |store: StoreContextMut<'_, StoreData>, (level, message): (Level, String)| {
         let head = [level as u8];
         let name = sink::LOG_LEVELS[usize::from(head[0])];
-        let fields = [("level", Field::Text(name)), ("message", Field::Text(&message))];
+        let fields = [("level", Fact::Text(name)), ("message", Fact::Text(&message))];
         Ok(store.data().execution.send(&ENTRY, sink::LOG, (&head, message.as_bytes()), &message, &fields)?)
     })
 }

@@ -1,7 +1,7 @@
 //! `print`: a line of output.
 
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Field, Kind, Level, PRINT_ARGUMENTS, ScopeKind, Timeout};
+use parole_policy::{Capability, Fact, Kind, Level, PRINT_ARGUMENTS, ScopeKind, Timeout};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
@@ -32,7 +32,7 @@ pub(crate) const ENTRY: Entry = Entry {
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("print", |store: StoreContextMut<'_, StoreData>, (text,): (String,)| {
-        let fields = [("text", Field::Text(&text))];
+        let fields = [("text", Fact::Text(&text))];
         Ok(store.data().execution.send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields)?)
     })
 }

@@ -1,13 +1,13 @@
 //! `sleep`: a durable timer.
 
-use parole_durable::EffectClass;
+use parole_durable::{EffectClass, PromiseRecord, UnixMs};
 use parole_policy::{Capability, Fact, Facts, Kind, Level, Looks, Resource, SLEEP_ARGUMENTS, ScopeKind, Timeout};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::door::plain;
-use crate::call::effect::{Await, Form, Function, Unformed};
+use crate::call::effect::{Await, Form, Function, Unformed, passed};
 use crate::call::{ask, question};
 use crate::error::json;
 use crate::{Entry, Error, Payload, StoreData};
@@ -88,10 +88,14 @@ impl Facts for Called {
 impl Form for Called {}
 
 impl Await for Sleep {
-    fn timer(form: &Called) -> Result<Option<u64>, Error> {
+    fn timer(form: &Called, now: UnixMs) -> Result<Option<UnixMs>, Error> {
         match form.duration_ms {
-            0..=SLEEP_MAX_MS => Ok(Some(form.duration_ms)),
+            0..=SLEEP_MAX_MS => Ok(Some(now.saturating_add(form.duration_ms))),
             _ => Err(Error::Invalid(format!("a sleep of more than {SLEEP_MAX_MS} ms"))),
         }
+    }
+
+    fn read(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+        passed(&record).map(|_| Vec::new())
     }
 }

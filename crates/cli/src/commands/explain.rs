@@ -21,8 +21,9 @@ Arguments, as a guest would pass them:
   write_file PATH [BYTES]            BYTES: how many
   input PROMPT                       approve QUESTION
   review TITLE TEXT                  sleep MILLISECONDS
+  schedule PATTERN ZONE              clock
   print TEXT                         log LEVEL MESSAGE
-  display MIME TEXT
+  display MIME TEXT                  random LENGTH
 Those of input and below may be left out where no rule looks at them.
 
 Examples:
@@ -95,6 +96,10 @@ fn explain(policy: &SecurityPolicy, capability: &Capability, given: &[&str]) -> 
         ("review", _) => Err(expected("TITLE TEXT")),
         ("sleep", [ms]) => fields(&[("duration_ms", Field::Int(number(ms, "milliseconds")?))]),
         ("sleep", _) => Err(expected("MILLISECONDS")),
+        ("schedule", [pattern, zone]) => fields(&[("pattern", Field::Text(pattern)), ("zone", Field::Text(zone))]),
+        ("schedule", _) => Err(expected("PATTERN ZONE")),
+        ("random", [length]) => fields(&[("length", Field::Int(number(length, "bytes")?))]),
+        ("random", _) => Err(expected("LENGTH")),
         ("print", [text]) => fields(&[("text", Field::Text(text))]),
         ("print", _) => Err(expected("TEXT")),
         ("log", [level, message]) => fields(&[("level", Field::Text(level)), ("message", Field::Text(message))]),

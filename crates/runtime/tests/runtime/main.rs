@@ -116,6 +116,7 @@ fn security_bypass_prevention() {
     let runtime = runtime();
     let everything = || guest("prebuilt/everything.wasm");
     let that_uses = |capability: &str| match capability {
+        "clock" | "random" | "schedule" => guest("prebuilt/almanac.wasm"),
         "fetch" => guest("prebuilt/web.wasm"),
         "query" => guest("prebuilt/sql.wasm"),
         "websocket" => guest("prebuilt/talk.wasm"),
