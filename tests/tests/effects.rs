@@ -33,7 +33,7 @@ fn the_table_of_effects_is_that_of_the_code() {
         documented.entry(code(row[0])).or_default().insert(code(row[1]));
     }
     let mut real = BTreeMap::<&str, BTreeSet<String>>::new();
-    for (function, effect) in ALL.iter().flat_map(|entry| entry.functions) {
+    for (function, effect) in ALL.iter().flat_map(|entry| entry.functions()) {
         real.entry(function).or_default().insert(format!("{effect:?}").to_lowercase());
     }
     for (function, classes) in OTHERS {

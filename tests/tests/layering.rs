@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use parole_capabilities::ALL;
+use parole_capabilities::{ALL, CATALOGUE};
+use parole_policy::{Definition, GrantKey, Kind, ScopeKind};
 
 /// The longest source file, tests included.
 const LINES_MAX: usize = 600;
@@ -139,8 +140,8 @@ fn files_can_be_read_from_top_to_bottom() {
 /// Each capability has its WIT file, its source file and its line in the table; nothing else has.
 #[test]
 fn one_place_for_each_capability() {
-    let mut names: Vec<&str> = ALL.iter().map(|entry| entry.capability.name).collect();
-    let table: Vec<_> = ALL.iter().map(|entry| (entry.capability.level, entry.capability.name)).collect();
+    let mut names: Vec<&str> = CATALOGUE.names().collect();
+    let table: Vec<_> = CATALOGUE.iter().map(|own| (own.level, &own.name)).collect();
     assert!(table.is_sorted(), "by level, then by name");
     names.sort_unstable();
     let wit: BTreeSet<String> = std::fs::read_dir(root().join("wit"))
@@ -149,14 +150,89 @@ fn one_place_for_each_capability() {
         .filter(|name| name != "types" && name != "worlds")
         .collect();
     assert_eq!(names, wit.iter().map(String::as_str).collect::<Vec<_>>());
-    for entry in &ALL {
-        let name = entry.capability.name;
+    for entry in ALL.iter() {
+        let Definition { name, interface, level, functions, keys, scope, kind, .. } = &*entry.definition;
         let kebab = name.replace('_', "-");
-        assert_eq!(entry.capability.interface, format!("parole:capabilities/{kebab}@0.1.0"));
+        assert_eq!(**interface, format!("parole:capabilities/{kebab}@0.1.0"));
         assert!(entry.wit.contains(&format!("interface {kebab} {{")), "{name}");
         assert!(root().join(format!("crates/capabilities/src/capability/{name}.rs")).is_file(), "{name}");
-        let level = format!("From level `{}`", entry.capability.level);
+        let level = format!("From level `{level}`");
         assert!(entry.wit.contains(&level), "the WIT of {name} should say: {level}");
+        assert_eq!(functions.len(), entry.classes.len(), "an effect class for each function of {name}");
+        let is_named = |function: &str| function == &**name || function.starts_with(&format!("{name}."));
+        assert!(functions.iter().all(|function| is_named(&function.name)), "{functions:?}");
+        let has = |key: GrantKey| keys.iter().any(|own| own.key == key);
+        assert_eq!(*scope == ScopeKind::Path, has(GrantKey::Dirs), "{name}");
+        assert_eq!(matches!(scope, ScopeKind::Url | ScopeKind::SocketUrl), has(GrantKey::Origins), "{name}");
+        assert_eq!(*scope == ScopeKind::Name, has(GrantKey::Databases), "{name}");
+        assert_eq!(*kind == Kind::SendOnly, entry.channel.is_some(), "{name}");
+        for key in keys {
+            let most = key.key.number().map(|(_, most)| most);
+            assert_eq!(most.is_some(), key.default.is_some(), "{name} {key:?}");
+            assert!(key.default.zip(most).is_none_or(|(default, most)| default <= most), "{name} {key:?}");
+        }
+    }
+}
+
+/// Words that are the name of a capability and mean something else where they stand.
+const OTHER_MEANINGS: [(&str, &str); 10] = [
+    // The kinds of output, and a key, in JSON.
+    ("runtime/src/view.rs", "print"),
+    ("runtime/src/view.rs", "log"),
+    ("runtime/src/view.rs", "display"),
+    ("cli/src/commands/schedule.rs", "schedule"),
+    // The parts of a URL.
+    ("policy/src/facts.rs", "query"),
+    ("policy/src/argtype.rs", "query"),
+    ("policy/src/definition.rs", "query"),
+    ("policy/src/origin.rs", "query"),
+    // The word of a header.
+    ("capabilities/src/backends/net/websocket.rs", "websocket"),
+    // What a person types.
+    ("cli/src/ask.rs", "approve"),
+];
+
+/// Nobody but its own file knows a capability by its name.
+#[test]
+fn a_capability_is_named_in_its_own_file() {
+    let sources = all_sources();
+    let mut used = BTreeSet::<&(&str, &str)>::new();
+    for path in sources.iter().filter(|path| path.components().any(|part| part.as_os_str() == "src")) {
+        let path = path.strip_prefix(root()).unwrap();
+        let Ok(path) = path.strip_prefix("crates") else { continue };
+        let place = path.to_str().unwrap();
+        let is_its_own = place.starts_with("capabilities/src/capability/") || place.starts_with("guest/");
+        if is_its_own || place.ends_with("tests.rs") || place.starts_with("durable/src/journal/") {
+            continue;
+        }
+        let text = std::fs::read_to_string(root().join("crates").join(path)).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for name in CATALOGUE.names().filter(|name| code.contains(&format!("\"{name}\""))) {
+            let other = OTHER_MEANINGS.iter().find(|other| **other == (place, name));
+            assert!(other.is_some(), "{place} names `{name}`: what it needs to know stands in the declaration");
+            used.extend(other);
+        }
+    }
+    assert_eq!(used.len(), OTHER_MEANINGS.len(), "{used:?}");
+}
+
+/// The path of a call knows no capability and none of the means; those know no capability.
+#[test]
+fn arrows_within_capabilities() {
+    let files = |folder: &str| {
+        let mut found = Vec::new();
+        sources(&root().join("crates/capabilities/src").join(folder), &mut found);
+        assert!(found.len() > 5, "{folder}");
+        found.into_iter().map(|path| std::fs::read_to_string(path).unwrap())
+    };
+    for text in files("call") {
+        assert!(!text.contains("crate::capability::"));
+        // What all of them are handed, unopened.
+        let means = text.replace("crate::backends::Outside;", "");
+        assert!(!means.contains("crate::backends"), "{means}");
+    }
+    for text in files("backends") {
+        assert!(!text.contains("crate::capability::"));
     }
 }
 

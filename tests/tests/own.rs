@@ -149,3 +149,45 @@ fn an_operator_ends_a_wait() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// What is taken while a guest waits is taken from its next call on, and noted; what is given back is there again.
+#[test]
+fn a_revoke_while_it_waits_is_seen_by_the_next_call() -> Result<(), Failure> {
+    for (given_back, code) in [(false, 77), (true, 0)] {
+        let world = world()?;
+        // A rule that the later generations of its grants have, too.
+        let rule = "[[rule]]\nname = \"few\"\ncapability = \"random\"\nwhen = \"length > 8\"\nthen = \"deny\"\n";
+        world.write_policy(&format!("level = \"restricted\"\n{rule}"))?;
+        let mut running = start(&world, "again(2000, 2)")?;
+        line(&mut running)?;
+        let execution = only_execution(&world)?;
+        world.run(&["revoke", &execution, "clock"])?.exits(0)?;
+        if given_back {
+            world.run(&["grant", &execution, "clock"])?.exits(0)?;
+        }
+        let ended = running.wait().map_err(|error| error.to_string())?;
+        ensure!(ended.code() == Some(code), "given back: {given_back}, it ended with {ended}");
+        let audit = world.run(&["journal", &execution, "--audit"])?;
+        let audit = audit.exits(0)?.report();
+        let denied = audit.lines().any(|line| line.contains("\"clock\"") && line.contains("\"deny\""));
+        ensure!(denied != given_back, "{audit}");
+        // A replay decides nothing: it comes to the same end.
+        world.run(&["replay", &execution])?.exits(0)?;
+    }
+    Ok(())
+}
+
+/// The end of the journal is the end of a guest only if it had come to its end.
+#[test]
+fn a_replay_goes_no_further_than_the_journal() -> Result<(), Failure> {
+    let world = world()?;
+    // It has not much of its journal by then, and asks for the time again and again.
+    let mut running = start(&world, "times(4000000000)")?;
+    let there = eventually("the execution", || Ok(world.run(&["ps", "--json"])?.json()?[0]["execution"].is_string()));
+    running.kill().and_then(|()| running.wait()).map_err(|error| error.to_string())?;
+    there?;
+    let replayed = world.run(&["replay", &only_execution(&world)?, "--json"])?;
+    let report = replayed.exits(0)?.json()?;
+    ensure!(report["outcome"] == "suspended" && report["calls"].as_u64() > Some(0), "{report}");
+    Ok(())
+}

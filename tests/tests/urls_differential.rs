@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use parole_capabilities::CATALOGUE;
 use parole_policy::{
-    Arguments, DenialKind, FetchArguments, Headers, SecurityPolicy, Target, Url, Verdict, decide, may_dial,
+    DenialKind, Facts as _, Mistyped, Resource, SecurityPolicy, Typed, Url, Verdict, decide, may_dial,
 };
 use parole_tests::canary::Hit;
 use parole_tests::ensure;
@@ -170,14 +170,14 @@ enum Wanted {
 
 fn wanted(policy: &SecurityPolicy, zone: &Zone, text: &str) -> Result<Wanted, Failure> {
     let refused = |kind: DenialKind| if kind == DenialKind::Denied { Wanted::Denied } else { Wanted::Invalid };
-    let target = match Target::read(text, policy.looks("fetch")) {
-        Ok(url) => url,
-        Err(denial) => return Ok(refused(denial.kind)),
-    };
-    let (url, headers) = (target.url().clone(), Headers::default());
-    let request = FetchArguments { method: "GET", url: &target, headers: &headers, body: None };
     let capability = CATALOGUE.by_name("fetch").ok_or("there is no fetch")?;
-    let request = Arguments::Fetch(&request);
+    let request = match Typed::read(capability, &["GET", text], policy.looks(capability)) {
+        Ok(request) => request,
+        Err(Mistyped::Formless(denial)) => return Ok(refused(denial.kind)),
+        Err(Mistyped::Usage(what)) => return Err(what.into()),
+    };
+    let Resource::Url { url, .. } = request.resource() else { return Err("a request has a URL".into()) };
+    let url = url.url().clone();
     let permit = match decide(policy, 0, capability, &request) {
         Verdict::Allow(permit) => permit,
         Verdict::Ask(_) => return Err("nothing asks here".into()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use parole_capabilities::CATALOGUE;
-use parole_policy::{Arguments, FetchArguments, GuestPath, Headers, Looks, SecurityPolicy, Target, Verdict};
+use parole_policy::{Looks, SecurityPolicy, Typed, Verdict};
 use parole_runtime::{ExecutionId, Runtime, Wait};
 
 use crate::bare::{Bare, Rows};
@@ -73,7 +73,7 @@ pub fn send() -> Vec<Row> {
 }
 
 /// The time and the allocations of a decision that allows.
-fn decided(policy: &SecurityPolicy, name: &str, arguments: &Arguments<'_>, calls: u32) -> (Samples, u64) {
+fn decided(policy: &SecurityPolicy, name: &str, arguments: &Typed, calls: u32) -> (Samples, u64) {
     let capability = CATALOGUE.by_name(name).unwrap();
     let mut figure = Samples::default();
     let before = allocations();
@@ -101,23 +101,19 @@ pub fn decide() -> Vec<Row> {
         target,
         met: Some(figure.median() <= most && each <= allocations),
     };
-    let files = host::policy().allow_read("/data", "/tmp").allow_read("/data/deep", "/var");
-    let path = GuestPath::read("/data/directory/file.txt").unwrap();
-    let path = Arguments::Read { path: &path };
+    let mut files = host::policy().allow_read("/data", "/tmp").allow_read("/data/deep", "/var");
+    files.resolve(&CATALOGUE).unwrap();
+    let call = |name: &str, given: &[&str]| Typed::read(CATALOGUE.by_name(name).unwrap(), given, Looks::ALL).unwrap();
+    let path = call("read_file", &["/data/directory/file.txt"]);
     let parse = |rules: &str| {
         let text = format!("level = \"unrestricted\"\n{FETCH}{rules}");
         SecurityPolicy::parse(&text, Path::new("/"), &CATALOGUE).unwrap()
     };
-    let text = "http://c.test:8080/reports?year=2026";
-    let url = Target::read(text, Looks::ALL).unwrap();
-    let headers = Headers::read([("accept", "text/plain")], Looks::ALL).unwrap();
-    let request = FetchArguments { method: "GET", url: &url, headers: &headers, body: None };
-    let posted = FetchArguments { method: "POST", ..request };
+    let url = "http://c.test:8080/reports?year=2026";
+    let (request, posted) = (call("fetch", &["GET", url]), call("fetch", &["POST", url]));
     let (plain, ruled) = (parse(""), parse(RULE));
-    let posted = Arguments::Fetch(&posted);
     let asked = parole_policy::decide(&ruled, 0, CATALOGUE.by_name("fetch").unwrap(), &posted);
     assert!(matches!(asked, Verdict::Ask(_)), "the rule is looked at");
-    let request = Arguments::Fetch(&request);
     vec![
         row(
             "decide, no CEL rule",

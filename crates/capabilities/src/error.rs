@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 
 use parole_durable::StepResult;
-use parole_policy::{Denial, DenialKind, Fact};
+use parole_policy::{Definition, Denial, DenialKind, Fact};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
-
-use crate::Entry;
 
 /// `parole:capabilities/types.error`. Its JSON form follows the rule for WIT variants:
 /// `"expired"`, `{"denied": "…"}`.
@@ -69,13 +67,13 @@ pub struct Refused {
 
 impl Refused {
     /// A refusal by the policy.
-    pub(crate) fn of(entry: &Entry, argument: Option<String>, denial: Denial) -> Self {
+    pub(crate) fn of(definition: &Definition, argument: Option<String>, denial: Denial) -> Self {
         let error = match denial.kind {
             DenialKind::Denied => Error::Denied(denial.reason),
             DenialKind::Invalid => Error::Invalid(denial.reason),
             DenialKind::TooLarge(limit) => Error::TooLarge(limit),
         };
-        Self { capability: entry.capability.name.into(), argument, error, remedy: denial.remedy }
+        Self { capability: definition.name.to_string(), argument, error, remedy: denial.remedy }
     }
 }
 

@@ -25,8 +25,10 @@ pub mod stop;
 pub mod stopping;
 pub mod waiting_room;
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::{EffectClass, PromiseId};
-use parole_policy::{Capability, Catalogue, SecurityPolicy};
+use parole_policy::{Catalogue, Definition, SecurityPolicy};
 use wasmtime::component::LinkerInstance;
 
 pub use call::opened::OpenedPolicy;
@@ -38,46 +40,37 @@ pub use meter::Meter;
 pub use sink::{Event, Sink};
 pub use stop::Stop;
 
-static CAPABILITIES: [Capability; ALL.len()] = {
-    let mut capabilities = [ALL[0].capability; ALL.len()];
-    let mut i = 0;
-    while i < ALL.len() {
-        capabilities[i] = ALL[i].capability;
-        i += 1;
-    }
-    capabilities
-};
+/// The capabilities as the policy crate wants them.
+pub static CATALOGUE: LazyLock<Catalogue> =
+    LazyLock::new(|| Catalogue::new(ALL.iter().map(|entry| Arc::clone(&entry.definition))));
 
-/// The table of capabilities as the policy crate wants it.
-pub static CATALOGUE: Catalogue = Catalogue::new(&CAPABILITIES);
-
-/// Checks an answer (JSON) that somebody gives to a promise; the error says what was expected.
-pub type CheckAnswer = fn(&serde_json::Value) -> Result<(), String>;
-
-/// What is known of one capability.
-#[derive(Clone, Copy)]
+/// A capability that Parole ships.
 pub struct Entry {
-    /// Name, interface, level, kind and grant keys.
-    pub capability: Capability,
-    /// Its functions and their effect classes.
-    pub functions: &'static [(&'static str, EffectClass)],
+    /// What policy and people know of it.
+    pub definition: Arc<Definition>,
+    /// The effect class of each of its functions.
+    pub classes: &'static [EffectClass],
     /// Its WIT text.
     pub wit: &'static str,
     /// Defines its functions in the instance of its interface.
     pub link: fn(&mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()>,
+    /// Of one that only sends: the channel of its frames in the journal.
+    pub channel: Option<u8>,
     /// How the journal keeps its ok payload.
     pub payload: Payload,
-    /// One line on what a promise of it asks, from the arguments as they were recorded (JSON). Guest text: not inert.
-    pub summary: fn(&serde_json::Value) -> String,
-    /// Checks an answer before a promise is settled with it.
-    /// `None`: nobody settles its promises from outside.
-    pub answer: Option<CheckAnswer>,
     /// Turns the ok value of one of its functions, as a person tells it of a call in doubt (JSON), into what the
     /// journal keeps; the error says what was expected.
     pub done: fn(&str, &serde_json::Value) -> Result<Vec<u8>, String>,
     /// Takes away what a call that was cut short may have left where a policy let it, from its recorded arguments and
     /// its id; for each policy that the execution has had. `None`: nothing is ever left.
     pub sweep: Option<Sweep>,
+}
+
+impl Entry {
+    /// The names that the journal has for its functions, with their effect classes.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, EffectClass)> {
+        self.definition.functions.iter().map(|function| &*function.name).zip(self.classes.iter().copied())
+    }
 }
 
 /// Takes away what a call has left; see [`Entry::sweep`].
@@ -97,12 +90,8 @@ pub enum Payload {
 /// The entry of a capability.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Entry> {
-    ALL.iter().find(|entry| entry.capability.name == name)
+    ALL.iter().copied().find(|entry| *entry.definition.name == *name)
 }
 
 /// The shared WIT: the package line with the `types` interface, and the worlds.
 pub const WIT_SHARED: [&str; 2] = [include_str!("../../../wit/types.wit"), include_str!("../../../wit/worlds.wit")];
-
-fn no_summary(_: &serde_json::Value) -> String {
-    String::new()
-}

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use parole_durable::{ExecutionId, PromiseRecord};
+use parole_policy::Definition;
 
 /// Something to show. All text in it is the guest's: not inert.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub enum Event<'a> {
     /// A capability is linked, but nothing that it could reach is granted.
     EmptyScope {
         /// Which.
-        capability: &'static str,
+        capability: &'a Definition,
     },
     /// A guest is being compiled for the first time.
     Compiling {

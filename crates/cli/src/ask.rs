@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use parole_durable::{PromiseRecord, hub::now};
+use parole_policy::Type;
+use parole_runtime::CATALOGUE;
 use parole_runtime::question::{ASK, DOUBT};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -89,12 +91,16 @@ impl Prompt {
         output::asks_until(self.record.timeout_at);
         let arguments: Value =
             self.record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-        let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
-        let asked = match self.record.capability() {
-            ASK | DOUBT => self.decide(&mut keyboard),
-            "approve" => self.approve(text("question"), &mut keyboard),
-            "review" => self.review(text("title"), text("text"), &mut keyboard),
-            _ => self.input(text("prompt"), &mut keyboard),
+        let capability = CATALOGUE.by_name(self.record.capability());
+        let text = |at: usize| {
+            let name = capability.and_then(|own| own.params().get(at)).map_or("", |field| &field.name);
+            arguments.get(name).and_then(Value::as_str).unwrap_or_default()
+        };
+        let asked = match capability.and_then(|own| own.answer()) {
+            _ if matches!(self.record.capability(), ASK | DOUBT) => self.decide(&mut keyboard),
+            Some(Type::Bool) => self.approve(text(0), &mut keyboard),
+            Some(Type::Record(_)) => self.review(text(0), text(1), &mut keyboard),
+            _ => self.input(text(0), &mut keyboard),
         };
         match asked {
             Ok(value) => Reply::Answer(value),

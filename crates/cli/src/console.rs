@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parole_capabilities::Event;
 use parole_durable::hub::now;
 use parole_durable::{ExecutionId, PromiseRecord};
+use parole_policy::{Flag, ScopeKind};
 use parole_runtime::{NotShown, Sink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -122,14 +123,14 @@ impl Console {
                 let _ = self.notes.send(Note::Waiting(Box::new((*record).clone())));
             }
             Event::EmptyScope { capability } => {
-                let (what, flag) = match *capability {
-                    "read_file" => ("directory", "--allow-read [GUEST=]DIR"),
-                    "write_file" => ("directory", "--allow-write [GUEST=]DIR"),
-                    "query" => ("database", "--database NAME=URL"),
-                    _ => ("origin", "--allow-net ORIGIN"),
+                let what = match capability.scope {
+                    ScopeKind::Path => "directory",
+                    ScopeKind::Name => "database",
+                    ScopeKind::Url | ScopeKind::SocketUrl | ScopeKind::Nothing => "origin",
                 };
+                let (name, flag) = (&capability.name, capability.flag.map_or("[grant]", Flag::usage));
                 self.notice(&format!(
-                    "parole: `{capability}` is linked but may reach nothing: no {what} is granted ({flag})"
+                    "parole: `{name}` is linked but may reach nothing: no {what} is granted ({flag})"
                 ));
             }
             Event::Compiling { bytes } => {

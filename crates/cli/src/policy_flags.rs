@@ -153,7 +153,7 @@ impl PolicyFlags {
         let file = read(path)?;
         let narrowed = file.clone().narrow(&flags, &cwd, &CATALOGUE).map_err(|error| flag(&error))?;
         // As text the directories of the flags lie in those of the file; a symbolic link may say otherwise.
-        real(narrowed.clone()).stays_within(&real(file)).map_err(|error| flag(&error))?;
+        real(narrowed.clone()).stays_within(&real(file), &CATALOGUE).map_err(|error| flag(&error))?;
         Ok(narrowed)
     }
 

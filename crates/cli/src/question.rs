@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parole_durable::Digest;
-use parole_runtime::Question;
+use parole_policy::{Field, Type};
 use parole_runtime::question::{ASK, DOUBT};
+use parole_runtime::{CATALOGUE, Question};
 use serde_json::{Value, json};
 
 /// One part of a call, with a heading of ours. The text is the guest's: not inert.
@@ -16,35 +17,52 @@ pub struct Part {
 
 /// Everything that the guest passed, in the order in which a person reads it.
 pub fn parts(question: &Question) -> Vec<Part> {
-    let arguments = &question.arguments;
-    match question.capability.as_str() {
-        "fetch" => request(&arguments["request"]),
-        "write_file" => vec![text("path", &arguments["path"]), bytes("contents", &arguments["contents"])],
-        _ => match arguments {
-            Value::Object(all) => all.iter().map(|(name, value)| text(name, value)).collect(),
-            Value::Null => Vec::new(),
-            other => vec![text("arguments", other)],
-        },
+    let (arguments, capability) = (&question.arguments, CATALOGUE.by_name(&question.capability));
+    let mut parts = Vec::new();
+    match arguments {
+        Value::Object(all) => {
+            let params = capability.map_or(&[][..], |own| own.params());
+            for field in params.iter().filter(|field| all.contains_key(&*field.name)) {
+                let line = capability.map_or_else(String::new, |own| own.line(arguments));
+                part(field, &arguments[&*field.name], &line, &mut parts);
+            }
+            let known = |name: &str| params.iter().any(|field| *field.name == *name);
+            parts.extend(all.iter().filter(|(name, _)| !known(name)).map(|(name, value)| text(name, value)));
+        }
+        Value::Null => {}
+        other => parts.push(text("arguments", other)),
     }
+    parts
 }
 
-fn request(request: &Value) -> Vec<Part> {
-    let line = format!("{} {}", plain(&request["method"]), plain(&request["url"]));
-    let mut parts = vec![Part { heading: "request".into(), text: line }];
-    if let Some(written) = request["written"].as_str() {
-        parts.push(Part { heading: "the guest spelt it".into(), text: written.to_owned() });
+/// One argument: a record by its line, then what that does not say.
+fn part(field: &Field, value: &Value, line: &str, parts: &mut Vec<Part>) {
+    match &field.of {
+        Type::Record(fields) => {
+            parts.push(Part { heading: field.name.to_string(), text: line.to_owned() });
+            if let Some(written) = value["written"].as_str() {
+                parts.push(Part { heading: "the guest spelt it".into(), text: written.to_owned() });
+            }
+            for field in fields.iter().filter(|field| !matches!(field.of, Type::Method | Type::Url)) {
+                part(field, &value[&*field.name], line, parts);
+            }
+        }
+        Type::Headers => {
+            // A line end in a value must not look like one more header.
+            let headers = value.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+            let lines: Vec<_> =
+                headers.map(|header| one_line(&plain(&header["name"]), &plain(&header["value"]))).collect();
+            if !lines.is_empty() {
+                parts.push(Part { heading: field.name.to_string(), text: lines.join("\n") });
+            }
+        }
+        Type::Option(_) if value.is_null() => {
+            parts.push(Part { heading: format!("no {}", field.name), text: String::new() });
+        }
+        Type::Option(of) => part(&Field { name: field.name.clone(), of: (**of).clone() }, value, line, parts),
+        Type::Bytes | Type::Contents => parts.push(bytes(&field.name, value)),
+        _ => parts.push(text(&field.name, value)),
     }
-    let headers = request["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if !headers.is_empty() {
-        // A line end in a value must not look like one more header.
-        let lines = headers.iter().map(|header| one_line(&plain(&header["name"]), &plain(&header["value"])));
-        parts.push(Part { heading: "headers".into(), text: lines.collect::<Vec<_>>().join("\n") });
-    }
-    parts.push(match &request["body"] {
-        Value::Null => Part { heading: "no body".into(), text: String::new() },
-        body => bytes("body", body),
-    });
-    parts
 }
 
 fn one_line(name: &str, value: &str) -> String {

@@ -1,7 +1,8 @@
 //! What a run came to, in words.
 
 use parole_durable::hub::now;
-use parole_runtime::{At, Denied, Outcome, Report, question};
+use parole_policy::{Kind, LimitKey, Type};
+use parole_runtime::{At, CATALOGUE, Denied, Outcome, Report, question};
 
 use crate::console::Console;
 use crate::{output, state, times};
@@ -35,7 +36,10 @@ pub fn say(report: &Report, console: &Console, json: bool) {
         Outcome::Trapped => output::err(&format!("parole: the guest trapped: {error}")),
         Outcome::Exhausted => {
             output::err(&format!("parole: {error}"));
-            if let Some(limit) = &report.limit {
+            // Some limits are no policy's.
+            if let Some(limit) =
+                report.limit.as_ref().filter(|limit| LimitKey::ALL.iter().any(|key| key.name == **limit))
+            {
                 output::err(&format!("  allow more in a policy file: [limits] {} = …", output::cell(limit)));
             }
         }
@@ -66,7 +70,7 @@ fn suspended(report: &Report, console: &Console) {
         let ends = times::at_deadline(&pending.capability);
         console.notice(&format!("  waits for {} “{asks}”, {ends} {deadline}", output::cell(&pending.capability)));
         let promise = |verb| state::command(&format!("promise {verb} {}", output::cell(&pending.id)));
-        match how_to_answer(&pending.capability) {
+        match how_to_answer(&pending.capability).as_deref() {
             Some("") => console.notice(&format!("    see and answer it: {}", promise("get"))),
             Some(how) => console.notice(&format!("    answer: {} {how}", promise("resolve"))),
             None => {}
@@ -79,12 +83,14 @@ fn suspended(report: &Report, console: &Console) {
 }
 
 /// What to write behind `promise resolve ID`; nothing where the call has to be seen first.
-fn how_to_answer(capability: &str) -> Option<&'static str> {
-    match capability {
-        question::ASK | question::DOUBT => Some(""),
-        "input" => Some("--data TEXT"),
-        "approve" => Some("--value true"),
-        "review" => Some(r#"--value '{"accepted": true, "text": "…", "comment": null}'"#),
-        _ => None,
+fn how_to_answer(capability: &str) -> Option<String> {
+    if matches!(capability, question::ASK | question::DOUBT) {
+        return Some(String::new());
     }
+    let asked = CATALOGUE.by_name(capability).filter(|own| own.kind == Kind::Person)?;
+    Some(match asked.answer()? {
+        Type::Text(_) => "--data TEXT".to_owned(),
+        Type::Bool => "--value true".to_owned(),
+        of => format!("--value '{}'", of.example()),
+    })
 }

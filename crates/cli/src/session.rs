@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parole_durable::{ExecutionId, PromiseRecord, PromiseState};
-use parole_policy::Kind as CapabilityKind;
+use parole_policy::{Kind as CapabilityKind, Type};
 use parole_runtime::{CATALOGUE, Error, Report, Runtime, Wait, question};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -222,7 +222,7 @@ impl Session {
         }
         match &self.answers {
             Answers::Nobody => {}
-            Answers::Lines(_) if record.capability() == "input" => watched.wants_line = Some(record),
+            Answers::Lines(_) if is_a_line(&record) => watched.wants_line = Some(record),
             Answers::Lines(_) => return Ok(false),
             Answers::Terminal => {
                 watched.queue.push_back(record);
@@ -321,6 +321,12 @@ impl Session {
             () = self.signals.next() => Err(Failure::new(Kind::Interrupted, "interrupted")),
         }
     }
+}
+
+/// Whether it is answered with a line of text.
+fn is_a_line(record: &PromiseRecord) -> bool {
+    let asked = CATALOGUE.by_name(record.capability()).filter(|own| own.kind == CapabilityKind::Person);
+    matches!(asked.and_then(|own| own.answer()), Some(Type::Text(_)))
 }
 
 /// Whether a person settles it: a question of a guest, or one about a call of a guest.

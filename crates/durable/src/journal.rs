@@ -19,6 +19,7 @@
 //! four little-endian bytes, and the payload.
 
 mod call;
+mod repeat;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -123,6 +124,7 @@ pub struct Journal {
     /// How many calls the stored journal covers at least.
     stored: u64,
     effects: bool,
+    ended: bool,
     unsaved: Unsaved,
     /// Whether a step of it is output.
     unsaved_output: bool,
@@ -148,6 +150,7 @@ impl Journal {
             complete: true,
             stored: 0,
             effects: true,
+            ended: false,
             unsaved: Unsaved::default(),
             unsaved_output: false,
             run: Vec::new(),
@@ -169,13 +172,6 @@ impl Journal {
     #[must_use]
     pub fn expecting(mut self, calls: Option<u64>) -> Self {
         self.stored = calls.unwrap_or(0);
-        self
-    }
-
-    /// Makes every call that has no recorded result a [`Fault::Head`].
-    #[must_use]
-    pub fn without_effects(mut self) -> Self {
-        self.effects = false;
         self
     }
 
@@ -382,12 +378,6 @@ impl Journal {
         self.next += 1;
         let notes = earlier.as_ref().map(|earlier| earlier.notes.clone()).unwrap_or_default();
         Open { number, effect, notes, earlier, function, arguments }
-    }
-
-    /// The call that is repeated next, if one is recorded: its function and its arguments.
-    #[must_use]
-    pub fn recorded(&self) -> Option<(&str, &[u8])> {
-        self.recorded.front().map(|step| (&*step.function, step.arguments.as_slice()))
     }
 
     /// The seed of the random stream of the execution: the same at every replay.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::flags::{guest_and_host, known, scopes};
+use crate::flags::{flagged, guest_and_host, known, scopes};
 use crate::flags_net::{self as net, DATABASE, NET};
 use crate::within::{databases, list};
-use crate::{Capability, Catalogue, FlagError, Flags, QUERY, SecurityPolicy, paths};
+use crate::{Catalogue, Definition, Flag, FlagError, Flags, SecurityPolicy, paths};
 
 impl SecurityPolicy {
     /// This policy with more: what the flags name is added to its scopes, and those capabilities, and the named
@@ -22,25 +22,28 @@ impl SecurityPolicy {
         let mut policy = self.clone();
         fixed(flags)?;
         for name in names(capabilities) {
-            policy.give_back("grant", name, name, catalogue)?;
+            policy.give_back("grant", name, known("grant", name, name, catalogue)?)?;
         }
-        for (flag, name, dirs) in scopes(flags) {
+        for (flag, dirs) in scopes(flags) {
             for asked in dirs {
-                let capability = policy.give_back(flag, asked, name, catalogue)?;
-                policy.add_dir(flag, asked, capability, cwd)?;
+                let capability = flagged(flag, false, asked, catalogue)?;
+                policy.give_back(flag.as_str(), asked, capability)?;
+                policy.add_dir(flag.as_str(), asked, capability, cwd)?;
             }
         }
         for (text, origin) in net::origins(&flags.allow_net)? {
-            let capability = policy.give_back(NET, text, net::capability(&origin), catalogue)?;
+            let capability = net::capability(text, &origin, catalogue)?;
+            policy.give_back(NET, text, capability)?;
             let grant = policy.grant_of(capability);
             if !grant.origins.contains(&origin) {
-                let added = grant.add_origin(capability.name, origin);
+                let added = grant.add_origin(capability, origin);
                 added.map_err(|message| FlagError::new(NET, text, message, None))?;
             }
         }
         for asked in &flags.databases {
             let (name, database) = net::database(asked, cwd)?;
-            let capability = policy.give_back(DATABASE, &name, QUERY, catalogue)?;
+            let capability = flagged(Flag::Database, false, &name, catalogue)?;
+            policy.give_back(DATABASE, &name, capability)?;
             if policy.grant_of(capability).databases.get(&name) != Some(&database) {
                 policy.add_database(capability, name, database)?;
             }
@@ -62,13 +65,14 @@ impl SecurityPolicy {
     ) -> Result<Self, FlagError> {
         let mut policy = self.clone();
         fixed(flags)?;
-        for (flag, name, dirs) in scopes(flags) {
+        for (flag, dirs) in scopes(flags) {
             for asked in dirs {
-                policy.take_dir(flag, asked, name, cwd)?;
+                let name = &flagged(flag, false, asked, catalogue)?.name;
+                policy.take_dir(flag.as_str(), asked, name, cwd)?;
             }
         }
         for (text, origin) in net::origins(&flags.allow_net)? {
-            let name = net::capability(&origin);
+            let name = &*net::capability(text, &origin, catalogue)?.name;
             let origins = policy.grants.get_mut(name).map(|grant| &mut grant.origins);
             match origins.as_ref().and_then(|origins| origins.iter().position(|own| *own == origin)) {
                 Some(at) => drop(origins.map(|origins| origins.remove(at))),
@@ -81,12 +85,13 @@ impl SecurityPolicy {
         }
         for asked in &flags.databases {
             let name = asked.split_once('=').map_or(asked.as_str(), |(name, _)| name);
-            let taken = policy.grants.get_mut(QUERY).and_then(|grant| grant.databases.remove(name));
+            let capability = &*flagged(Flag::Database, false, name, catalogue)?.name;
+            let taken = policy.grants.get_mut(capability).and_then(|grant| grant.databases.remove(name));
             if taken.is_none() {
-                return Err(missing(DATABASE, name, QUERY, &databases(policy.grants.get(QUERY))));
+                return Err(missing(DATABASE, name, capability, &databases(policy.grants.get(capability))));
             }
-            policy.grants.get_mut(QUERY).map(|grant| grant.database_ca.remove(name));
-            policy.source.lines.remove(&format!("grant.{QUERY}.databases:{name}"));
+            policy.grants.get_mut(capability).map(|grant| grant.database_ca.remove(name));
+            policy.source.lines.remove(&format!("grant.{capability}.databases:{name}"));
         }
         for name in names(capabilities) {
             let capability = known("revoke", name, name, catalogue)?;
@@ -99,20 +104,13 @@ impl SecurityPolicy {
     }
 
     /// No longer revokes a capability that level and block list leave.
-    fn give_back(
-        &mut self,
-        flag: &str,
-        asked: &str,
-        name: &str,
-        catalogue: &Catalogue,
-    ) -> Result<&'static Capability, FlagError> {
-        let capability = known(flag, asked, name, catalogue)?;
+    fn give_back(&mut self, flag: &str, asked: &str, capability: &Definition) -> Result<(), FlagError> {
         self.must_link(flag, asked, capability)?;
-        self.revoked.remove(name);
-        Ok(capability)
+        self.revoked.remove(&*capability.name);
+        Ok(())
     }
 
-    fn add_dir(&mut self, flag: &str, asked: &str, capability: &Capability, cwd: &Path) -> Result<(), FlagError> {
+    fn add_dir(&mut self, flag: &str, asked: &str, capability: &Definition, cwd: &Path) -> Result<(), FlagError> {
         let bad = |message: String| FlagError::new(flag, asked, message, None);
         let (guest, host) = guest_and_host(flag, asked)?;
         let host = paths::host(cwd, host).map_err(bad)?;

@@ -9,11 +9,10 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::argtype::ArgumentTable;
 use crate::cel::{self, Compiled};
-use crate::{Facts, Looks};
+use crate::{Definition, Facts, Looks};
 
 /// The longest expression, in bytes.
 pub const MAX_EXPRESSION: usize = 2 << 10;
@@ -28,12 +27,12 @@ pub const MAX_HELD: u64 = 1 << 20;
 
 /// The condition of a rule: an expression of CEL over the arguments of the call.
 ///
-/// It is compared, and pinned, as its source.
+/// It is compared, and pinned, as its source. Of one that was not read for a capability yet nobody knows whether it
+/// holds.
 #[derive(Clone)]
 pub struct Condition {
     source: Arc<str>,
-    compiled: Arc<Compiled>,
-    looks: Looks,
+    read: Option<(Arc<Compiled>, Looks)>,
 }
 
 /// What is wrong with a condition.
@@ -49,19 +48,29 @@ pub struct BadCondition {
 }
 
 impl Condition {
-    /// Reads an expression that may look at these arguments.
-    pub fn compile(source: &str, arguments: ArgumentTable) -> Result<Self, BadCondition> {
+    /// An expression that nobody has read yet.
+    pub(crate) fn unread(source: &str) -> Self {
+        Condition { source: source.into(), read: None }
+    }
+
+    /// Whether it has been read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// Reads an expression that may look at the arguments of this capability.
+    pub fn compile(source: &str, capability: &Definition) -> Result<Self, BadCondition> {
         if source.len() > MAX_EXPRESSION {
             let message = format!("an expression is {MAX_EXPRESSION} bytes long at most");
             return Err(BadCondition { message, at: 0..0, help: None });
         }
-        let read = catch_unwind(AssertUnwindSafe(|| cel::compile(source, arguments)));
+        let read = catch_unwind(AssertUnwindSafe(|| cel::compile(source, capability)));
         let compiled = read.unwrap_or_else(|_| {
             let message = "the expression cannot be read".to_owned();
             Err(BadCondition { message, at: 0..0, help: None })
         })?;
-        let looks = compiled.looks();
-        Ok(Condition { source: source.into(), compiled: Arc::new(compiled), looks })
+        let looks = compiled.looks(capability);
+        Ok(Condition { source: source.into(), read: Some((Arc::new(compiled), looks)) })
     }
 
     /// The expression as it was written.
@@ -71,17 +80,18 @@ impl Condition {
 
     /// What it looks at, whatever the call.
     pub fn looks(&self) -> Looks {
-        self.looks
+        self.read.as_ref().map_or(Looks::ALL, |(_, looks)| *looks)
     }
 
     /// A comparison in it that holds for no call, because it is with a spelling that nothing has.
     pub(crate) fn never(&self) -> Option<&BadCondition> {
-        self.compiled.never.as_ref()
+        self.read.as_ref().and_then(|(compiled, _)| compiled.never.as_ref())
     }
 
     /// Whether it holds for a call; an error says for the operator why that cannot be told.
     pub(crate) fn holds(&self, facts: &dyn Facts) -> Result<bool, String> {
-        let evaluate = AssertUnwindSafe(|| self.compiled.evaluate(facts));
+        let Some((compiled, _)) = &self.read else { return Err("it was not read".to_owned()) };
+        let evaluate = AssertUnwindSafe(|| compiled.evaluate(facts));
         catch_unwind(evaluate).unwrap_or_else(|_| Err("it failed".to_owned()))
     }
 }
@@ -99,6 +109,12 @@ impl PartialEq for Condition {
 }
 
 impl Eq for Condition {}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|source| Condition::unread(&source))
+    }
+}
 
 impl Serialize for Condition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

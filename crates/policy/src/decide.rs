@@ -1,7 +1,7 @@
 //! The question at each call, and its one answer.
 
 use crate::{
-    Capability, Database, Denial, Facts, Grant, GuestPath, Resource, ScopeKind, SecurityPolicy, Target, Then, Timeout,
+    Database, Definition, Denial, Facts, Grant, GuestPath, Resource, ScopeKind, SecurityPolicy, Target, Then, Timeout,
     denial, paths, target,
 };
 
@@ -59,16 +59,16 @@ pub struct Permit<'a> {
 pub fn decide<'a>(
     policy: &'a SecurityPolicy,
     generation: u64,
-    capability: &Capability,
+    capability: &Definition,
     facts: &'a dyn Facts,
 ) -> Verdict<'a> {
     if !policy.links(capability) {
         return Verdict::Deny(denial::unlinked(policy, capability));
     }
-    if policy.revoked.contains(capability.name) {
+    if policy.revoked.contains(&*capability.name) {
         return Verdict::Deny(denial::revoked(capability));
     }
-    let grant = policy.grants.get(capability.name);
+    let grant = policy.grants.get(&*capability.name);
     let whole = Permit { generation, dir: None, relative: "", origin: None, database: None, rule: None, grant };
     let resource = facts.resource();
     let read_for = match resource {
@@ -76,7 +76,7 @@ pub fn decide<'a>(
         _ => facts.read_for(),
     };
     match scope(capability, whole, resource) {
-        Ok(permit) if read_for.covers(policy.looks(capability.name)) => rules(policy, capability, permit, facts),
+        Ok(permit) if read_for.covers(policy.looks(capability)) => rules(policy, capability, permit, facts),
         Ok(_) => Verdict::Deny(denial::unread(capability)),
         Err(denial) => Verdict::Deny(denial),
     }
@@ -84,14 +84,14 @@ pub fn decide<'a>(
 
 /// Where the grants of a policy lead, whatever its rules say and though they were taken back: for what is left of a call
 /// that is over.
-pub fn reach<'a>(policy: &'a SecurityPolicy, capability: &Capability, resource: Resource<'a>) -> Option<Permit<'a>> {
-    let grant = policy.grants.get(capability.name);
+pub fn reach<'a>(policy: &'a SecurityPolicy, capability: &Definition, resource: Resource<'a>) -> Option<Permit<'a>> {
+    let grant = policy.grants.get(&*capability.name);
     let whole = Permit { generation: 0, dir: None, relative: "", origin: None, database: None, rule: None, grant };
     policy.links(capability).then(|| scope(capability, whole, resource).ok())?
 }
 
 /// What the scope of the capability says.
-fn scope<'a>(capability: &Capability, whole: Permit<'a>, resource: Resource<'a>) -> Result<Permit<'a>, Denial> {
+fn scope<'a>(capability: &Definition, whole: Permit<'a>, resource: Resource<'a>) -> Result<Permit<'a>, Denial> {
     match (capability.scope, resource) {
         (ScopeKind::Nothing, Resource::Nothing) => Ok(whole),
         (ScopeKind::Path, Resource::Path(path)) => file(capability, whole, path),
@@ -102,7 +102,7 @@ fn scope<'a>(capability: &Capability, whole: Permit<'a>, resource: Resource<'a>)
     }
 }
 
-fn file<'a>(capability: &Capability, whole: Permit<'a>, path: &'a GuestPath) -> Result<Permit<'a>, Denial> {
+fn file<'a>(capability: &Definition, whole: Permit<'a>, path: &'a GuestPath) -> Result<Permit<'a>, Denial> {
     let path = path.as_str();
     match whole.grant.and_then(|grant| longest(grant, path)) {
         None => Err(denial::outside(capability, path)),
@@ -124,7 +124,7 @@ fn longest<'p>(grant: &Grant, path: &'p str) -> Option<(usize, &'p str)> {
     best.map(|(_, index, relative)| (index, relative))
 }
 
-fn request<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &Target) -> Result<Permit<'a>, Denial> {
+fn request<'a>(capability: &Definition, whole: Permit<'a>, method: &str, url: &Target) -> Result<Permit<'a>, Denial> {
     if !crate::grant::is_method(method) {
         return Err(denial::no_method());
     }
@@ -132,11 +132,11 @@ fn request<'a>(capability: &Capability, whole: Permit<'a>, method: &str, url: &T
     if permit.grant.is_some_and(|grant| grant.allows_method(method)) {
         Ok(permit)
     } else {
-        Err(denial::method(permit.grant, method))
+        Err(denial::method(capability, permit.grant, method))
     }
 }
 
-fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Target) -> Result<Permit<'a>, Denial> {
+fn origin<'a>(capability: &Definition, whole: Permit<'a>, url: &Target) -> Result<Permit<'a>, Denial> {
     let url = url.url();
     let scheme = target::check(url)?;
     if scheme.is_socket() != (capability.scope == ScopeKind::SocketUrl) {
@@ -149,7 +149,7 @@ fn origin<'a>(capability: &Capability, whole: Permit<'a>, url: &Target) -> Resul
     }
 }
 
-fn named<'a>(capability: &Capability, whole: Permit<'a>, name: &str) -> Result<Permit<'a>, Denial> {
+fn named<'a>(capability: &Definition, whole: Permit<'a>, name: &str) -> Result<Permit<'a>, Denial> {
     match whole.grant.and_then(|grant| grant.databases.get(name)) {
         Some(database) => Ok(Permit { database: Some(database), ..whole }),
         None => Err(denial::no_database(capability, name)),
@@ -159,11 +159,11 @@ fn named<'a>(capability: &Capability, whole: Permit<'a>, name: &str) -> Result<P
 /// What the rules of the capability say about a call that its scope allows.
 fn rules<'a>(
     policy: &'a SecurityPolicy,
-    capability: &Capability,
+    capability: &Definition,
     permit: Permit<'a>,
     facts: &dyn Facts,
 ) -> Verdict<'a> {
-    for rule in policy.rules.iter().filter(|rule| rule.capability == capability.name) {
+    for rule in policy.rules.iter().filter(|rule| *rule.capability == *capability.name) {
         let holds = rule.when.as_ref().map_or(Ok(true), |when| when.holds(facts));
         return match (holds, rule.then) {
             (Ok(false), _) => continue,

@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::nearest::quoted;
 use crate::origin::Scheme;
-use crate::{Capability, Grant, MAX_GUEST_PATH, SecurityPolicy, WEBSOCKET, WRITE_FILE, paths};
+use crate::{Definition, Flag, Grant, MAX_GUEST_PATH, SecurityPolicy, paths};
 
 /// Why a call may not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum DenialKind {
 
 impl Denial {
     /// A rule wants a person asked about a call that does not wait.
-    pub fn nobody_to_ask(capability: &Capability, rule: &str) -> Self {
+    pub fn nobody_to_ask(capability: &Definition, rule: &str) -> Self {
         let reason = format!("nobody can be asked about `{}`", capability.name);
         Self { rule: Some(rule.to_owned()), ..deny(reason, format!("rule {} says ask", quoted(rule))) }
     }
@@ -46,13 +46,13 @@ fn invalid(reason: String, remedy: &str) -> Denial {
     Denial { kind: DenialKind::Invalid, ..deny(reason, remedy) }
 }
 
-pub(crate) fn unlinked(policy: &SecurityPolicy, capability: &Capability) -> Denial {
+pub(crate) fn unlinked(policy: &SecurityPolicy, capability: &Definition) -> Denial {
     let remedy = policy.refusal(capability, false).map(|(_, remedy)| remedy);
     deny(format!("`{}` is not granted", capability.name), remedy.unwrap_or_default())
 }
 
-pub(crate) fn revoked(capability: &Capability) -> Denial {
-    let name = capability.name;
+pub(crate) fn revoked(capability: &Definition) -> Denial {
+    let name = &*capability.name;
     deny(format!("`{name}` was revoked"), format!("grant `{name}` to the execution again"))
 }
 
@@ -69,9 +69,9 @@ pub(crate) fn no_file(path: &str) -> Denial {
     invalid(format!("{} is not a plain file", quoted(path)), "none: the guest has to name a file")
 }
 
-pub(crate) fn outside(capability: &Capability, path: &str) -> Denial {
-    let name = capability.name;
-    let flag = if name == WRITE_FILE { "--allow-write" } else { "--allow-read" };
+pub(crate) fn outside(capability: &Definition, path: &str) -> Denial {
+    let name = &*capability.name;
+    let flag = capability.flag.map_or("[grant]", Flag::as_str);
     let guest = paths::parent(path).escape_debug().to_string();
     let remedy =
         format!("{flag} {guest}=DIR, or in the policy file: [grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}");
@@ -83,8 +83,9 @@ pub(crate) fn no_method() -> Denial {
     invalid(reason, "none: no policy allows such a method")
 }
 
-pub(crate) fn method(grant: Option<&Grant>, method: &str) -> Denial {
-    let reason = format!("`fetch` may not use the method {}", quoted(method));
+pub(crate) fn method(capability: &Definition, grant: Option<&Grant>, method: &str) -> Denial {
+    let name = &capability.name;
+    let reason = format!("`{name}` may not use the method {}", quoted(method));
     if let Err((_, help)) = crate::grant::method(method) {
         let remedy = match help {
             Some(_) => "none: methods are spelled in capitals, and the guest has to spell it so",
@@ -97,13 +98,12 @@ pub(crate) fn method(grant: Option<&Grant>, method: &str) -> Denial {
         None => crate::DEFAULT_METHODS.to_vec(),
     };
     let list: Vec<String> = has.into_iter().chain([method]).map(|method| format!("\"{method}\"")).collect();
-    deny(reason, format!("in the policy file: [grant.fetch] methods = [{}]", list.join(", ")))
+    deny(reason, format!("in the policy file: [grant.{name}] methods = [{}]", list.join(", ")))
 }
 
-pub(crate) fn scheme(capability: &Capability, scheme: Scheme) -> Denial {
-    let (name, used) = (capability.name, scheme.as_str());
-    let schemes = if name == WEBSOCKET { "ws and wss" } else { "http and https" };
-    let remedy = format!("none: the schemes of `{name}` are {schemes}");
+pub(crate) fn scheme(capability: &Definition, scheme: Scheme) -> Denial {
+    let (name, used) = (&capability.name, scheme.as_str());
+    let remedy = format!("none: the schemes of `{name}` are {}", capability.scope.schemes());
     deny(format!("`{name}` does not speak `{used}`"), remedy)
 }
 
@@ -113,8 +113,8 @@ fn origin_of(url: &Url) -> String {
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-pub(crate) fn elsewhere(capability: &Capability, url: &Url) -> Denial {
-    let (name, origin) = (capability.name, origin_of(url));
+pub(crate) fn elsewhere(capability: &Definition, url: &Url) -> Denial {
+    let (name, origin) = (&capability.name, origin_of(url));
     let reason = format!("`{name}` may not reach {}", quoted(&origin));
     let remedy = match origin.parse::<crate::Origin>() {
         Ok(_) => {
@@ -125,11 +125,12 @@ pub(crate) fn elsewhere(capability: &Capability, url: &Url) -> Denial {
     deny(reason, remedy)
 }
 
-pub(crate) fn no_database(capability: &Capability, name: &str) -> Denial {
+pub(crate) fn no_database(capability: &Definition, name: &str) -> Denial {
     let reason = format!("`{}` has no database {}", capability.name, quoted(name));
     let remedy = match crate::database::name(name) {
         Ok(()) => format!(
-            "--database {name}=URL, or in the policy file: [grant.query.databases] {name} = {{ sqlite = \"FILE\" }}"
+            "--database {name}=URL, or in the policy file: [grant.{}.databases] {name} = {{ sqlite = \"FILE\" }}",
+            capability.name
         ),
         Err(_) => "none: no policy can name this database".to_owned(),
     };
@@ -158,17 +159,17 @@ pub(crate) fn ambiguous(part: Part, odd: &str) -> Denial {
 }
 
 /// Arguments that were read for another policy.
-pub(crate) fn unread(capability: &Capability) -> Denial {
+pub(crate) fn unread(capability: &Definition) -> Denial {
     let reason = format!("`{}` cannot be decided for these arguments", capability.name);
     deny(reason, "none: this is a fault of the host")
 }
 
-pub(crate) fn ruled_out(capability: &Capability, rule: &str) -> Denial {
+pub(crate) fn ruled_out(capability: &Definition, rule: &str) -> Denial {
     let reason = format!("a rule of the policy refuses this call of `{}`", capability.name);
     Denial { rule: Some(rule.to_owned()), ..deny(reason, format!("rule {} says deny", quoted(rule))) }
 }
 
-pub(crate) fn unclear(capability: &Capability, rule: &str, why: &str) -> Denial {
+pub(crate) fn unclear(capability: &Definition, rule: &str, why: &str) -> Denial {
     let reason = format!("a rule of the policy cannot be decided for this call of `{}`", capability.name);
     let remedy = format!("rule {} cannot be decided: {why}", quoted(rule));
     Denial { rule: Some(rule.to_owned()), ..deny(reason, remedy) }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::nearest::quoted;
-use crate::{Capability, Denial, Facts, Grant, Permit, Resource, SecurityPolicy, Verdict, decide};
+use crate::{Definition, Denial, Facts, Grant, Permit, Resource, SecurityPolicy, Verdict, decide};
 
 /// An answer of [`decide`] with the line that gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,8 +35,8 @@ impl Explanation {
 
 impl SecurityPolicy {
     /// What [`decide`] answers to this call, and which line of the policy file makes it so.
-    pub fn explain(&self, capability: &Capability, facts: &dyn Facts) -> Explanation {
-        let name = capability.name;
+    pub fn explain(&self, capability: &Definition, facts: &dyn Facts) -> Explanation {
+        let name = &*capability.name;
         let (verdict, reason, key) = match decide(self, 0, capability, facts) {
             Verdict::Ask(asked) => ("ask", format!("rule `{}` says ask", asked.rule), format!("rule:{}", asked.rule)),
             Verdict::Deny(denial) => {
@@ -58,8 +58,8 @@ impl SecurityPolicy {
     }
 
     /// Why a call is denied, and the key that makes it so.
-    fn denied(&self, capability: &Capability, resource: Resource<'_>, denial: Denial) -> (String, String) {
-        let name = capability.name;
+    fn denied(&self, capability: &Definition, resource: Resource<'_>, denial: Denial) -> (String, String) {
+        let name = &*capability.name;
         if !self.links(capability) {
             let reason = self.refusal(capability, false).map(|(reason, _)| reason).unwrap_or_default();
             return (reason, if self.block.contains(name) { format!("block.{name}") } else { "level".to_owned() });
@@ -82,8 +82,8 @@ impl SecurityPolicy {
     }
 
     /// Why a call is allowed that no rule allows, and the key that makes it so.
-    fn allowed(&self, capability: &Capability, resource: Resource<'_>, permit: &Permit<'_>) -> (String, String) {
-        let name = capability.name;
+    fn allowed(&self, capability: &Definition, resource: Resource<'_>, permit: &Permit<'_>) -> (String, String) {
+        let name = &*capability.name;
         let dir = permit.dir.zip(permit.grant).and_then(|(dir, grant): (usize, &Grant)| grant.dirs.get(dir));
         if let Some(dir) = dir {
             let reason = format!("{} is granted as `{}`", dir.host.display(), dir.guest);

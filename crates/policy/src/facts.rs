@@ -124,3 +124,31 @@ impl Fields for (String, String) {
         }
     }
 }
+
+/// A value that is bound to a parameter of a statement, or that a row holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryValue {
+    /// Nothing.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Real(f64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+impl QueryValue {
+    /// The same, as rules see it.
+    pub fn fact(&self) -> Fact<'_> {
+        match self {
+            QueryValue::Null => Fact::Null,
+            QueryValue::Integer(number) => Fact::Int(*number),
+            QueryValue::Real(number) => Fact::Real(*number),
+            QueryValue::Text(text) => Fact::Text(text),
+            QueryValue::Blob(bytes) => Fact::Bytes(bytes),
+        }
+    }
+}

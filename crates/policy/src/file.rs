@@ -188,7 +188,7 @@ fn block(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy
         };
         if let Some(capability) = grants::capability(reader, setting, name, entry.span()) {
             reader.mark(format!("block.{name}"), &entry.span());
-            policy.block.insert(capability.name.to_owned());
+            policy.block.insert(capability.name.to_string());
         }
     }
 }

@@ -1,15 +1,13 @@
 //! The `[grant.NAME]` tables of a policy file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::authority;
 use crate::file_net as net;
 use crate::nearest::{help, quoted};
 use crate::reader::{Key, Reader, Value};
-use crate::{
-    Capability, Catalogue, Grant, GrantKey, MAX_BYTES, MAX_FILES, MAX_QUOTA, MAX_ROWS, ReadAuthority, SecurityPolicy,
-    Unit, paths,
-};
+use crate::{Catalogue, Definition, Grant, GrantKey, ReadAuthority, SecurityPolicy, paths};
 
 /// Keys of later versions, so that a file for one of them gets a clear answer.
 const LATER: [&str; 1] = ["via"];
@@ -28,13 +26,13 @@ pub(crate) fn capability(
     setting: &Setting<'_>,
     name: &str,
     span: std::ops::Range<usize>,
-) -> Option<&'static Capability> {
+) -> Option<Arc<Definition>> {
     let found = setting.catalogue.by_name(name);
     if found.is_none() {
         let valid: Vec<&str> = setting.catalogue.names().collect();
         reader.fault(span, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)));
     }
-    found
+    found.cloned()
 }
 
 /// `[grant]`: one table for each capability.
@@ -48,21 +46,22 @@ pub(crate) fn grants(reader: &mut Reader, setting: &Setting<'_>, policy: &mut Se
             continue;
         };
         reader.mark(format!("grant.{name}"), &key.span());
-        if capability.grant_keys.is_empty() {
+        if capability.keys.is_empty() {
             let message = format!("grant.{name}: `{name}` takes no grant; its level and `block` decide");
             reader.fault(key.span(), message, None);
-        } else if let Some(grant) = grant(reader, setting, capability, value) {
-            policy.grants.insert(capability.name.to_owned(), grant);
+        } else if let Some(grant) = grant(reader, setting, &capability, value) {
+            policy.grants.insert(capability.name.to_string(), grant);
         }
     }
 }
 
 /// `[grant.NAME]`.
-fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Capability, value: &Value<'_>) -> Option<Grant> {
+fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Definition, value: &Value<'_>) -> Option<Grant> {
     let place = format!("grant.{}", capability.name);
-    let mut grant = Grant::of(capability.name, capability.default_timeout);
+    let mut grant = Grant::of(capability, capability.timeout);
     for (key, value) in reader.table(&place, value)?.iter() {
-        let Some(known) = capability.grant_keys.iter().find(|known| known.as_str() == key.get_ref()) else {
+        let known = capability.keys.iter().map(|key| key.key).find(|known| known.as_str() == key.get_ref());
+        let Some(known) = known else {
             if LATER.contains(&key.get_ref().as_ref()) {
                 let name = format!("{place}.{}", key.get_ref());
                 reader.fault(
@@ -72,25 +71,23 @@ fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Capability, va
                 );
                 continue;
             }
-            let valid: Vec<&str> = capability.grant_keys.iter().map(|key| key.as_str()).collect();
+            let valid: Vec<&str> = capability.keys.iter().map(|key| key.key.as_str()).collect();
             reader.unknown_key(&place, key, &valid);
             continue;
         };
         let here = format!("{place}.{}", known.as_str());
         reader.mark(here.clone(), &key.span());
-        let mut sized = |slot: &mut Option<u64>, unit, most| {
+        if let (Some((unit, most)), Some(slot)) = (known.number(), grant.slot(known)) {
             if let Some(number) = reader.number(&here, value, unit, &(0..=most)) {
                 *slot = Some(number);
             }
-        };
+            continue;
+        }
         match known {
-            GrantKey::MaxBytes => sized(&mut grant.max_bytes, Unit::Bytes, MAX_BYTES),
-            GrantKey::Quota => sized(&mut grant.quota, Unit::Bytes, MAX_QUOTA),
-            GrantKey::MaxFiles => sized(&mut grant.max_files, Unit::Count, MAX_FILES),
+            GrantKey::MaxBytes | GrantKey::Quota | GrantKey::MaxFiles | GrantKey::MaxRows => {}
             GrantKey::TimeoutMs => grant.timeout = reader.timeout(&here, value).unwrap_or(grant.timeout),
             GrantKey::Dirs => dirs(reader, setting, &mut grant, &here, value),
-            GrantKey::MaxRows => sized(&mut grant.max_rows, Unit::Count, MAX_ROWS),
-            GrantKey::Origins => net::origins(reader, capability.name, &mut grant, &here, value),
+            GrantKey::Origins => net::origins(reader, capability, &mut grant, &here, value),
             GrantKey::Methods => net::methods(reader, &mut grant, &here, value),
             GrantKey::Private => net::private(reader, &mut grant, &here, value),
             GrantKey::Effect => net::effect(reader, &mut grant, &here, value),
@@ -147,11 +144,11 @@ pub(crate) fn excluded(reader: &mut Reader, setting: &Setting<'_>, policy: &Secu
     };
     for key in table.keys() {
         let capability = setting.catalogue.by_name(key.get_ref());
-        let Some(capability) = capability.filter(|capability| !capability.grant_keys.is_empty()) else {
+        let Some(capability) = capability.filter(|capability| !capability.keys.is_empty()) else {
             continue;
         };
         if let Some(why) = policy.excludes(capability, "this file") {
-            let name = capability.name;
+            let name = &*capability.name;
             let help = if policy.block.contains(name) {
                 format!("remove `{name}` from `block`, or the grant")
             } else {

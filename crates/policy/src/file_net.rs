@@ -7,12 +7,12 @@ use crate::nearest::{help, quoted};
 use crate::reader::{Key, Reader, Value};
 use crate::validate::NO_SERVER;
 use crate::{
-    Authority, Database, Grant, GrantEffect, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_METHODS, MAX_PRIVATE,
-    Mode, Origin, Retry, Source, Unit, dial, grant,
+    Authority, Database, Definition, Grant, GrantEffect, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_METHODS,
+    MAX_PRIVATE, Mode, Origin, Retry, Source, Unit, dial, grant,
 };
 
 /// `origins = ["https://api.example.com"]`.
-pub(crate) fn origins(reader: &mut Reader, capability: &str, grant: &mut Grant, place: &str, value: &Value<'_>) {
+pub(crate) fn origins(reader: &mut Reader, capability: &Definition, grant: &mut Grant, place: &str, value: &Value<'_>) {
     for entry in reader.list(place, value).unwrap_or_default() {
         let Some(text) = reader.text(place, entry) else {
             continue;

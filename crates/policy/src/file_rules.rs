@@ -5,7 +5,7 @@ use toml::de::DeTable;
 use crate::file_grants::{self, Setting};
 use crate::nearest::{help, quoted};
 use crate::reader::{Reader, Value};
-use crate::{Capability, Condition, MAX_RULES, Rule, SecurityPolicy, Then, rule};
+use crate::{Condition, Definition, MAX_RULES, Rule, SecurityPolicy, Then, rule};
 
 const KEYS: [&str; 5] = ["name", "capability", "when", "then", "timeout_ms"];
 
@@ -39,7 +39,7 @@ fn one(
     let name = name(reader, policy, entry, table);
     let capability = required(reader, "capability", entry, table).and_then(|(text, value)| {
         let found = file_grants::capability(reader, setting, text, value.span())?;
-        fits(reader, policy, found, value).then_some(found)
+        fits(reader, policy, &found, value).then_some(found)
     });
     let then = required(reader, "then", entry, table).and_then(|(word, value)| {
         let then = Then::of(word);
@@ -49,7 +49,7 @@ fn one(
         }
         then
     });
-    let when = match (table.get("when"), capability) {
+    let when = match (table.get("when"), &capability) {
         (None, _) => None,
         (Some(value), None) => {
             reader.text("rule.when", value)?;
@@ -69,8 +69,8 @@ fn one(
         return None;
     }
     let timeout = timeout.map(|(timeout, _)| timeout);
-    let rule = Rule { name, capability: capability.name.to_owned(), when, then, timeout };
-    if let Some(why) = rule.unfit(capability) {
+    let rule = Rule { name, capability: capability.name.to_string(), when, then, timeout };
+    if let Some(why) = rule.unfit(&capability) {
         let span = table.get("then").map_or_else(|| entry.span(), |value| value.span());
         reader.fault(span, format!("rule.then: {why}"), Some("allow or deny".to_owned()));
         return None;
@@ -111,11 +111,11 @@ fn name(reader: &mut Reader, policy: &SecurityPolicy, entry: &Value<'_>, table: 
 }
 
 /// Whether the file's own level and block list leave the capability that a rule is about.
-fn fits(reader: &mut Reader, policy: &SecurityPolicy, capability: &Capability, value: &Value<'_>) -> bool {
+fn fits(reader: &mut Reader, policy: &SecurityPolicy, capability: &Definition, value: &Value<'_>) -> bool {
     match policy.excludes(capability, "this file").filter(|_| !reader.no_level) {
         None => true,
         Some(why) => {
-            let name = capability.name;
+            let name = &*capability.name;
             let help = if policy.block.contains(name) {
                 format!("remove `{name}` from `block`, or the rule")
             } else {
@@ -127,9 +127,9 @@ fn fits(reader: &mut Reader, policy: &SecurityPolicy, capability: &Capability, v
     }
 }
 
-fn condition(reader: &mut Reader, capability: &Capability, value: &Value<'_>) -> Option<Condition> {
+fn condition(reader: &mut Reader, capability: &Definition, value: &Value<'_>) -> Option<Condition> {
     let text = reader.text("rule.when", value)?;
-    let read = Condition::compile(text, capability.arguments);
+    let read = Condition::compile(text, capability);
     match read.and_then(|condition| condition.never().cloned().map_or(Ok(condition), Err)) {
         Ok(condition) => Some(condition),
         Err(bad) => {

@@ -1,13 +1,11 @@
 //! Command-line flags: without a policy file they *are* the policy, over one they only narrow it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::flags_net::CA;
 use crate::nearest::{help, quoted};
-use crate::{
-    Capability, Catalogue, DirGrant, Grant, GrantKey, Level, LimitKey, Limits, READ_FILE, SecurityPolicy, Timeout,
-    WRITE_FILE, paths,
-};
+use crate::{Catalogue, Definition, DirGrant, Flag, GrantKey, Level, LimitKey, Limits, SecurityPolicy, Timeout, paths};
 
 /// The flags of `parole run` that a policy is made of, as they were typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +53,8 @@ impl FlagError {
     }
 
     /// A directory that lies in none of those that the file grants.
-    pub(crate) fn outside(capability: &str, asked: &str, granted: &[DirGrant]) -> Self {
-        let flag = if capability == WRITE_FILE { "--allow-write" } else { "--allow-read" };
+    pub(crate) fn outside(capability: &str, flag: Option<Flag>, asked: &str, granted: &[DirGrant]) -> Self {
+        let flag = flag.map_or("[grant]", Flag::as_str);
         let list: Vec<String> = granted.iter().map(|dir| quoted(&dir.host.to_string_lossy())).collect();
         let has = if list.is_empty() { "no directories".to_owned() } else { list.join(", ") };
         FlagError::widens(flag, asked, &format!("{has} for `{capability}`"))
@@ -70,15 +68,15 @@ impl SecurityPolicy {
     pub fn from_flags(flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
         let mut policy = SecurityPolicy::new(flags.level.unwrap_or_default());
         policy.add_blocks(flags, catalogue)?;
-        for (flag, name, dirs) in scopes(flags) {
-            policy.set_dirs(flag, name, dirs, cwd, catalogue)?;
+        for (flag, dirs) in scopes(flags) {
+            policy.set_dirs(flag, dirs, cwd, catalogue)?;
         }
         policy.set_origins(&flags.allow_net, catalogue)?;
         policy.set_databases(&flags.databases, cwd, catalogue)?;
         policy.add_authorities(&flags.ca, cwd)?;
         for asked in &flags.timeouts {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
-            policy = policy.timeout(capability.name, timeout);
+            policy = policy.timeout(&capability.name, timeout);
         }
         Ok(policy)
     }
@@ -107,19 +105,19 @@ impl SecurityPolicy {
         let rules = policy.rules.iter().filter(|rule| links(&rule.capability)).cloned().collect();
         policy.grants.retain(|name, _| kept.contains(name));
         policy.rules = rules;
-        for (flag, name, dirs) in scopes(flags) {
-            policy.set_dirs(flag, name, dirs, cwd, catalogue)?;
+        for (flag, dirs) in scopes(flags) {
+            policy.set_dirs(flag, dirs, cwd, catalogue)?;
         }
         policy.set_origins(&flags.allow_net, catalogue)?;
         policy.set_databases(&flags.databases, cwd, catalogue)?;
-        policy.stays_within(&self)?;
+        policy.stays_within(&self, catalogue)?;
         for asked in &flags.timeouts {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
             let has = self.timeout_of(capability);
             if timeout > has {
                 return Err(FlagError::widens("--timeout", asked, &format!("{has} for `{}`", capability.name)));
             }
-            policy = policy.timeout(capability.name, timeout);
+            policy = policy.timeout(&capability.name, timeout);
         }
         Ok(policy)
     }
@@ -139,27 +137,20 @@ impl SecurityPolicy {
     fn add_blocks(&mut self, flags: &Flags, catalogue: &Catalogue) -> Result<(), FlagError> {
         for name in flags.block.iter().flat_map(|list| list.split(',')) {
             let capability = known("--block", name, name, catalogue)?;
-            self.block.insert(capability.name.to_owned());
+            self.block.insert(capability.name.to_string());
         }
         Ok(())
     }
 
     /// Replaces the directories of a capability, if any were asked for.
-    fn set_dirs(
-        &mut self,
-        flag: &str,
-        name: &str,
-        dirs: &[String],
-        cwd: &Path,
-        catalogue: &Catalogue,
-    ) -> Result<(), FlagError> {
+    fn set_dirs(&mut self, flag: Flag, dirs: &[String], cwd: &Path, catalogue: &Catalogue) -> Result<(), FlagError> {
         let Some(first) = dirs.first() else {
             return Ok(());
         };
-        let capability = known(flag, first, name, catalogue)?;
+        let capability = flagged(flag, false, first, catalogue)?;
+        let (flag, name) = (flag.as_str(), &capability.name);
         self.must_link(flag, first, capability)?;
-        let grant = self.grants.entry(name.to_owned());
-        let grant = grant.or_insert_with(|| Grant::of(name, capability.default_timeout));
+        let grant = self.grant_of(capability);
         grant.dirs.clear();
         for asked in dirs {
             let bad = |message: String| FlagError::new(flag, asked, message, None);
@@ -172,7 +163,11 @@ impl SecurityPolicy {
         Ok(())
     }
 
-    fn timeout_flag(&self, asked: &str, catalogue: &Catalogue) -> Result<(&'static Capability, Timeout), FlagError> {
+    fn timeout_flag<'c>(
+        &self,
+        asked: &str,
+        catalogue: &'c Catalogue,
+    ) -> Result<(&'c Arc<Definition>, Timeout), FlagError> {
         let bad = |message: String| {
             FlagError::new("--timeout", asked, message, Some("write CAP=DURATION, as in input=5m".to_owned()))
         };
@@ -186,7 +181,7 @@ impl SecurityPolicy {
         Ok((capability, timeout))
     }
 
-    pub(crate) fn must_link(&self, flag: &str, asked: &str, capability: &Capability) -> Result<(), FlagError> {
+    pub(crate) fn must_link(&self, flag: &str, asked: &str, capability: &Definition) -> Result<(), FlagError> {
         match self.excludes(capability, "this policy") {
             None => Ok(()),
             Some(why) => Err(FlagError::new(flag, asked, why, None)),
@@ -194,21 +189,32 @@ impl SecurityPolicy {
     }
 }
 
-/// The flags that name directories, with the capability that each is about.
-pub(crate) fn scopes(flags: &Flags) -> [(&'static str, &'static str, &[String]); 2] {
-    [("--allow-read", READ_FILE, &flags.allow_read), ("--allow-write", WRITE_FILE, &flags.allow_write)]
+/// The flags that name directories.
+pub(crate) fn scopes(flags: &Flags) -> [(Flag, &[String]); 2] {
+    [(Flag::AllowRead, &flags.allow_read), (Flag::AllowWrite, &flags.allow_write)]
 }
 
-pub(crate) fn known(
+pub(crate) fn known<'c>(
     flag: &str,
     asked: &str,
     name: &str,
-    catalogue: &Catalogue,
-) -> Result<&'static Capability, FlagError> {
+    catalogue: &'c Catalogue,
+) -> Result<&'c Arc<Definition>, FlagError> {
     catalogue.by_name(name).ok_or_else(|| {
         let valid: Vec<&str> = catalogue.names().collect();
         FlagError::new(flag, asked, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)))
     })
+}
+
+/// The capability that a flag is about; of two, the one for sockets or the other one.
+pub(crate) fn flagged<'c>(
+    flag: Flag,
+    socket: bool,
+    asked: &str,
+    catalogue: &'c Catalogue,
+) -> Result<&'c Arc<Definition>, FlagError> {
+    let none = || FlagError::new(flag.as_str(), asked, "no capability of this host is for that", None);
+    catalogue.by_flag(flag, socket).ok_or_else(none)
 }
 
 /// `[GUEST=]DIR`. A bare DIR is mounted at its own text rooted at `/`. The first `=` splits, so a DIR with `=`

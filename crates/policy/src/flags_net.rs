@@ -1,12 +1,12 @@
 //! The flags that are about the network and databases.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::authority;
-use crate::flags::known;
+use crate::flags::flagged;
 use crate::{
-    Authority, Capability, Catalogue, Database, FETCH, FlagError, Grant, Origin, QUERY, SecurityPolicy, Source,
-    WEBSOCKET, database,
+    Authority, Catalogue, Database, Definition, Flag, FlagError, Grant, Origin, SecurityPolicy, Source, database,
 };
 
 pub(crate) const NET: &str = "--allow-net";
@@ -25,8 +25,12 @@ pub(crate) fn origins(asked: &[String]) -> Result<Vec<(&str, Origin)>, FlagError
 }
 
 /// The capability that an origin is for.
-pub(crate) fn capability(origin: &Origin) -> &'static str {
-    if origin.scheme.is_socket() { WEBSOCKET } else { FETCH }
+pub(crate) fn capability<'c>(
+    text: &str,
+    origin: &Origin,
+    catalogue: &'c Catalogue,
+) -> Result<&'c Arc<Definition>, FlagError> {
+    flagged(Flag::AllowNet, origin.scheme.is_socket(), text, catalogue)
 }
 
 /// The database that `--database` names.
@@ -40,26 +44,27 @@ pub(crate) fn database(asked: &str, cwd: &Path) -> Result<(String, Database), Fl
 
 impl SecurityPolicy {
     /// The grant of a capability, made if there is none.
-    pub(crate) fn grant_of(&mut self, capability: &Capability) -> &mut Grant {
-        let grant = self.grants.entry(capability.name.to_owned());
-        grant.or_insert_with(|| Grant::of(capability.name, capability.default_timeout))
+    pub(crate) fn grant_of(&mut self, capability: &Definition) -> &mut Grant {
+        let grant = self.grants.entry(capability.name.to_string());
+        grant.or_insert_with(|| Grant::of(capability, capability.timeout))
     }
 
-    /// Replaces the origins of `fetch` and `websocket`, if any were asked for.
+    /// Replaces the origins of all capabilities, if any were asked for.
     pub(crate) fn set_origins(&mut self, asked: &[String], catalogue: &Catalogue) -> Result<(), FlagError> {
         if asked.is_empty() {
             return Ok(());
         }
-        for name in [FETCH, WEBSOCKET] {
-            if let Some(grant) = self.grants.get_mut(name) {
+        for Definition { name, .. } in catalogue.iter().map(|own| &**own).filter(|own| own.flag == Some(Flag::AllowNet))
+        {
+            if let Some(grant) = self.grants.get_mut(&**name) {
                 grant.origins.clear();
                 self.forget(&format!("grant.{name}.origins"));
             }
         }
         for (text, origin) in origins(asked)? {
-            let capability = known(NET, text, capability(&origin), catalogue)?;
+            let capability = capability(text, &origin, catalogue)?;
             self.must_link(NET, text, capability)?;
-            let added = self.grant_of(capability).add_origin(capability.name, origin);
+            let added = self.grant_of(capability).add_origin(capability, origin);
             added.map_err(|message| FlagError::new(NET, text, message, None))?;
         }
         Ok(())
@@ -76,10 +81,10 @@ impl SecurityPolicy {
             return Ok(());
         };
         let first = first.split_once('=').map_or("", |(name, _)| name);
-        let capability = known(DATABASE, first, QUERY, catalogue)?;
+        let capability = flagged(Flag::Database, false, first, catalogue)?;
         self.must_link(DATABASE, first, capability)?;
         self.grant_of(capability).databases.clear();
-        self.forget("grant.query.databases");
+        self.forget(&format!("grant.{}.databases", capability.name));
         for asked in asked {
             let (name, database) = database(asked, cwd)?;
             self.add_database(capability, name, database)?;
@@ -93,13 +98,11 @@ impl SecurityPolicy {
             let wrong = |message| FlagError::new(CA, text, message, None);
             let authority = Authority::of(cwd, text).map_err(wrong)?;
             let mut used = false;
-            for name in [FETCH, WEBSOCKET] {
-                if let Some(grant) = self.grants.get_mut(name).filter(|grant| !grant.origins.is_empty()) {
+            for grant in self.grants.values_mut() {
+                if !grant.origins.is_empty() {
                     authority::add(&mut grant.ca, authority.clone()).map_err(wrong)?;
                     used = true;
                 }
-            }
-            if let Some(grant) = self.grants.get_mut(QUERY) {
                 let servers = grant.databases.iter().filter(|(_, of)| !matches!(of.source, Source::Sqlite(_)));
                 for (name, _) in servers {
                     let list = grant.database_ca.entry(name.clone()).or_default();
@@ -119,7 +122,7 @@ impl SecurityPolicy {
     /// Adds a database that has a new name.
     pub(crate) fn add_database(
         &mut self,
-        capability: &Capability,
+        capability: &Definition,
         name: String,
         database: Database,
     ) -> Result<(), FlagError> {

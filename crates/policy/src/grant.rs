@@ -7,9 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{
-    Authority, Database, FETCH, GrantKey, MAX_ORIGINS, Origin, QUERY, READ_FILE, Timeout, WEBSOCKET, WRITE_FILE, paths,
-};
+use crate::{Authority, Database, Definition, GrantKey, MAX_ORIGINS, Origin, Timeout, paths};
 
 /// Bytes that one `read_file` may give the guest if the grant names none.
 pub const DEFAULT_MAX_BYTES: u64 = 8 << 20;
@@ -145,25 +143,51 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The grant of a capability whose policy says no more than that there is one: no directories, default sizes.
-    pub(crate) fn of(capability: &str, timeout: Timeout) -> Grant {
-        let (reads, writes) = (capability == READ_FILE, capability == WRITE_FILE);
-        let answers = [FETCH, WEBSOCKET, QUERY].contains(&capability);
+    /// The grant of a capability whose policy says no more than that there is one: it reaches nothing, and has the
+    /// numbers of its declaration.
+    pub(crate) fn of(capability: &Definition, timeout: Timeout) -> Grant {
+        let mut grant = Grant::bare(timeout);
+        grant.fill(capability);
+        grant
+    }
+
+    /// One without any number.
+    pub(crate) fn bare(timeout: Timeout) -> Grant {
         Grant {
             dirs: Vec::new(),
-            max_bytes: if reads { Some(DEFAULT_MAX_BYTES) } else { answers.then_some(DEFAULT_ANSWER_BYTES) },
-            quota: writes.then_some(DEFAULT_QUOTA),
-            max_files: writes.then_some(DEFAULT_MAX_FILES),
+            max_bytes: None,
+            quota: None,
+            max_files: None,
             timeout,
             origins: Vec::new(),
             methods: BTreeSet::new(),
             private: Vec::new(),
             effect: GrantEffect::Once,
             databases: BTreeMap::new(),
-            max_rows: (capability == QUERY).then_some(DEFAULT_MAX_ROWS),
+            max_rows: None,
             retry: None,
             ca: Vec::new(),
             database_ca: BTreeMap::new(),
+        }
+    }
+
+    /// Gives it the numbers that the declaration has and it has not.
+    pub(crate) fn fill(&mut self, capability: &Definition) {
+        for key in &capability.keys {
+            if let Some(slot) = self.slot(key.key) {
+                *slot = slot.or(key.default);
+            }
+        }
+    }
+
+    /// Where the number of a key is.
+    pub(crate) fn slot(&mut self, key: GrantKey) -> Option<&mut Option<u64>> {
+        match key {
+            GrantKey::MaxBytes => Some(&mut self.max_bytes),
+            GrantKey::Quota => Some(&mut self.quota),
+            GrantKey::MaxFiles => Some(&mut self.max_files),
+            GrantKey::MaxRows => Some(&mut self.max_rows),
+            _ => None,
         }
     }
 
@@ -183,11 +207,10 @@ impl Grant {
     }
 
     /// Adds an origin; says what is wrong with it otherwise.
-    pub(crate) fn add_origin(&mut self, capability: &str, origin: Origin) -> Result<(), String> {
-        let socket = capability == WEBSOCKET;
-        if origin.scheme.is_socket() != socket {
-            let schemes = if socket { "ws and wss" } else { "http and https" };
-            return Err(format!("the schemes of `{capability}` are {schemes}, not `{}`", origin.scheme.as_str()));
+    pub(crate) fn add_origin(&mut self, capability: &Definition, origin: Origin) -> Result<(), String> {
+        if !capability.scope.takes(&origin) {
+            let (name, schemes) = (&capability.name, capability.scope.schemes());
+            return Err(format!("the schemes of `{name}` are {schemes}, not `{}`", origin.scheme.as_str()));
         }
         if self.origins.contains(&origin) {
             return Err(format!("origin {} is granted twice", quoted(&origin.to_string())));

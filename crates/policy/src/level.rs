@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Catalogue, Limits, nearest};
+use crate::{Catalogue, Definition, Limits, nearest};
 
 /// How far a guest is trusted: `sandbox < restricted < standard < trusted < unrestricted`.
 ///
@@ -84,20 +84,20 @@ impl FromStr for Level {
 
 /// One row of the table of levels, for `parole policy levels`.
 #[derive(Clone, Debug)]
-pub struct LevelRow {
+pub struct LevelRow<'c> {
     /// The level.
     pub level: Level,
     /// The capabilities that this level links and the one below it does not, in the catalogue's order.
-    pub adds: Vec<&'static Capability>,
+    pub adds: Vec<&'c Definition>,
     /// The limits of a policy of this level that names none.
     pub limits: Limits,
 }
 
 /// What each level adds to the one below it, lowest first.
-pub fn levels(catalogue: &Catalogue) -> Vec<LevelRow> {
+pub fn levels(catalogue: &Catalogue) -> Vec<LevelRow<'_>> {
     let row = |level| LevelRow {
         level,
-        adds: catalogue.iter().filter(|capability| capability.level == level).collect(),
+        adds: catalogue.iter().map(|capability| &**capability).filter(|capability| capability.level == level).collect(),
         limits: Limits::of(level),
     };
     Level::ALL.into_iter().map(row).collect()

@@ -22,15 +22,14 @@
 //! host. The table of capabilities lives in the crate above and is handed in as a [`Catalogue`].
 
 mod argtype;
-mod arguments;
 mod authority;
-mod capability;
 mod cel;
 mod change;
 mod condition;
 mod database;
 mod database_url;
 mod decide;
+mod definition;
 mod denial;
 mod dial;
 mod explain;
@@ -56,29 +55,24 @@ mod percent;
 mod policy;
 mod reader;
 mod rule;
+mod schema;
 mod target;
 mod timeout;
+mod typed;
 mod validate;
 mod within;
 
-pub use argtype::{
-    APPROVE_ARGUMENTS, ArgType, ArgumentTable, CLOCK_ARGUMENTS, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, INPUT_ARGUMENTS,
-    LOG_ARGUMENTS, MAX_ITEMS, MAX_SEEN, PRINT_ARGUMENTS, QUERY_ARGUMENTS, RANDOM_ARGUMENTS, READ_FILE_ARGUMENTS,
-    REVIEW_ARGUMENTS, SCHEDULE_ARGUMENTS, SLEEP_ARGUMENTS, WEBSOCKET_ARGUMENTS, WRITE_FILE_ARGUMENTS, arguments_of,
-};
-pub use arguments::{Arguments, FetchArguments, Field, QueryValue};
+pub use argtype::{MAX_ITEMS, MAX_SEEN};
 pub use authority::{Authority, Certificates, MAX_AUTHORITIES, MAX_AUTHORITY, ReadAuthority};
-pub use capability::{
-    Capability, Catalogue, FETCH, GrantKey, Kind, QUERY, READ_FILE, ScopeKind, TYPES_INTERFACE, WEBSOCKET, WRITE_FILE,
-};
 pub use condition::{BadCondition, Condition, MAX_COST, MAX_DEPTH, MAX_EXPRESSION, MAX_HELD, MAX_NESTING};
 pub use database::{Database, MAX_DATABASE_NAME, MAX_DATABASES, Mode, Source};
 pub use database_url::{DatabaseOptions, Security, database_options};
 pub use decide::{Asked, Permit, Verdict, decide, reach};
+pub use definition::{Catalogue, Definition, Flag, GrantKey, Key, Kind, ScopeKind, TYPES_INTERFACE};
 pub use denial::{Denial, DenialKind};
 pub use dial::{MAX_PRIVATE, is_global, may_dial};
 pub use explain::Explanation;
-pub use facts::{Fact, Facts, Fields, Resource, Unscoped};
+pub use facts::{Fact, Facts, Fields, QueryValue, Resource, Unscoped};
 pub use file::{MAX_ERRORS, MAX_FILE, PolicyError};
 pub use flags::{FlagError, Flags};
 pub use grant::{
@@ -97,7 +91,9 @@ pub use origin::{BadOrigin, Host, MAX_ORIGIN, MAX_ORIGINS, Origin, Scheme};
 pub use paths::{MAX_GUEST_PATH, MAX_HOST_PATH};
 pub use policy::{PinError, SecurityPolicy};
 pub use rule::{MAX_RULE_NAME, MAX_RULES, Rule, Then};
+pub use schema::{Field, Function, Int, Type, field};
 pub use target::{MAX_URL, Target};
 pub use timeout::{BadDuration, MAX_TIMEOUT_MS, Timeout};
+pub use typed::{Mistyped, Typed};
 pub use url::Url;
 pub use within::Overlap;

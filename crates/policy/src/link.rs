@@ -1,8 +1,10 @@
 //! The question at link time: may this import be linked? Level and block list decide.
 
-use crate::capability::Found;
+use std::sync::Arc;
+
+use crate::definition::Found;
 use crate::nearest::{nearest, quoted};
-use crate::{Capability, Catalogue, SecurityPolicy};
+use crate::{Catalogue, Definition, SecurityPolicy};
 
 /// What linking one import comes to.
 ///
@@ -12,7 +14,7 @@ use crate::{Capability, Catalogue, SecurityPolicy};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
     /// The policy grants the capability behind this import, or behind its async twin.
-    Granted(&'static Capability),
+    Granted(Arc<Definition>),
     /// `parole:capabilities/types`: it carries no authority and is always linked.
     Types,
     /// It may not be linked.
@@ -35,14 +37,14 @@ pub struct LinkDenial {
 impl SecurityPolicy {
     /// Whether this import (`parole:capabilities/read-file@0.1.0`) may be linked.
     pub fn link(&self, import: &str, catalogue: &Catalogue) -> Link {
-        let denied = |capability: Option<&Capability>, reason: String, remedy: Option<String>| {
-            let capability = capability.map(|capability| capability.name.to_owned());
+        let denied = |capability: Option<&Arc<Definition>>, reason: String, remedy: Option<String>| {
+            let capability = capability.map(|capability| capability.name.to_string());
             Link::Denied(LinkDenial { import: import.to_owned(), capability, reason, remedy })
         };
         match catalogue.find(import) {
             Found::Types => Link::Types,
             Found::Capability { capability, twin } => match self.refusal(capability, twin) {
-                None => Link::Granted(capability),
+                None => Link::Granted(Arc::clone(capability)),
                 Some((reason, remedy)) => denied(Some(capability), reason, Some(remedy)),
             },
             Found::OtherVersion { offered, capability } => {
@@ -60,8 +62,8 @@ impl SecurityPolicy {
     }
 
     /// Why level, block list or `async` refuse a capability, and what would allow it.
-    pub(crate) fn refusal(&self, capability: &Capability, twin: bool) -> Option<(String, String)> {
-        let name = capability.name;
+    pub(crate) fn refusal(&self, capability: &Definition, twin: bool) -> Option<(String, String)> {
+        let name = &*capability.name;
         if let Some(fault) = self.fault() {
             Some((format!("this policy is not valid: {fault}"), "correct the policy".to_owned()))
         } else if self.block.contains(name) {

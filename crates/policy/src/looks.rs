@@ -1,7 +1,6 @@
 //! What the rules of a policy look at, as far as it can be told without evaluating them.
 
-use crate::cel::Used;
-use crate::{READ_FILE, SecurityPolicy, Then, WRITE_FILE};
+use crate::{Definition, ScopeKind, SecurityPolicy, Then};
 
 /// The parts of a call whose meaning depends on who reads them later. What looks at one of them is shown a form in
 /// which one thing has one spelling, and that form is what is acted on; where nothing looks, the guest's own
@@ -51,31 +50,13 @@ impl Looks {
             && (self.headers || !other.headers)
             && (self.method || !other.method)
     }
-
-    /// What an expression looks at that has these arguments in it. One that holds a record whole may look at all of it.
-    pub(crate) fn of(used: &[Used]) -> Looks {
-        used.iter().fold(Looks::default(), |looks, used| looks.and(Looks::at(*used)))
-    }
-
-    fn at(used: Used) -> Looks {
-        let none = Looks::default();
-        match used {
-            ("path", _) | ("target", "path") => Looks { path: true, ..none },
-            ("target", "query") => Looks { query: true, ..none },
-            ("url", _) | ("request", "url") | ("target", "") => Looks { path: true, query: true, ..none },
-            ("request", "headers") => Looks { headers: true, ..none },
-            ("request", "method") => Looks { method: true, ..none },
-            ("request", "") => Looks::ALL,
-            _ => none,
-        }
-    }
 }
 
 impl SecurityPolicy {
     /// What the rules of a capability look at. A person who is asked about a file looks at its name.
-    pub fn looks(&self, capability: &str) -> Looks {
-        let file = [READ_FILE, WRITE_FILE].contains(&capability);
-        let rules = self.rules_of(capability).map(|rule| {
+    pub fn looks(&self, capability: &Definition) -> Looks {
+        let file = capability.scope == ScopeKind::Path;
+        let rules = self.rules_of(&capability.name).map(|rule| {
             let looks = rule.when.as_ref().map_or(Looks::default(), |when| when.looks());
             Looks { path: looks.path || (file && rule.then == Then::Ask), ..looks }
         });

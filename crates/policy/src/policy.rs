@@ -1,13 +1,15 @@
 //! The policy: what one guest may do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    Capability, Catalogue, Condition, Database, FETCH, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, Origin, QUERY,
-    READ_FILE, Rule, Then, Timeout, WEBSOCKET, WRITE_FILE, arguments_of, paths,
+    Catalogue, Condition, Database, Definition, Flag, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, Origin, Rule, Then,
+    Timeout, paths,
 };
 
 /// What one guest may do.
@@ -39,6 +41,50 @@ pub struct SecurityPolicy {
     pub(crate) faults: Vec<String>,
     #[serde(skip)]
     pub(crate) source: Source,
+    /// What was asked for by what it is about: [`SecurityPolicy::resolve`] knows which capability that is.
+    #[serde(default, skip_deserializing, skip_serializing_if = "Vec::is_empty", serialize_with = "unresolved")]
+    pub(crate) wishes: Vec<Wish>,
+}
+
+/// What a policy that is put together in Rust is to let guests reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A directory at a guest path.
+    Dir(Flag, String, PathBuf),
+    /// An origin.
+    Origin(Origin),
+    /// A database by a name.
+    Database(String, Database),
+}
+
+fn unresolved<S: Serializer>(_: &[Wish], _: S) -> Result<S::Ok, S::Error> {
+    Err(S::Error::custom("nobody has resolved it"))
+}
+
+impl Wish {
+    pub(crate) fn fulfil(self, policy: &mut SecurityPolicy, catalogue: &Catalogue) -> Result<(), String> {
+        let (flag, socket) = match &self {
+            Wish::Dir(flag, ..) => (*flag, false),
+            Wish::Origin(origin) => (Flag::AllowNet, origin.scheme.is_socket()),
+            Wish::Database(..) => (Flag::Database, false),
+        };
+        let none = || format!("no capability of this host is for `{}`", flag.as_str());
+        let capability = catalogue.by_flag(flag, socket).ok_or_else(none)?;
+        let grant = policy.grants.entry(capability.name.to_string());
+        let grant = grant.or_insert_with(|| Grant::of(capability, HOST_TIMEOUT));
+        match self {
+            Wish::Dir(_, guest, host) => {
+                let host = host.to_str().ok_or_else(|| "a host path is not UTF-8".to_owned());
+                let host = host.and_then(|text| paths::host(Path::new(""), text));
+                host.and_then(|host| grant.add(&guest, host)).map_err(|fault| format!("{}: {fault}", capability.name))
+            }
+            Wish::Origin(origin) => grant.add_origin(capability, origin).map_err(|fault| format!("allow_net: {fault}")),
+            Wish::Database(name, database) => {
+                grant.databases.insert(name, database);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Where the parts of a policy were written. Says nothing about what it allows, so all sources are equal.
@@ -81,6 +127,7 @@ impl SecurityPolicy {
             revoked: BTreeSet::new(),
             faults: Vec::new(),
             source: Source::default(),
+            wishes: Vec::new(),
         }
     }
 
@@ -91,57 +138,55 @@ impl SecurityPolicy {
         self
     }
 
-    /// Lets `read_file` see an absolute host directory at a guest path.
+    /// Lets guests read in an absolute host directory, at a guest path.
     #[must_use]
     pub fn allow_read(self, guest: &str, host: impl AsRef<Path>) -> Self {
-        self.allow(READ_FILE, guest, host.as_ref())
+        self.wish(Wish::Dir(Flag::AllowRead, guest.to_owned(), host.as_ref().to_owned()))
     }
 
-    /// Lets `write_file` see an absolute host directory at a guest path. Writing does not imply reading.
+    /// Lets guests write in an absolute host directory, at a guest path. Writing does not imply reading.
     #[must_use]
     pub fn allow_write(self, guest: &str, host: impl AsRef<Path>) -> Self {
-        self.allow(WRITE_FILE, guest, host.as_ref())
+        self.wish(Wish::Dir(Flag::AllowWrite, guest.to_owned(), host.as_ref().to_owned()))
     }
 
-    /// Lets `fetch` (http, https) or `websocket` (ws, wss) connect to an origin: `https://api.example.com`.
+    /// Lets guests connect to an origin: `https://api.example.com`, or `wss://…` for sockets.
     #[must_use]
     pub fn allow_net(mut self, origin: &str) -> Self {
-        let added = origin.parse::<Origin>().map_err(|bad| bad.message).and_then(|origin| {
-            let name = if origin.scheme.is_socket() { WEBSOCKET } else { FETCH };
-            let grant = self.grants.entry(name.to_owned());
-            grant.or_insert_with(|| Grant::of(name, HOST_TIMEOUT)).add_origin(name, origin)
-        });
-        self.faults.extend(added.err().map(|fault| format!("allow_net: {fault}")));
-        self
+        match origin.parse::<Origin>() {
+            Ok(origin) => self.wish(Wish::Origin(origin)),
+            Err(bad) => {
+                self.faults.push(format!("allow_net: {}", bad.message));
+                self
+            }
+        }
     }
 
-    /// Lets `query` use a database by a name.
+    /// Lets guests use a database by a name.
     #[must_use]
-    pub fn allow_database(mut self, name: &str, database: Database) -> Self {
-        let grant = self.grants.entry(QUERY.to_owned());
-        grant.or_insert_with(|| Grant::of(QUERY, HOST_TIMEOUT)).databases.insert(name.to_owned(), database);
+    pub fn allow_database(self, name: &str, database: Database) -> Self {
+        self.wish(Wish::Database(name.to_owned(), database))
+    }
+
+    fn wish(mut self, wish: Wish) -> Self {
+        self.wishes.push(wish);
         self
     }
 
-    /// Changes the grant of a capability. [`SecurityPolicy::validate`] checks what comes out.
+    /// Changes the grant of a capability. [`SecurityPolicy::resolve`] checks what comes out, and adds the numbers that
+    /// hold where it has none.
     #[must_use]
     pub fn grant(mut self, capability: &str, change: impl FnOnce(&mut Grant)) -> Self {
         let grant = self.grants.entry(capability.to_owned());
-        change(grant.or_insert_with(|| Grant::of(capability, HOST_TIMEOUT)));
+        change(grant.or_insert_with(|| Grant::bare(HOST_TIMEOUT)));
         self
     }
 
     /// Adds a rule after the others: what `then` says decides when the condition holds, always if there is none.
     #[must_use]
     pub fn rule(mut self, name: &str, capability: &str, when: Option<&str>, then: Then) -> Self {
-        let when = when.map(|when| Condition::compile(when, arguments_of(capability))).transpose();
-        match when {
-            Ok(when) => {
-                let (name, capability) = (name.to_owned(), capability.to_owned());
-                self.rules.push(Rule { name, capability, when, then, timeout: None });
-            }
-            Err(bad) => self.faults.push(format!("rule {}: {bad}", crate::nearest::quoted(name))),
-        }
+        let (name, capability) = (name.to_owned(), capability.to_owned());
+        self.rules.push(Rule { name, capability, when: when.map(Condition::unread), then, timeout: None });
         self
     }
 
@@ -149,7 +194,7 @@ impl SecurityPolicy {
     #[must_use]
     pub fn timeout(mut self, capability: &str, timeout: Timeout) -> Self {
         let grant = self.grants.entry(capability.to_owned());
-        grant.or_insert_with(|| Grant::of(capability, timeout)).timeout = timeout;
+        grant.or_insert_with(|| Grant::bare(timeout)).timeout = timeout;
         self
     }
 
@@ -161,27 +206,16 @@ impl SecurityPolicy {
         self
     }
 
-    fn allow(mut self, capability: &str, guest: &str, host: &Path) -> Self {
-        let added = match host.to_str() {
-            None => Err("a host path is not UTF-8".to_owned()),
-            Some(text) => paths::host(Path::new(""), text),
-        };
-        let grant = self.grants.entry(capability.to_owned());
-        let grant = grant.or_insert_with(|| Grant::of(capability, HOST_TIMEOUT));
-        if let Err(fault) = added.and_then(|host| grant.add(guest, host)) {
-            self.faults.push(format!("{capability}: {fault}"));
-        }
-        self
-    }
-
     /// The first thing that was wrong when it was put together; such a policy allows nothing.
     pub(crate) fn fault(&self) -> Option<&str> {
-        self.faults.first().map(String::as_str)
+        let is_unread = |rule: &Rule| rule.when.as_ref().is_some_and(|when| !when.is_read());
+        let is_resolved = self.wishes.is_empty() && !self.rules.iter().any(is_unread);
+        self.faults.first().map(String::as_str).or((!is_resolved).then_some("nobody has resolved it"))
     }
 
     /// Why the policy's own level or block list excludes a capability, if it does.
-    pub(crate) fn excludes(&self, capability: &Capability, this: &str) -> Option<String> {
-        let name = capability.name;
+    pub(crate) fn excludes(&self, capability: &Definition, this: &str) -> Option<String> {
+        let name = &*capability.name;
         if self.block.contains(name) {
             Some(format!("`{name}` is in the block list of {this}"))
         } else if capability.level > self.level {
@@ -192,21 +226,20 @@ impl SecurityPolicy {
     }
 
     /// Whether level and block list let a guest link this capability.
-    pub fn links(&self, capability: &Capability) -> bool {
-        self.faults.is_empty() && capability.level <= self.level && !self.block.contains(capability.name)
+    pub fn links(&self, capability: &Definition) -> bool {
+        self.fault().is_none() && capability.level <= self.level && !self.block.contains(&*capability.name)
     }
 
     /// When the promises of a capability expire under this policy.
-    pub fn timeout_of(&self, capability: &Capability) -> Timeout {
-        self.grants.get(capability.name).map_or(capability.default_timeout, |grant| grant.timeout)
+    pub fn timeout_of(&self, capability: &Definition) -> Timeout {
+        self.grants.get(&*capability.name).map_or(capability.timeout, |grant| grant.timeout)
     }
 
     /// The capabilities that link but reach nothing, because what they may reach is an empty list. Announced
     /// before the start.
-    pub fn empty_scopes(&self, catalogue: &Catalogue) -> Vec<&'static str> {
-        let empty = |name| self.grants.get(name).is_none_or(Grant::is_empty);
+    pub fn empty_scopes<'c>(&self, catalogue: &'c Catalogue) -> Vec<&'c Arc<Definition>> {
         let linked = catalogue.iter().filter(|capability| capability.has_scope() && self.links(capability));
-        linked.map(|capability| capability.name).filter(|name| empty(*name)).collect()
+        linked.filter(|capability| self.grants.get(&*capability.name).is_none_or(Grant::is_empty)).collect()
     }
 
     /// The form that an execution pins: the same policy always gives the same text.

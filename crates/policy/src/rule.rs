@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::nearest::quoted;
-use crate::{BadCondition, Capability, Condition, SecurityPolicy, Timeout, arguments_of};
+use crate::{Condition, Definition, SecurityPolicy, Timeout};
 
 /// The most rules of one policy.
 pub const MAX_RULES: usize = 64;
@@ -44,50 +44,20 @@ impl Then {
 /// One rule. Of a capability's rules, in order, the first whose condition holds decides; none: the call may be
 /// made, because its scope already held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Pinned")]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Its name, unique in the policy.
     pub name: String,
     /// The capability that it is about.
     pub capability: String,
     /// When it decides; always, if there is nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,
     /// What it says then.
     pub then: Then,
     /// Of one that asks: when the question expires, if not after 7 days.
     #[serde(default, rename = "timeout_ms", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
-}
-
-/// A rule as JSON holds it: its condition is only text.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pinned {
-    name: String,
-    capability: String,
-    #[serde(default)]
-    when: Option<String>,
-    then: Then,
-    #[serde(default)]
-    timeout_ms: Option<Timeout>,
-}
-
-impl TryFrom<Pinned> for Rule {
-    type Error = String;
-
-    fn try_from(pinned: Pinned) -> Result<Self, String> {
-        let Pinned { name, capability, when, then, timeout_ms: timeout } = pinned;
-        let when = match when {
-            None => None,
-            Some(text) => {
-                let arguments = arguments_of(&capability);
-                let compiled = Condition::compile(&text, arguments);
-                Some(compiled.map_err(|bad: BadCondition| format!("rule {}: {}", quoted(&name), bad.message))?)
-            }
-        };
-        Ok(Rule { name, capability, when, then, timeout })
-    }
 }
 
 /// What is wrong with the name of a rule.
@@ -100,8 +70,16 @@ pub(crate) fn name(text: &str) -> Result<(), String> {
 }
 
 impl Rule {
+    /// Reads its condition, if nobody has.
+    pub(crate) fn read(&mut self, capability: &Definition) -> Result<(), String> {
+        if let Some(when) = self.when.as_mut().filter(|when| !when.is_read()) {
+            *when = Condition::compile(when.source(), capability).map_err(|bad| bad.message)?;
+        }
+        Ok(())
+    }
+
     /// Why this capability can have no such rule.
-    pub(crate) fn unfit(&self, capability: &Capability) -> Option<String> {
+    pub(crate) fn unfit(&self, capability: &Definition) -> Option<String> {
         (self.then == Then::Ask && !capability.kind.waits())
             .then(|| format!("nobody can be asked about `{}`: it is called without waiting", capability.name))
     }

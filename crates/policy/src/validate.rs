@@ -5,28 +5,62 @@ use std::collections::BTreeSet;
 use crate::nearest::quoted;
 use crate::{
     Authority, Catalogue, Grant, MAX_ATTEMPTS, MAX_AUTHORITIES, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS, MAX_METHODS,
-    MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, SecurityPolicy, Source, Then, WEBSOCKET, database, dial, grant, paths, rule,
+    MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, ScopeKind, SecurityPolicy, Source, Then, database, dial, grant, paths, rule,
 };
 
 impl SecurityPolicy {
-    /// What is wrong with a policy that was put together in Rust or read from a record: paths, origins, names that
-    /// are not in the catalogue, grants and rules that its own level or block list excludes.
+    /// Adds all that the declarations of its capabilities say, which a policy does not know that was put together in Rust
+    /// or read from a record. Until then it allows nothing that it would need them for.
+    ///
+    /// # Errors
+    /// What is wrong with it: paths, origins, names that are not in the catalogue, grants and rules that its own level or
+    /// block list excludes, conditions.
+    pub fn resolve(&mut self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
+        for wish in std::mem::take(&mut self.wishes) {
+            if let Err(fault) = wish.fulfil(self, catalogue) {
+                self.faults.push(fault);
+            }
+        }
+        for rule in &mut self.rules {
+            if let Some(capability) = catalogue.by_name(&rule.capability)
+                && let Err(fault) = rule.read(capability)
+            {
+                self.faults.push(format!("rule {}: {fault}", quoted(&rule.name)));
+            }
+        }
+        for (name, grant) in &mut self.grants {
+            if let Some(capability) = catalogue.by_name(name) {
+                grant.fill(capability);
+            }
+        }
+        let faults = self.faults(catalogue);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// What is wrong with a policy that was put together in Rust or read from a record; see
+    /// [`SecurityPolicy::resolve`].
     pub fn validate(&self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
+        self.clone().resolve(catalogue)
+    }
+
+    fn faults(&self, catalogue: &Catalogue) -> Vec<String> {
         let mut faults = self.faults.clone();
         let unknown = |name: &String| format!("unknown capability {}", quoted(name));
         let named = self.block.iter().chain(&self.revoked);
         faults.extend(named.filter(|name| catalogue.by_name(name).is_none()).map(unknown));
         for (name, grant) in &self.grants {
-            match catalogue.by_name(name) {
+            let capability = catalogue.by_name(name);
+            match capability {
                 None => faults.push(unknown(name)),
                 Some(capability) => {
                     faults.extend(self.excludes(capability, "this policy").map(|why| format!("grant.{name}: {why}")))
                 }
             }
-            faults.extend(of_grant(name, grant).into_iter().map(|fault| format!("grant.{name}: {fault}")));
+            let scope = capability.map_or(ScopeKind::Nothing, |capability| capability.scope);
+            faults.extend(of_grant(name, scope, grant).into_iter().map(|fault| format!("grant.{name}: {fault}")));
         }
         self.of_rules(catalogue, &mut faults);
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        faults
     }
 
     fn of_rules(&self, catalogue: &Catalogue, faults: &mut Vec<String>) {
@@ -62,7 +96,7 @@ fn authorities(all: &[Authority]) -> Option<String> {
     all.iter().find_map(Authority::fault).or_else(over)
 }
 
-fn of_grant(name: &str, grant: &Grant) -> Vec<String> {
+fn of_grant(name: &str, scope: ScopeKind, grant: &Grant) -> Vec<String> {
     let mut faults = Vec::new();
     for dir in &grant.dirs {
         let normal = paths::mount(&dir.guest).is_ok_and(|guest| guest == dir.guest);
@@ -82,7 +116,7 @@ fn of_grant(name: &str, grant: &Grant) -> Vec<String> {
     for (index, origin) in grant.origins.iter().enumerate() {
         let text = origin.to_string();
         let own = text.parse().is_ok_and(|same: crate::Origin| same == *origin);
-        if !own || origin.scheme.is_socket() != (name == WEBSOCKET) {
+        if !own || !scope.takes(origin) {
             faults.push(format!("{} is no origin of `{name}`", quoted(&text)));
         }
         if grant.origins.iter().take(index).any(|other| other == origin) {

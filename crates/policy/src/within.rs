@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{DirGrant, FlagError, Grant, SecurityPolicy, Source};
+use crate::{Catalogue, DirGrant, FlagError, Grant, SecurityPolicy, Source};
 
 /// A granted directory or database that contains or lies in a path that no guest may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +38,13 @@ impl SecurityPolicy {
     ///
     /// [`SecurityPolicy::narrow`] asks this of paths as text. A symbolic link below a granted directory can
     /// lead out of it, so ask again when the hosts of both policies have been made canonical.
-    pub fn stays_within(&self, wider: &SecurityPolicy) -> Result<(), FlagError> {
+    pub fn stays_within(&self, wider: &SecurityPolicy, catalogue: &Catalogue) -> Result<(), FlagError> {
         for (name, grant) in &self.grants {
             let wide = wider.grants.get(name);
             let dirs = wide.map_or(&[][..], |grant| &grant.dirs);
             if let Some(dir) = grant.dirs.iter().find(|dir| !dirs.iter().any(|wide| dir.host.starts_with(&wide.host))) {
-                return Err(FlagError::outside(name, &dir.host.display().to_string(), dirs));
+                let flag = catalogue.by_name(name).and_then(|capability| capability.flag);
+                return Err(FlagError::outside(name, flag, &dir.host.display().to_string(), dirs));
             }
             let origins = wide.map_or(&[][..], |grant| &grant.origins);
             if let Some(origin) = grant.origins.iter().find(|origin| !origins.iter().any(|wide| wide.covers(origin))) {

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{CATALOGUE, policy};
+use common::{CATALOGUE, names, policy};
 use parole_policy::{FlagError, Flags, Level, SecurityPolicy, Then};
 
 /// Flags from words: `level=X block=X read=X write=X net=X db=X timeout=X`; other words name capabilities.
@@ -276,12 +276,12 @@ fn revoking_takes_away() {
         assert_eq!(say(result), expect, "{words:?}");
     }
     let sandbox = SecurityPolicy::new(Level::Sandbox);
-    let (none, names) = flags("fetch");
-    let error = sandbox.revoked_by(&none, &names, Path::new("/cwd"), &CATALOGUE);
+    let (none, asked) = flags("fetch");
+    let error = sandbox.revoked_by(&none, &asked, Path::new("/cwd"), &CATALOGUE);
     assert_eq!(say(error), "revoke fetch: `fetch` needs level `standard`; this policy has `sandbox`");
     // All of it can be taken away, and given back.
     let bare = revoked("net=https://a.test,https://*.b.test,http://127.0.0.1:8080 read=/in read=/data").unwrap();
-    assert_eq!(bare.empty_scopes(&CATALOGUE), ["read_file", "write_file", "fetch"]);
+    assert_eq!(names(bare.empty_scopes(&CATALOGUE)), ["read_file", "write_file", "fetch"]);
     let (back, _) = flags("net=https://a.test");
     assert!(bare.granted(&back, &[], Path::new("/cwd"), &CATALOGUE).is_ok());
     assert_eq!(bare.rules[0].then, Then::Ask);

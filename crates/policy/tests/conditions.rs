@@ -3,15 +3,14 @@
 
 mod common;
 
-use common::{capability, headers, path, target};
+use common::{Arguments, FetchArguments, capability, headers, path, resolved, target};
 use parole_policy::{
-    ArgumentTable, Arguments, Condition, FETCH_ARGUMENTS, FetchArguments, Field, Headers, Level, Looks, MAX_DEPTH,
-    MAX_EXPRESSION, MAX_ITEMS, MAX_SEEN, QUERY_ARGUMENTS, QueryValue, SecurityPolicy, Then, Verdict,
-    WRITE_FILE_ARGUMENTS, decide,
+    Condition, Definition, Fact, Headers, Level, Looks, MAX_DEPTH, MAX_EXPRESSION, MAX_ITEMS, MAX_SEEN, QueryValue,
+    SecurityPolicy, Then, Verdict, decide,
 };
 
 /// What is wrong with an expression: `START..END message | help`, or nothing.
-fn refusal(source: &str, arguments: ArgumentTable) -> Option<String> {
+fn refusal(source: &str, arguments: &Definition) -> Option<String> {
     let bad = Condition::compile(source, arguments).err()?;
     assert!(source.is_char_boundary(bad.at.start) && source.is_char_boundary(bad.at.end), "{bad:?}");
     let help = bad.help.map(|help| format!(" | {help}")).unwrap_or_default();
@@ -44,7 +43,7 @@ fn names_that_do_not_exist() {
         ),
         ("google.protobuf.Duration{} == 1", "24..25 messages are not known in a condition"),
     ] {
-        let found = refusal(source, FETCH_ARGUMENTS);
+        let found = refusal(source, capability("fetch"));
         assert!(found.as_ref().is_some_and(|found| found.starts_with(expect.trim_end())), "{source}: {found:?}");
     }
 }
@@ -128,7 +127,7 @@ fn operands_of_a_wrong_kind() {
         ),
         ("request.body == request.body", "13..15 for the largest call that may come"),
     ] {
-        let found = refusal(source, FETCH_ARGUMENTS).unwrap_or_default();
+        let found = refusal(source, capability("fetch")).unwrap_or_default();
         assert!(found.starts_with(expect) && found.is_empty() == expect.is_empty(), "{source}: {found}");
     }
 }
@@ -144,11 +143,11 @@ fn capitals_that_never_come() {
         ("request.headers.exists(h, h.name == \"Cookie\")", "request.headers.exists(h, h.name == \"cookie\")"),
         ("request.url.lowerAscii().contains(\"X\")", "request.url.lowerAscii().contains(\"x\")"),
     ] {
-        let found = refusal(source, FETCH_ARGUMENTS).unwrap_or_default();
+        let found = refusal(source, capability("fetch")).unwrap_or_default();
         assert!(found.contains("this text has no capitals"), "{source}: {found}");
-        assert_eq!(refusal(good, FETCH_ARGUMENTS), None, "{good}");
+        assert_eq!(refusal(good, capability("fetch")), None, "{good}");
     }
-    assert_eq!(refusal("request.method == \"GET\"", FETCH_ARGUMENTS), None);
+    assert_eq!(refusal("request.method == \"GET\"", capability("fetch")), None);
 }
 
 #[test]
@@ -174,7 +173,7 @@ fn syntax() {
         ("\"\u{e9}\" == @", 8),
         ("true &&\n\n@", 9),
     ] {
-        match Condition::compile(source, FETCH_ARGUMENTS) {
+        match Condition::compile(source, capability("fetch")) {
             Ok(_) => assert_eq!(source, "true // comment"),
             Err(bad) => {
                 assert!(bad.message.starts_with("not an expression"), "{source}: {bad:?}");
@@ -185,12 +184,12 @@ fn syntax() {
 }
 
 fn is_over(source: &str, what: &str) {
-    let found = refusal(source, FETCH_ARGUMENTS).unwrap_or_default();
+    let found = refusal(source, capability("fetch")).unwrap_or_default();
     assert!(found.contains(what), "{}: {found}", source.get(..80).unwrap_or(source));
 }
 
 fn is_read(source: &str) {
-    assert_eq!(refusal(source, FETCH_ARGUMENTS), None, "{}", source.get(..80).unwrap_or(source));
+    assert_eq!(refusal(source, capability("fetch")), None, "{}", source.get(..80).unwrap_or(source));
 }
 
 #[test]
@@ -241,7 +240,7 @@ fn bombs_for_the_parser() {
     let read = move || {
         let start = std::time::Instant::now();
         for bomb in &bombs {
-            drop(Condition::compile(bomb, FETCH_ARGUMENTS));
+            drop(Condition::compile(bomb, capability("fetch")));
         }
         assert!(start.elapsed().as_secs() < 10);
     };
@@ -250,17 +249,18 @@ fn bombs_for_the_parser() {
 
 /// `allow` where the condition doesn't hold, `deny` where it does, or why it can't be told.
 fn say(name: &str, when: &str, arguments: &Arguments<'_>) -> String {
-    let policy = SecurityPolicy::new(Level::Trusted)
-        .allow_net("https://api.example.com")
-        .allow_net("wss://api.example.com")
-        .allow_write("/out", "/out")
-        .grant("query", |grant| {
-            let source = parole_policy::Source::Sqlite("/db".into());
-            grant.databases.insert("db".into(), parole_policy::Database { source, mode: parole_policy::Mode::Ro });
-        })
-        .grant("fetch", |grant| grant.methods.extend(["GET".to_owned(), "POST".to_owned()]))
-        .rule("r", name, Some(when), Then::Deny);
-    assert_eq!(policy.validate(&common::CATALOGUE), Ok(()), "{when}");
+    let policy = resolved(
+        SecurityPolicy::new(Level::Trusted)
+            .allow_net("https://api.example.com")
+            .allow_net("wss://api.example.com")
+            .allow_write("/out", "/out")
+            .grant("query", |grant| {
+                let source = parole_policy::Source::Sqlite("/db".into());
+                grant.databases.insert("db".into(), parole_policy::Database { source, mode: parole_policy::Mode::Ro });
+            })
+            .grant("fetch", |grant| grant.methods.extend(["GET".to_owned(), "POST".to_owned()]))
+            .rule("r", name, Some(when), Then::Deny),
+    );
     match decide(&policy, 0, capability(name), arguments) {
         Verdict::Allow(_) => "no".to_owned(),
         Verdict::Deny(denial) if denial.remedy == "rule `r` says deny" => "yes".to_owned(),
@@ -361,10 +361,10 @@ fn conditions_about_other_calls() {
     let values = [Null, Integer(7), Real(1.5), Text("drop".to_owned()), Blob(vec![1, 2])];
     let query = Arguments::Query { database: "db", sql: "select 1", parameters: &values };
     let path = path("out/./x.txt");
-    let write = Arguments::Write { path: &path, bytes: 3, contents: b"abc" };
-    let fields = [("duration_ms", Field::Int(u64::MAX))];
-    let review = [("text", Field::Text("hello"))];
-    let display = [("mime", Field::Text("image/png")), ("data", Field::Bytes(&[137, 80]))];
+    let write = Arguments::Write { path: &path, contents: b"abc" };
+    let fields = [("duration_ms", Fact::number(u64::MAX))];
+    let review = [("text", Fact::Text("hello"))];
+    let display = [("mime", Fact::Text("image/png")), ("data", Fact::Bytes(&[137, 80]))];
     for (name, when, arguments, expect) in [
         ("websocket", "target.path == \"/chat\" && url == \"wss://api.example.com/chat?x\"", connect, "yes"),
         ("query", "sql.lowerAscii().matches(\"^\\\\s*select\\\\b\")", query, "yes"),
@@ -394,7 +394,10 @@ fn conditions_about_other_calls() {
         let said = say(name, when, &arguments);
         assert!(said == expect || (expect == "error" && said.starts_with("error: ")), "{when}: {said}");
     }
-    assert!(refusal("path == 1", WRITE_FILE_ARGUMENTS).is_some() && refusal("mime == \"\"", QUERY_ARGUMENTS).is_some());
+    assert!(
+        refusal("path == 1", capability("write_file")).is_some()
+            && refusal("mime == \"\"", capability("query")).is_some()
+    );
 }
 
 /// More than a rule looks at is not looked at: the call is denied. What the rule doesn't look at doesn't count.
@@ -439,9 +442,7 @@ fn calls_that_are_too_large_for_a_rule() {
     assert_eq!(query("sql.contains(\"x\")", &"x".repeat(seen), &blob), "yes");
     assert!(query("sql.contains(\"x\")", &"x".repeat(seen + 1), &[]).starts_with("error: `sql` has over 65536"));
     let message = "x".repeat(seen + 1);
-    assert!(
-        say("print", "text == \"\"", &Arguments::Fields(&[("text", Field::Text(&message))])).starts_with("error: ")
-    );
+    assert!(say("print", "text == \"\"", &Arguments::Fields(&[("text", Fact::Text(&message))])).starts_with("error: "));
 }
 
 /// The dearest expressions that are read, on the largest calls that they look at, take well under a second each.
@@ -480,7 +481,7 @@ fn the_worst_that_is_read_is_bounded() {
         "string(request.body).matches(\"(?:[ab]|ab){0,50}x(?:[ab]|ab){0,50}y\")",
         "string(request.body).matches(\"[ab]*a[ab]{16}c\")||".repeat(8).trim_end_matches('|'),
     ] {
-        if refusal(when, FETCH_ARGUMENTS).is_some_and(|found| found.contains("too l")) {
+        if refusal(when, capability("fetch")).is_some_and(|found| found.contains("too l")) {
             continue;
         }
         let start = std::time::Instant::now();

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{capability, path, policy};
-use parole_policy::{Arguments, Denial, DenialKind, GuestPath, Level, SecurityPolicy, Verdict, decide};
+use common::{Arguments, capability, path, policy, resolved};
+use parole_policy::{Denial, DenialKind, GuestPath, Level, SecurityPolicy, Verdict, decide};
 
 /// `/data`, `/data/in` and `/deep/er` are granted.
 const NESTED: &str =
@@ -214,7 +214,7 @@ fn level_and_block_list_are_asked_again() {
     let arguments = Arguments::Read { path: &path };
     let allows =
         |policy: &SecurityPolicy| matches!(decide(policy, 0, capability("read_file"), &arguments), Verdict::Allow(_));
-    let good = SecurityPolicy::new(Level::Restricted).allow_read("/data", "/h");
+    let good = resolved(SecurityPolicy::new(Level::Restricted).allow_read("/data", "/h"));
     assert!(allows(&good));
     assert!(!allows(&good.clone().block("read_file")));
     let mut lower = good.clone();
@@ -229,10 +229,10 @@ fn level_and_block_list_are_asked_again() {
 
 #[test]
 fn arguments_that_do_not_fit_are_denied() {
-    let policy = SecurityPolicy::new(Level::Standard).allow_read("/d", "/h").allow_write("/d", "/h");
+    let policy = resolved(SecurityPolicy::new(Level::Standard).allow_read("/d", "/h").allow_write("/d", "/h"));
     let allows = |name, arguments| matches!(decide(&policy, 0, capability(name), &arguments), Verdict::Allow(_));
     let path = path("/d/x");
-    let (read, write) = (Arguments::Read { path: &path }, Arguments::Write { path: &path, bytes: 1, contents: &[] });
+    let (read, write) = (Arguments::Read { path: &path }, Arguments::Write { path: &path, contents: &[] });
     assert!(allows("read_file", read) && allows("write_file", write));
     // A rule that looks at what a call does not have denies it: here the kind of scope is what fits.
     assert!(!allows("fetch", read) && !allows("query", write) && !allows("websocket", read));
@@ -247,7 +247,7 @@ fn denials_say_what_and_what_would_allow_it() {
         let path = path(text);
         let arguments = match name {
             "read_file" => Arguments::Read { path: &path },
-            _ => Arguments::Write { path: &path, bytes: 0, contents: &[] },
+            _ => Arguments::Write { path: &path, contents: &[] },
         };
         match decide(&policy(toml), 0, capability(name), &arguments) {
             Verdict::Deny(denial) => (denial.reason, denial.remedy),

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{capability, faults, headers, policy, target};
+use common::{Arguments, FetchArguments, capability, faults, headers, policy, target};
 use parole_policy::{
-    Arguments, Database, FetchArguments, GrantEffect, Host, MAX_DATABASES, MAX_METHODS, MAX_ORIGINS, Mode, Origin,
-    Retry, Scheme, Source, Timeout, Verdict, decide,
+    Database, GrantEffect, Host, MAX_DATABASES, MAX_METHODS, MAX_ORIGINS, Mode, Origin, Retry, Scheme, Source, Timeout,
+    Verdict, decide,
 };
 
 fn check(toml: &str, expect: &[&str]) {

@@ -8,7 +8,7 @@ use parole_policy::{Level, Link, SecurityPolicy, levels};
 
 fn link(policy: &SecurityPolicy, import: &str) -> String {
     match policy.link(import, &CATALOGUE) {
-        Link::Granted(capability) => capability.name.to_owned(),
+        Link::Granted(capability) => capability.name.to_string(),
         Link::Types => "types".to_owned(),
         Link::Denied(denial) => {
             assert_eq!(denial.import, import);
@@ -26,7 +26,12 @@ fn link(policy: &SecurityPolicy, import: &str) -> String {
 fn levels_are_cumulative() {
     let links = |level| {
         let policy = SecurityPolicy::new(level);
-        CATALOGUE.iter().filter(|c| link(&policy, c.interface) == c.name).map(|c| c.name).collect::<Vec<_>>().join(" ")
+        CATALOGUE
+            .iter()
+            .filter(|c| link(&policy, &c.interface) == *c.name)
+            .map(|c| &*c.name)
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let rows = [
         (Level::Sandbox, "print display"),
@@ -38,7 +43,7 @@ fn levels_are_cumulative() {
     for (level, expect) in rows {
         assert_eq!(links(level), expect, "{level}");
         let adds = levels(&CATALOGUE).into_iter().filter(|row| row.level <= level).flat_map(|row| row.adds);
-        let mut adds: Vec<&str> = adds.map(|capability| capability.name).collect();
+        let mut adds: Vec<&str> = adds.map(|capability| &*capability.name).collect();
         let mut expect: Vec<&str> = expect.split(' ').collect();
         adds.sort_unstable();
         expect.sort_unstable();
@@ -132,5 +137,5 @@ fn async_twins() {
         "input: `input` needs level `restricted` or higher; this policy has `sandbox` | level = \"restricted\"  (or --level restricted)",
     );
     assert_eq!(link(&policy("async = false"), "parole:capabilities/input@0.1.0"), "input");
-    assert_eq!(CATALOGUE.by_import(twin).map(|(c, twin)| (c.name, twin)), Some(("input", true)));
+    assert_eq!(CATALOGUE.by_import(twin).map(|(c, twin)| (&*c.name, twin)), Some(("input", true)));
 }

@@ -8,10 +8,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use common::{capability, path, target};
+use common::{Arguments, FetchArguments, capability, path, target};
 use parole_policy::{
-    Arguments, Database, FetchArguments, Field, Headers, Level, Looks, Mode, QueryValue, SecurityPolicy, Source, Then,
-    Verdict, decide,
+    Database, Fact, Headers, Level, Looks, Mode, QueryValue, SecurityPolicy, Source, Then, Verdict, decide,
 };
 
 struct Counting;
@@ -62,16 +61,16 @@ fn rich() -> SecurityPolicy {
         .allow_net("http://[::1]:8080")
         .allow_database("inventory", Database { source, mode: Mode::Rw })
         .grant("fetch", |grant| grant.methods.extend(["GET".to_owned(), "POST".to_owned()]));
-    (0..8).fold(policy, |policy, n| policy.allow_read(&format!("/data/{n}"), format!("/srv/{n}")))
+    common::resolved((0..8).fold(policy, |policy, n| policy.allow_read(&format!("/data/{n}"), format!("/srv/{n}"))))
 }
 
 /// Every kind of call that [`rich`] allows.
 fn each_call(run: impl Fn(&str, &Arguments<'_>)) {
     run("print", &Arguments::None);
-    run("print", &Arguments::Fields(&[("text", Field::Text("hello"))]));
+    run("print", &Arguments::Fields(&[("text", Fact::Text("hello"))]));
     run("input", &Arguments::None);
     run("read_file", &Arguments::Read { path: &path("/data/7/a/../b/./c.txt") });
-    run("write_file", &Arguments::Write { path: &path("out//x"), bytes: 1 << 20, contents: &[0; 64] });
+    run("write_file", &Arguments::Write { path: &path("out//x"), contents: &[0; 64] });
     let headers = common::headers(&[("accept", "*/*")]);
     for text in [
         "https://api.example.com/v1/things?x=1",
@@ -101,9 +100,9 @@ fn an_allowed_call_allocates_nothing() {
     allows_without_allocation(&rich());
     // Rules without a condition, and rules for other capabilities, cost nothing either.
     let ruled = (0..20).fold(rich(), |policy, n| policy.rule(&format!("r{n}"), "approve", Some("true"), Then::Deny));
-    allows_without_allocation(&ruled.rule("all", "fetch", None, Then::Allow));
+    allows_without_allocation(&common::resolved(ruled.rule("all", "fetch", None, Then::Allow)));
     let policy = rich();
-    let asked = policy.clone().rule("ask", "fetch", None, Then::Ask);
+    let asked = common::resolved(policy.clone().rule("ask", "fetch", None, Then::Ask));
     let (url, headers) = (target("https://api.example.com/"), common::headers(&[]));
     let request = FetchArguments { method: "GET", url: &url, headers: &headers, body: None };
     let arguments = Arguments::Fetch(&request);
@@ -129,7 +128,7 @@ fn a_condition_allocates_little() {
         ("request.body == null || size(request.body) > 9999999", 20),
         ("request.method in [\"DELETE\", \"PUT\"]", 12),
     ] {
-        let policy = rich().rule("r", "fetch", Some(when), Then::Deny);
+        let policy = common::resolved(rich().rule("r", "fetch", Some(when), Then::Deny));
         let arguments = Arguments::Fetch(&request);
         let call =
             || assert!(matches!(black_box(decide(&policy, 0, capability("fetch"), &arguments)), Verdict::Allow(_)));

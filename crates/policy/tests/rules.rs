@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{CATALOGUE, capability, faults, headers, policy, target};
-use parole_policy::{Arguments, FetchArguments, Field, Level, MAX_RULES, SecurityPolicy, Then, Verdict, decide};
+use common::{Arguments, CATALOGUE, FetchArguments, capability, faults, headers, policy, target};
+use parole_policy::{Fact, Level, MAX_RULES, SecurityPolicy, Then, Verdict, decide};
 
 fn check(toml: &str, expect: &[&str]) {
     assert_eq!(faults(toml), expect, "\n--- file:\n{toml}");
@@ -228,7 +228,7 @@ fn the_first_rule_that_holds_decides() {
     }
     assert!(say(&policy, "display", &Arguments::None).starts_with("deny Some(\"never\")"));
     assert_eq!(say(&policy, "print", &Arguments::None), "allow None");
-    let fields = [("text", Field::Text("x"))];
+    let fields = [("text", Fact::Text("x"))];
     assert_eq!(say(&policy, "print", &Arguments::Fields(&fields)), "allow None");
 }
 
@@ -240,6 +240,7 @@ fn level_block_and_revocation_come_before_rules() {
         None,
         Then::Allow,
     );
+    policy.resolve(&CATALOGUE).unwrap();
     let get = |policy: &SecurityPolicy| fetch(policy, "GET", "https://api.example.com/", None);
     assert_eq!(get(&policy), "allow Some(\"all\")");
     policy.revoked.insert("fetch".to_owned());

@@ -4,14 +4,14 @@
 
 mod common;
 
-use common::{capability, faults, parse, path, policy};
-use parole_policy::{Arguments, FetchArguments, Headers, Level, Looks, SecurityPolicy, Target, Verdict, decide};
+use common::{Arguments, FetchArguments, capability, faults, parse, path, policy};
+use parole_policy::{Headers, Level, Looks, SecurityPolicy, Target, Verdict, decide};
 
 fn allows(policy: &SecurityPolicy) -> bool {
     let path = path("/data/x");
     let read = Arguments::Read { path: &path };
     let read = decide(policy, 0, capability("read_file"), &read);
-    let write = Arguments::Write { path: &path, bytes: 1, contents: &[] };
+    let write = Arguments::Write { path: &path, contents: &[] };
     let write = decide(policy, 0, capability("write_file"), &write);
     matches!(read, Verdict::Allow(_)) || matches!(write, Verdict::Allow(_))
 }

@@ -3,10 +3,8 @@
 
 mod common;
 
-use common::{capability, plain, policy};
-use parole_policy::{
-    Arguments, Denial, DenialKind, FetchArguments, GuestPath, Headers, Looks, SecurityPolicy, Target, Verdict, decide,
-};
+use common::{Arguments, FetchArguments, capability, plain, policy};
+use parole_policy::{Denial, DenialKind, GuestPath, Headers, Looks, SecurityPolicy, Target, Verdict, decide};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -101,7 +99,7 @@ fn of_file(policy: &SecurityPolicy, name: &str, text: &str) -> String {
     };
     let arguments = match name {
         "read_file" => Arguments::Read { path: &path },
-        _ => Arguments::Write { path: &path, bytes: 0, contents: &[] },
+        _ => Arguments::Write { path: &path, contents: &[] },
     };
     said(&decide(policy, 0, capability(name), &arguments))
 }
@@ -155,7 +153,7 @@ then = "deny"
 "#;
 
 fn of_request(policy: &SecurityPolicy, name: &str, url: &str, headers: &[(String, String)]) -> String {
-    let looks = policy.looks(name);
+    let looks = policy.looks(capability(name));
     let refused = |denial: Denial| format!("deny {:?} {:?} {}", denial.kind, denial.rule, word(&denial));
     let url = match Target::read(url, looks) {
         Ok(url) => url,
@@ -305,11 +303,11 @@ fn what_a_condition_looks_at() {
                 "level = \"trusted\"\n[[rule]]\nname = \"r\"\ncapability = \"{name}\"\nwhen = '{when}'\nthen = \"{then}\""
             )
         };
-        assert_eq!(policy(&file("deny")).looks(name), expect, "{when}");
+        assert_eq!(policy(&file("deny")).looks(capability(name)), expect, "{when}");
         // Who is asked about a file looks at its name.
         let expect = if name.ends_with("_file") { expect.and(path) } else { expect };
-        assert_eq!(policy(&file("ask")).looks(name), expect, "{when}");
-        assert_eq!(policy(&file("deny")).looks("print"), none);
+        assert_eq!(policy(&file("ask")).looks(capability(name)), expect, "{when}");
+        assert_eq!(policy(&file("deny")).looks(capability("print")), none);
     }
 }
 

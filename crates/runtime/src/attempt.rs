@@ -18,7 +18,7 @@ use crate::engine::{TICK, Ticker};
 use crate::error::Error;
 use crate::invoke::{self, Given, Target};
 use crate::limiter::{HostOutOfMemory, INSTANCES, Met};
-use crate::report::{Denied, Ending, Outcome};
+use crate::report::{Ending, Outcome};
 
 /// A replay may take twice the processor time that the execution may, and this much more.
 const REPLAY_SLACK_MS: u64 = 1_000;
@@ -190,10 +190,8 @@ fn classify(failed: &Failed, met: &Met) -> Ended {
             Stop::Limit { name, limit } => {
                 Ended::Over(Ending::limit(name, format!("the {name} limit of {limit} is reached")))
             }
-            Stop::Denied(refused) => Ended::Over(Ending {
-                denied: vec![Denied::at_call(&refused)],
-                ..Ending::error(Outcome::Denied, refused.error.to_string())
-            }),
+            // It is a step of the journal, and among what the execution has gathered.
+            Stop::Denied(refused) => Ended::Over(Ending::error(Outcome::Denied, refused.error.to_string())),
             stop => broken(stop),
         };
     }

@@ -212,6 +212,15 @@ async fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Er
     Ok(())
 }
 
+/// How a guest is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// With effects, after what is recorded.
+    Live,
+    /// From its journal alone. `ended`: it had come to an end of its own.
+    Replay { ended: bool },
+}
+
 /// What a replay without effects came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replayed {
@@ -249,7 +258,10 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
         invoke: opened.invoke,
         wait: Wait::Detach,
     };
-    let (ended, calls, gathered) = drive.attempt(None, Usage::default(), false).await?;
+    let ended = recorded
+        .as_ref()
+        .is_some_and(|ending| matches!(ending.outcome, Outcome::Completed | Outcome::Failed | Outcome::Trapped));
+    let (ended, calls, gathered) = drive.attempt(None, Usage::default(), Mode::Replay { ended }).await?;
     let outcome = match ended {
         Ended::Over(ending) => Some(ending.outcome),
         Ended::Head(_) | Ended::Parked(_) => None,
@@ -367,7 +379,7 @@ impl Drive {
     async fn go_on(&self, mut creation: Option<Box<Creation>>, mut used: Usage) -> Result<Report, Error> {
         loop {
             // Boxed: it is gone while the execution is parked.
-            let (ended, _, gathered) = Box::pin(self.attempt(creation.take(), used, true)).await?;
+            let (ended, _, gathered) = Box::pin(self.attempt(creation.take(), used, Mode::Live)).await?;
             match ended {
                 Ended::Over(_) if gathered.is_cut => return self.runtime.show_async(self.id).await,
                 Ended::Over(ending) => return Ok(report(self.id, ending, gathered)),
@@ -447,7 +459,7 @@ impl Drive {
         &self,
         creation: Option<Box<Creation>>,
         used: Usage,
-        effects: bool,
+        mode: Mode,
     ) -> Result<(Ended, u64, Gathered), Error> {
         let inner = &self.runtime.0;
         // However many are started at once, no more are live than the machine has room for.
@@ -458,10 +470,12 @@ impl Drive {
         let limits: Limits = self.scope.policy.limits;
         let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
         let of_journal = JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
-        let journal = match (creation.is_some(), effects) {
+        let journal = match (creation.is_some(), mode) {
             (true, _) => Journal::new(self.id, self.secret.clone(), of_journal),
-            (false, true) => Journal::resume(self.id, self.secret.clone(), of_journal),
-            (false, false) => Journal::resume(self.id, self.secret.clone(), of_journal).without_effects(),
+            (false, Mode::Live) => Journal::resume(self.id, self.secret.clone(), of_journal),
+            (false, Mode::Replay { ended }) => {
+                Journal::resume(self.id, self.secret.clone(), of_journal).without_effects(ended)
+            }
         }
         .expecting(self.calls);
         let limiter = Limiter::new(&limits);
@@ -472,9 +486,9 @@ impl Drive {
             // A replay is measured by itself; see `look`.
             meter: Arc::new(Meter::new(if creation.is_some() { used } else { Usage::default() })),
             met: Arc::clone(&limiter.met),
-            record: effects,
+            record: mode == Mode::Live,
         };
-        let sink: Arc<dyn Sink> = if effects { Arc::clone(&inner.sink) } else { Arc::new(Quiet) };
+        let sink: Arc<dyn Sink> = if mode == Mode::Live { Arc::clone(&inner.sink) } else { Arc::new(Quiet) };
         let execution = Execution::new(ExecutionConfig {
             journal,
             hub: inner.hub.clone(),

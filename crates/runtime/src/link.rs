@@ -1,7 +1,10 @@
 //! Before the start: which imports a guest has, which of them the policy grants, and a
 //! linker that holds those and nothing else.
 
-use parole_capabilities::{ALL, CATALOGUE, Entry, StoreData};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parole_capabilities::{ALL, CATALOGUE, StoreData};
 use parole_policy::{Link, SecurityPolicy};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
@@ -50,28 +53,28 @@ pub fn refusals(imports: &[Import]) -> Vec<Denied> {
         .collect()
 }
 
-/// Which capabilities a set of imports needs: a bit for each line of the table.
-pub(crate) fn wanted(imports: &[Import]) -> u64 {
-    imports
-        .iter()
-        .filter_map(|import| match &import.link {
-            Link::Granted(capability) => ALL.iter().position(|entry| entry.capability.name == capability.name),
-            _ => None,
-        })
-        .fold(0, |mask, index| mask | 1 << index)
+/// The names of the capabilities that a set of imports needs.
+pub(crate) type Wanted = BTreeSet<Arc<str>>;
+
+/// Which capabilities a set of imports needs.
+pub(crate) fn wanted(imports: &[Import]) -> Wanted {
+    let granted = |import: &Import| match &import.link {
+        Link::Granted(capability) => Some(Arc::clone(&capability.name)),
+        _ => None,
+    };
+    imports.iter().filter_map(granted).collect()
 }
 
 /// Links the wanted capabilities, and checks every type.
 ///
 /// # Errors
 /// An import has another type than the capability of that name.
-pub(crate) fn link(engine: &Engine, component: &Component, wanted: u64) -> Result<InstancePre<StoreData>, Error> {
+pub(crate) fn link(engine: &Engine, component: &Component, wanted: &Wanted) -> Result<InstancePre<StoreData>, Error> {
     let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
     let mut linker = Linker::new(engine);
     linker.instance(parole_policy::TYPES_INTERFACE).map_err(internal)?;
-    for (_, entry) in ALL.iter().enumerate().filter(|(index, _)| wanted & 1 << index != 0) {
-        let entry: &Entry = entry;
-        let mut instance = linker.instance(entry.capability.interface).map_err(internal)?;
+    for entry in ALL.iter().filter(|entry| wanted.contains(&entry.definition.name)) {
+        let mut instance = linker.instance(&entry.definition.interface).map_err(internal)?;
         (entry.link)(&mut instance).map_err(internal)?;
     }
     linker.instantiate_pre(component).map_err(|error| Error::NotAGuest(cut(format!("{error:#}"), TEXT_MAX)))

@@ -7,6 +7,8 @@ use parole_capabilities::StoreData;
 use parole_durable::Digest;
 use wasmtime::component::{Component, InstancePre};
 
+use crate::link::Wanted;
+
 /// Guests of which the machine code is kept in memory.
 pub const PREPARED_MAX: usize = 64;
 /// What their machine code may weigh together, in bytes; one alone may weigh more.
@@ -24,11 +26,14 @@ impl Prepared {
     }
 }
 
-/// By the digest of the component and the capabilities that are linked. What was used longest ago makes room.
+/// The digest of a component and the capabilities that are linked to it.
+pub(crate) type Key = (Digest, Wanted);
+
+/// What was used longest ago makes room.
 #[derive(Default)]
 pub(crate) struct Cache {
     clock: u64,
-    entries: HashMap<(Digest, u64), Entry>,
+    entries: HashMap<Key, Entry>,
 }
 
 struct Entry {
@@ -38,9 +43,9 @@ struct Entry {
 }
 
 impl Cache {
-    pub(crate) fn get(&mut self, digest: &Digest, wanted: u64) -> Option<Arc<Prepared>> {
+    pub(crate) fn get(&mut self, key: &Key) -> Option<Arc<Prepared>> {
         self.clock += 1;
-        let entry = self.entries.get_mut(&(*digest, wanted))?;
+        let entry = self.entries.get_mut(key)?;
         entry.used = self.clock;
         Some(Arc::clone(&entry.prepared))
     }
@@ -51,17 +56,17 @@ impl Cache {
         found.map(|(_, entry)| entry.prepared.pre.component().clone())
     }
 
-    pub(crate) fn insert(&mut self, digest: Digest, wanted: u64, prepared: Arc<Prepared>) {
-        self.insert_within(digest, wanted, prepared, PREPARED_MAX, PREPARED_BYTES);
+    pub(crate) fn insert(&mut self, key: Key, prepared: Arc<Prepared>) {
+        self.insert_within(key, prepared, PREPARED_MAX, PREPARED_BYTES);
     }
 
-    fn insert_within(&mut self, digest: Digest, wanted: u64, prepared: Arc<Prepared>, most: usize, bytes: usize) {
+    fn insert_within(&mut self, key: Key, prepared: Arc<Prepared>, most: usize, bytes: usize) {
         self.clock += 1;
         let entry = Entry { used: self.clock, weight: prepared.weight(), prepared };
-        self.entries.insert((digest, wanted), entry);
+        self.entries.insert(key, entry);
         let weight = |entries: &HashMap<_, Entry>| entries.values().map(|entry| entry.weight).sum::<usize>();
         while self.entries.len() > 1 && (self.entries.len() > most || weight(&self.entries) > bytes) {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { return };
             self.entries.remove(&oldest);
         }
@@ -81,21 +86,23 @@ mod tests {
         let weight = prepared.weight();
         assert!(weight > 0);
         let digest = |n: u8| Digest::of(&[n]);
+        let key = |n: u8| (digest(n), Wanted::new());
+        let other = (digest(0), Wanted::from([Arc::from("one")]));
         let mut cache = Cache::default();
         let insert = |cache: &mut Cache, n: u8| {
-            cache.insert_within(digest(n), 0, Arc::clone(&prepared), 3, 1 << 30);
+            cache.insert_within(key(n), Arc::clone(&prepared), 3, 1 << 30);
         };
         for n in 0..3 {
             insert(&mut cache, n);
         }
-        assert!(cache.get(&digest(0), 0).is_some() && cache.get(&digest(0), 1).is_none());
+        assert!(cache.get(&key(0)).is_some() && cache.get(&other).is_none());
         insert(&mut cache, 3);
         let kept = |cache: &mut Cache| (0..4).filter(|n| cache.component(&digest(*n)).is_some()).collect::<Vec<u8>>();
         assert_eq!(kept(&mut cache), [0, 2, 3]);
         // By weight as well; the last one stays, whatever it weighs.
-        cache.insert_within(digest(1), 0, Arc::clone(&prepared), 3, weight * 2);
+        cache.insert_within(key(1), Arc::clone(&prepared), 3, weight * 2);
         assert_eq!(kept(&mut cache), [1, 3]);
-        cache.insert_within(digest(2), 0, Arc::clone(&prepared), 3, weight - 1);
+        cache.insert_within(key(2), Arc::clone(&prepared), 3, weight - 1);
         assert_eq!(kept(&mut cache), [2]);
     }
 }

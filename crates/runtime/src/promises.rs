@@ -3,6 +3,7 @@
 use parole_capabilities::call::question::{self, Question};
 use parole_durable::store::{Listing, PromiseFilter};
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
+use parole_policy::Kind;
 use serde::Serialize;
 
 use crate::blocking::block_on;
@@ -101,10 +102,8 @@ impl Promises<'_> {
             checked.map_err(bad)?;
             return self.settle(id, PromiseState::Resolved, Some(data), by).await;
         }
-        match entry.and_then(|entry| entry.answer) {
-            Some(check) => {
-                check(value).map_err(bad)?;
-            }
+        match entry.filter(|entry| entry.definition.kind == Kind::Person).and_then(|entry| entry.definition.answer()) {
+            Some(of) => of.check(value, "").map_err(|why| bad(format!("{why}, as in {}", of.example())))?,
             // As if its time had come.
             None if promise.record.is_timer() => {
                 if !value.is_null() {
@@ -154,7 +153,8 @@ fn summary(record: &PromiseRecord) -> String {
         return question.summary();
     }
     let arguments = record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-    parole_capabilities::by_name(record.capability()).map_or_else(String::new, |entry| (entry.summary)(&arguments))
+    parole_capabilities::by_name(record.capability())
+        .map_or_else(String::new, |entry| entry.definition.line(&arguments))
 }
 
 pub(crate) fn pending_of(record: &PromiseRecord) -> Pending {

@@ -9,7 +9,7 @@ use parole_capabilities::stopping::Stopping;
 use parole_capabilities::{CATALOGUE, Event, Sink, Validator, waiting_room::WaitingRoom};
 use parole_durable::store::PromiseFilter;
 use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
-use parole_policy::SecurityPolicy;
+use parole_policy::{Link, SecurityPolicy};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -350,16 +350,16 @@ impl Runtime {
             return Ok(Err(denied));
         }
         self.announce(&imports, policy, id);
-        let wanted = link::wanted(&imports);
-        if let Some(prepared) = self.lock_prepared().get(&guest.digest, wanted) {
+        let key = (guest.digest, link::wanted(&imports));
+        if let Some(prepared) = self.lock_prepared().get(&key) {
             return Ok(Ok(prepared));
         }
-        let pre = match link::link(&self.0.engine, &component, wanted) {
+        let pre = match link::link(&self.0.engine, &component, &key.1) {
             Ok(pre) => pre,
             Err(error) => return Ok(Err(vec![mistyped(&imports, &error)])),
         };
         let prepared = Arc::new(Prepared { pre });
-        self.lock_prepared().insert(guest.digest, wanted, Arc::clone(&prepared));
+        self.lock_prepared().insert(key, Arc::clone(&prepared));
         Ok(Ok(prepared))
     }
 
@@ -369,12 +369,11 @@ impl Runtime {
 
     /// A capability that is linked but can reach nothing is said before the start.
     fn announce(&self, imports: &[Import], policy: &SecurityPolicy, id: ExecutionId) {
-        for name in policy.empty_scopes(&CATALOGUE) {
-            let imported = imports.iter().any(
-                |import| matches!(&import.link, parole_policy::Link::Granted(capability) if capability.name == name),
-            );
-            if imported {
-                let _ = self.0.sink.event(id, Event::EmptyScope { capability: name });
+        for capability in policy.empty_scopes(&CATALOGUE) {
+            let is_it =
+                |import: &Import| matches!(&import.link, Link::Granted(linked) if linked.name == capability.name);
+            if imports.iter().any(is_it) {
+                let _ = self.0.sink.event(id, Event::EmptyScope { capability });
             }
         }
     }
@@ -390,7 +389,7 @@ fn mistyped(imports: &[Import], error: &Error) -> Denied {
     let text = error.to_string();
     let import = imports.iter().find(|import| text.contains(&import.name));
     let capability = match import.map(|import| &import.link) {
-        Some(parole_policy::Link::Granted(capability)) => capability.name.to_owned(),
+        Some(Link::Granted(capability)) => capability.name.to_string(),
         _ => String::new(),
     };
     Denied {

@@ -36,8 +36,8 @@ impl Runtime {
         })
     }
 
-    fn pinned(&self, policy: SecurityPolicy, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
-        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+    fn pinned(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
+        policy.resolve(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &policy.grants {
             for dir in &grant.dirs {
                 let real = real(&dir.host, name)?;
@@ -56,7 +56,7 @@ impl Runtime {
 
     /// Makes the paths of a policy absolute and real. Those that `known` has already stay as they are.
     pub(crate) fn pin(&self, policy: &mut SecurityPolicy, known: Option<&SecurityPolicy>) -> Result<(), Error> {
-        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+        policy.resolve(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &mut policy.grants {
             let old = known.and_then(|known| known.grants.get(name));
             for dir in &mut grant.dirs {
@@ -135,7 +135,11 @@ impl Runtime {
         let bytes = self.hub().payload(digest)?;
         let bytes = bytes.ok_or_else(|| Error::NotResumed(format!("damaged: the policy {digest} is gone")))?;
         let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();
-        SecurityPolicy::from_json(&text).map_err(|error| Error::NotResumed(error.to_string()))
+        let policy = SecurityPolicy::from_json(&text);
+        let mut policy = policy.map_err(|error| Error::NotResumed(error.to_string()))?;
+        // What is wrong with it is said where it is to be run under.
+        let _ = policy.resolve(&CATALOGUE);
+        Ok(policy)
     }
 
     /// What opens later generations of an execution while it runs. What cannot be opened by then is not there

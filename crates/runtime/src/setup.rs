@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use parole_capabilities::CATALOGUE;
 use parole_policy::SecurityPolicy;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ impl Setup {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let setup: Self = serde_json::from_slice(bytes)
+        let mut setup: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::NotResumed(format!("the pinned set-up cannot be read: {error}")))?;
         if setup.determinism != DETERMINISM {
             return Err(Error::NotResumed(format!(
@@ -79,6 +80,8 @@ impl Setup {
                 setup.determinism
             )));
         }
+        // What is wrong with it is said where it is to be run under.
+        let _ = setup.policy.resolve(&CATALOGUE);
         Ok(setup)
     }
 }

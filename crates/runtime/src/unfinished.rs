@@ -44,7 +44,7 @@ impl Runtime {
         let policies = first.into_iter().map(Ok).chain(later).collect::<Result<Vec<_>, Error>>()?;
         let sweeping = ALL.iter().filter_map(|entry| Some((entry, entry.sweep?)));
         for (entry, sweep) in sweeping {
-            let name = entry.capability.name;
+            let name = &*entry.definition.name;
             let granted =
                 |policy: &&SecurityPolicy| policy.grants.get(name).is_some_and(|grant| !grant.dirs.is_empty());
             let policies: Vec<_> = policies.iter().filter(granted).collect();
@@ -52,7 +52,7 @@ impl Runtime {
                 continue;
             }
             self.each_step(record.id, 0, |step| {
-                let is_its = entry.functions.iter().any(|(function, _)| *function == step.function);
+                let is_its = entry.functions().any(|(function, _)| function == step.function);
                 if is_its && step.completion.is_none() {
                     let key = record.secret.promise_id(name, record.id, step.number);
                     policies.iter().for_each(|policy| sweep(policy, &step.arguments, &key));

@@ -31,6 +31,23 @@ impl Calendar {
         Ok(Self(Box::new(parse(cron)?), zone))
     }
 
+    /// The same for a pattern and a zone that are spelt in the one way in which rules are to know them: single blanks
+    /// between the fields, and the zone as its database has it.
+    ///
+    /// # Errors
+    /// As [`Calendar::read`], or how to spell it.
+    pub fn read_exactly(cron: &str, zone: &str) -> Result<Self, String> {
+        let calendar = Self::read(cron, zone)?;
+        let fields = cron.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        if fields != cron {
+            return Err(format!("write the pattern as `{fields}`"));
+        }
+        if calendar.zone() != zone {
+            return Err(format!("write the time zone as `{}`", calendar.zone()));
+        }
+        Ok(calendar)
+    }
+
     /// The first time after `after` at which it matches; `None`: no calendar has such a day.
     #[must_use]
     pub fn next(&self, after: UnixMs) -> Option<UnixMs> {

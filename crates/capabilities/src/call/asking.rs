@@ -84,7 +84,7 @@ impl State {
             }
             (PromiseState::Resolved, Some(Fate::Done(value))) => {
                 note.verdict = AuditEvent::Done;
-                let stored = question::stored(call.entry.capability.name, open.function(), &value);
+                let stored = question::stored(&call.definition.name, open.function(), &value);
                 DecisionOutcome::Ended(stored.map_err(|_| unknown()))
             }
             (PromiseState::Resolved, Some(Fate::Fail(text))) => DecisionOutcome::Ended(Err(Error::Failed(text))),
@@ -109,7 +109,7 @@ impl State {
         rule: &str,
         timeout: Option<Timeout>,
     ) -> Result<Result<PromiseId, Error>, Stop> {
-        let capability = call.entry.capability.name;
+        let capability = &*call.definition.name;
         let text = format!("A guest wants to call `{capability}`. The rule `{rule}` of its policy says: ask.");
         let param = json(&self.question(open, call, text, Some(rule.to_owned())));
         if let Err(error) = self.may_ask(open, param.len()) {
@@ -138,7 +138,7 @@ impl State {
 
     /// Makes the promise that asks what came of the call.
     pub(super) fn doubt(&mut self, open: &mut Open, call: &CallRequest<'_>) -> Result<PromiseId, Stop> {
-        let capability = call.entry.capability.name;
+        let capability = &*call.definition.name;
         let text = format!(
             "A call of `{capability}` was under way when its process ended: it may or may not have happened. \
              Say that it did and what it answered, have it done again, or have it fail."
@@ -168,7 +168,7 @@ impl State {
     }
 
     fn question(&self, open: &Open, call: &CallRequest<'_>, text: String, rule: Option<String>) -> Question {
-        let capability = call.entry.capability.name;
+        let capability = &*call.definition.name;
         Question {
             text,
             capability: capability.into(),
@@ -215,7 +215,7 @@ impl State {
 
     /// The question must be about this very call: a store that was changed does not get one approved for another.
     fn same_call(&self, open: &Open, call: &CallRequest<'_>, record: &PromiseRecord) -> Result<(), Stop> {
-        let name = call.entry.capability.name;
+        let name = &*call.definition.name;
         let digest =
             |arguments: &[u8]| question::digest(&self.config.component, name, arguments, self.id(), open.number);
         match Question::of(record) {

@@ -10,7 +10,7 @@ use parole_durable::{Completion, Digest, ExecutionId, Step, StepResult, UnixMs};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Refused, json};
-use crate::sink;
+use crate::{ALL, sink};
 
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,12 +188,8 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
         return frames(&step.arguments)
             .zip(step.number..)
             .filter_map(|((channel, payload), number)| {
-                let name = match channel & !DROPPED {
-                    sink::PRINT => "print",
-                    sink::LOG => "log",
-                    sink::DISPLAY => "display",
-                    _ => return None,
-                };
+                let sent = ALL.iter().find(|entry| entry.channel == Some(channel & !DROPPED))?;
+                let name = &*sent.definition.name;
                 let dropped = channel & DROPPED != 0;
                 let verdict = if dropped { AuditEvent::Deny } else { AuditEvent::Allow };
                 Some(Record {
@@ -228,7 +224,7 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
         };
         (last.reason, last.argument) = (Some(reason), refused.argument);
     }
-    let capability = crate::call::entry_of(&step.function).map_or("", |entry| entry.capability.name);
+    let capability = crate::call::entry_of(&step.function).map_or("", |entry| &*entry.definition.name);
     let digest = Digest::of(&step.arguments).to_string();
     all.into_iter()
         .map(|mut note| Record {

@@ -1,16 +1,17 @@
 //! A call as it comes to the gate: in its one form.
 
+use parole_policy::Definition;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use parole_durable::Digest;
 use serde_json::Value;
 
 use super::effect::{Form, Formless};
-use crate::Entry;
 
 /// A call at the gate.
 pub(crate) struct CallRequest<'c> {
-    pub(crate) entry: &'static Entry,
+    pub(crate) definition: &'c Arc<Definition>,
     /// What the policy looks at, and what will be acted on; or why the call has no such form.
     pub(crate) form: Result<&'c dyn Form, &'c Formless>,
     /// The same as JSON: what checks in Rust look at, and what digests are of.
@@ -19,9 +20,13 @@ pub(crate) struct CallRequest<'c> {
 
 impl<'c> CallRequest<'c> {
     /// `recorded`: what the journal has of the arguments.
-    pub(super) fn new(entry: &'static Entry, form: Result<&'c dyn Form, &'c Formless>, recorded: &'c [u8]) -> Self {
+    pub(super) fn new(
+        definition: &'c Arc<Definition>,
+        form: Result<&'c dyn Form, &'c Formless>,
+        recorded: &'c [u8],
+    ) -> Self {
         let canonical = form.ok().and_then(Form::canonical);
-        Self { entry, form, arguments: canonical.map_or(Cow::Borrowed(recorded), Cow::Owned) }
+        Self { definition, form, arguments: canonical.map_or(Cow::Borrowed(recorded), Cow::Owned) }
     }
 
     /// All that will be acted on, for a person.

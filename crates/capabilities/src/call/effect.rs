@@ -4,21 +4,22 @@
 //! It sees what it was called with, what it may reach and the means for that. It cannot see the execution, the journal or
 //! the policy: those are the path's ([`perform`](super::perform)), and with them everything that could be forgotten.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parole_durable::{EffectClass, PromiseId, PromiseRecord, PromiseState, UnixMs};
-use parole_policy::{Denial, Facts, GrantEffect, Looks};
+use parole_policy::{Definition, Denial, Facts, GrantEffect, Looks};
 use serde_json::Value;
 
 use super::permit::{Permit, Scope};
 use super::slot::Slot;
+use crate::Error;
 use crate::backends::Outside;
-use crate::{Entry, Error};
 
 /// A function of a capability.
 pub trait Function: Send + Sync + 'static {
     /// The capability.
-    const ENTRY: &'static Entry;
+    fn definition() -> &'static Arc<Definition>;
     /// The name that the journal has for it.
     const NAME: &'static str;
     /// What the guest passed.

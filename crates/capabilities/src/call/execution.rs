@@ -16,7 +16,7 @@ use std::time::Duration;
 use parole_durable::journal::{Fault, Open, frames};
 use parole_durable::store::{Lease, NewExecution, Usage};
 use parole_durable::{Digest, EffectClass, ExecutionId, Fence, Hub, Journal};
-use parole_policy::Fact;
+use parole_policy::{Definition, Fact};
 use wasmtime::ResourceLimiter;
 
 use super::barrier::CANCEL_DELAY;
@@ -156,13 +156,13 @@ impl Execution {
     /// A send-only call of a guest; see [`State::send`].
     pub(crate) fn send(
         &self,
-        entry: &'static Entry,
+        definition: &Arc<Definition>,
         channel: u8,
         frame: (&[u8], &[u8]),
         text: &str,
         fields: &[(&'static str, Fact<'_>)],
     ) -> Result<(), Stop> {
-        self.with(|state| state.send(entry, channel, frame, text, fields))
+        self.with(|state| state.send(definition, channel, frame, text, fields))
     }
 
     /// Its id.
@@ -287,10 +287,14 @@ impl Execution {
         let done = match tokio::time::timeout(CANCEL_DELAY, work.as_mut()).await {
             Ok(done) => Ok(done),
             // To wait for four things costs more than most work takes.
-            Err(_) => tokio::select! {
-                done = work => Ok(done),
-                stop = Box::pin(self.left(effect)) => Err(stop),
-            },
+            Err(_) => {
+                let done = tokio::select! {
+                    done = work => Ok(done),
+                    stop = Box::pin(self.left(effect)) => Err(stop),
+                };
+                self.with(|state| state.look_due = true);
+                done
+            }
         };
         self.0.meter.resume();
         done
@@ -310,5 +314,5 @@ pub fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) -> Result<()
 /// The entry of a journal function name.
 #[must_use]
 pub fn entry_of(function: &str) -> Option<&'static Entry> {
-    ALL.iter().find(|entry| entry.functions.iter().any(|(name, _)| *name == function))
+    ALL.iter().copied().find(|entry| entry.functions().any(|(name, _)| name == function))
 }

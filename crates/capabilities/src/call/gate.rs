@@ -12,13 +12,13 @@ use parole_durable::hub::now;
 use parole_durable::journal::Open;
 use parole_durable::store::{Admission, Lease};
 use parole_durable::{Digest, EffectClass, PromiseId, Stage};
-use parole_policy::{Denial, Grant, Kind, Permit, Resource, Timeout, Verdict, decide, reach};
+use parole_policy::{Definition, Denial, Grant, Kind, Permit, Resource, Timeout, Verdict, decide, reach};
 
 use super::{CallRequest, Execution, State};
 use crate::call::audit::{self, AuditEvent, Note};
 use crate::call::opened::OpenedPolicy;
 use crate::error::Refused;
-use crate::{Entry, Error, Stop};
+use crate::{Error, Stop};
 
 /// As many generations of grants before the present one are looked at for what a call may have left.
 const GENERATIONS_MAX: usize = 64;
@@ -34,7 +34,7 @@ pub(crate) enum Gate {
 /// Leave to perform a call, under the scope by which it was decided.
 pub(crate) struct PermittedCall {
     pub(crate) open: Open,
-    pub(crate) capability: &'static str,
+    pub(crate) capability: Arc<Definition>,
     /// The grants under which it was decided, and their generation.
     pub(crate) policy: Arc<OpenedPolicy>,
     pub(crate) generation: u64,
@@ -77,7 +77,7 @@ impl Leave {
 impl PermittedCall {
     /// The grant of its capability.
     pub(super) fn grant(&self) -> Option<&Grant> {
-        self.policy.policy.grants.get(self.capability)
+        self.policy.policy.grants.get(&*self.capability.name)
     }
 }
 
@@ -171,12 +171,13 @@ impl Execution {
     /// on a thread for that.
     async fn ruling(&self, policy: &Arc<OpenedPolicy>, generation: u64, call: &CallRequest<'_>) -> Ruling {
         let ruling = ruling_of(policy, generation, call);
-        let capability = call.entry.capability.name;
+        let capability = &call.definition.name;
         if matches!(ruling, Ruling::No(..)) || !policy.is_judged(capability) {
             return ruling;
         }
         let (policy, id, arguments) = (Arc::clone(policy), self.id(), call.arguments.to_vec());
-        let judged = tokio::task::spawn_blocking(move || policy.judge(id, capability, || arguments.clone()));
+        let name = Arc::clone(capability);
+        let judged = tokio::task::spawn_blocking(move || policy.judge(id, &name, || arguments.clone()));
         match judged.await {
             Ok(None) => ruling,
             Ok(Some((refused, validator))) => {
@@ -185,7 +186,10 @@ impl Execution {
             Err(_) => {
                 let error = Error::Denied("the host could not ask its checks".into());
                 let remedy = "none: it is a fault of this host".into();
-                Ruling::No(Refused { capability: capability.into(), argument: call.argument(), error, remedy }, None)
+                Ruling::No(
+                    Refused { capability: capability.to_string(), argument: call.argument(), error, remedy },
+                    None,
+                )
             }
         }
     }
@@ -282,7 +286,7 @@ impl State {
             return Ok(Err(open));
         }
         let (policy, generation) = self.grants()?;
-        if policy.is_judged(call.entry.capability.name) {
+        if policy.is_judged(&call.definition.name) {
             return Ok(Err(open));
         }
         let ruling = ruling_of(&policy, generation, call);
@@ -332,10 +336,10 @@ impl State {
             }
         };
         self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Allow) });
-        let admitted = approved && call.entry.capability.kind == Kind::Host;
+        let admitted = approved && call.definition.kind == Kind::Host;
         Ok(Decided::Go(PermittedCall {
             open,
-            capability: call.entry.capability.name,
+            capability: Arc::clone(call.definition),
             policy,
             generation,
             leave,
@@ -346,7 +350,7 @@ impl State {
     /// Where a call leads now, and where it might before, the newest first: for what is left of one that is over.
     pub(super) fn reached_so_far(
         &mut self,
-        entry: &Entry,
+        definition: &Definition,
         resource: Resource<'_>,
     ) -> Result<Vec<(Arc<OpenedPolicy>, Leave)>, Stop> {
         let policy = self.current_scope()?;
@@ -356,7 +360,7 @@ impl State {
         let all = std::iter::once(policy).chain(earlier);
         Ok(all
             .filter_map(|policy| {
-                let leave = Leave::of(&reach(&policy.policy, &entry.capability, resource)?);
+                let leave = Leave::of(&reach(&policy.policy, definition, resource)?);
                 Some((policy, leave))
             })
             .collect())
@@ -370,7 +374,7 @@ impl State {
         result: Result<Vec<u8>, Error>,
     ) -> Result<Result<Vec<u8>, Error>, Stop> {
         if let Err(error @ Error::Denied(_)) = &result {
-            let (capability, argument) = (call.entry.capability.name.into(), call.argument());
+            let (capability, argument) = (call.definition.name.to_string(), call.argument());
             let remedy = "run it again, and allow the call when you are asked".to_owned();
             let refused = Refused { capability, argument, error: error.clone(), remedy };
             return Ok(Err(self.refuse(open, refused)?));
@@ -394,7 +398,7 @@ impl State {
 
     /// Notes a decision in the step of a call, and tells who listens.
     pub(super) fn note(&self, open: &mut Open, call: &CallRequest<'_>, note: Note) {
-        audit::tell(self.id(), open.number, call.entry.capability.name, &call.arguments, &note);
+        audit::tell(self.id(), open.number, &call.definition.name, &call.arguments, &note);
         let form = &*call.arguments;
         let arguments = (form != open.arguments()).then(|| Digest::of(form).to_string());
         let note = Note { arguments, ..note };
@@ -416,7 +420,7 @@ impl State {
         call: &CallRequest<'_>,
         ruling: Ruling,
     ) -> Result<Leave, Refused> {
-        let capability = call.entry.capability.name;
+        let capability = &*call.definition.name;
         let (verdict, rule, result) = match ruling {
             Ruling::Go(leave, rule) => (AuditEvent::Allow, rule, Ok(leave)),
             Ruling::No(refused, rule) => (AuditEvent::Deny, rule, Err(refused)),
@@ -449,15 +453,15 @@ impl State {
             }
             Ruling::Go(leave, _) | Ruling::Ask(leave, ..) => {
                 self.note(&mut open, call, self.verdict_under(generation, AuditEvent::Allow));
-                let capability = call.entry.capability.name;
+                let capability = Arc::clone(call.definition);
                 Ok(Gate::Go(PermittedCall { open, capability, policy, generation, leave, admitted: false }))
             }
         }
     }
 
     /// A call that gives up what an earlier one was allowed to open.
-    pub(super) fn unasked(&self, open: Open, entry: &Entry) -> Gate {
-        let (capability, policy) = (entry.capability.name, Arc::clone(&self.config.scope));
+    pub(super) fn unasked(&self, open: Open, definition: &Arc<Definition>) -> Gate {
+        let (capability, policy) = (Arc::clone(definition), Arc::clone(&self.config.scope));
         Gate::Go(PermittedCall {
             open,
             capability,
@@ -471,10 +475,10 @@ impl State {
 
 /// What the policy says about a call.
 fn ruling_of(policy: &OpenedPolicy, generation: u64, call: &CallRequest<'_>) -> Ruling {
-    let capability = &call.entry.capability;
+    let capability = call.definition;
     let no = |denial: Denial| {
         let rule = denial.rule.clone();
-        Ruling::No(Refused::of(call.entry, call.argument(), denial), rule)
+        Ruling::No(Refused::of(call.definition, call.argument(), denial), rule)
     };
     let form = match call.form {
         Ok(form) => form,

@@ -8,13 +8,15 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use parole_durable::hub::now;
 use parole_durable::{EffectClass, UnixMs};
-use parole_policy::Facts;
+use parole_policy::{Definition, Facts};
 use serde::Serialize;
+use std::sync::Arc;
 
+use super::audit::{self, AuditEvent, Note};
 use super::execution::Execution;
 use super::state::{Begin, State};
-use crate::error::json;
-use crate::{Entry, Stop};
+use crate::Stop;
+use crate::error::{Refused, json};
 
 /// A reading of the clock is given so often at most. No guest can ask so often within the millisecond for which it
 /// holds; where a repetition asks more often, the guest goes by something else than the clock.
@@ -23,13 +25,16 @@ const REPEATED_MAX: u64 = 1_000_000;
 /// A function that is answered at once. It has no error channel: where the policy refuses a call, the execution ends.
 pub(crate) trait Immediate {
     /// The capability.
-    const ENTRY: &'static Entry;
+    fn definition() -> &'static Arc<Definition>;
+    /// The name that the journal has for it.
+    const NAME: &'static str;
     /// What the guest passed.
     type Args: Facts;
     /// What it gets.
     type Answer;
 
-    /// What checks in Rust are shown of the arguments: JSON by parameter name.
+    /// JSON of what the guest passed, by parameter name: what checks in Rust are shown, and what the step of a refusal has.
+    /// No other step of the function has the same.
     fn shown(args: &Self::Args) -> Vec<u8>;
 
     /// The answer.
@@ -42,11 +47,43 @@ pub(crate) trait Immediate {
 /// Answers a call, if the policy lets it be made.
 pub(crate) fn give<I: Immediate>(execution: &Execution, args: I::Args) -> Result<I::Answer, Stop> {
     execution.with(|state| {
-        if let Some(refused) = state.refusal(I::ENTRY, &args, || I::shown(&args))? {
+        if let Some(refused) = state.refused_at_once::<I>(&args)? {
             return Err(Stop::Denied(Box::new(refused)));
         }
+        state.journal().goes_on()?;
         I::answer(args, &mut Own(state))
     })
+}
+
+impl State {
+    /// The refusal of a call, which is a step of its own: a replay decides nothing, and finds it there.
+    fn refused_at_once<I: Immediate>(&mut self, args: &I::Args) -> Result<Option<Refused>, Stop> {
+        let refused = if self.is_live() {
+            match self.refusal(I::definition(), args, || I::shown(args))? {
+                Some(refused) => Some(refused),
+                None => return Ok(None),
+            }
+        } else {
+            let is_refusal = |(name, arguments): (&str, &[u8])| name == I::NAME && *arguments == *I::shown(args);
+            if !self.journal().recorded().is_some_and(is_refusal) {
+                return Ok(None);
+            }
+            None
+        };
+        let number = self.journal().calls();
+        match (self.begin(I::NAME, EffectClass::Read, &I::shown(args))?, refused) {
+            (Begin::Open(mut open), Some((refused, rule))) => {
+                let note = Note { rule, ..self.verdict(AuditEvent::Deny) };
+                audit::tell(self.id(), number, &refused.capability, open.arguments(), &note);
+                audit::add(&mut open.notes, note);
+                self.refuse(open, refused.clone())?;
+                Ok(Some(refused))
+            }
+            // It was gathered when it was found.
+            (Begin::Answered(Err(_)), None) => Ok(self.gathered.denied.last().cloned()),
+            _ => Err(Stop::Unreadable(number)),
+        }
+    }
 }
 
 /// What an execution has of its own.
@@ -97,6 +134,7 @@ impl Own<'_> {
     fn still_holds(&self, function: &str, last: &Reading) -> bool {
         match self.0.journal().recorded() {
             Some((name, arguments)) => name != function || *arguments != *json(&Recorded { repeated: last.repeated }),
+            // What has no record goes on to the end of the guest.
             None => !self.0.journal().has_effects() || now() <= last.at,
         }
     }

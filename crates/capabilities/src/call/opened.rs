@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use parole_durable::ExecutionId;
-use parole_policy::{DirGrant, Looks, SecurityPolicy};
+use parole_policy::{Definition, DirGrant, Looks, SecurityPolicy};
 
 use crate::Error;
 use crate::call::validator::{Call, Validator};
@@ -85,8 +85,8 @@ impl OpenedPolicy {
     }
 
     /// What may look at the parts of a call that can be spelt in several ways: rules, or a check in Rust.
-    pub(super) fn looks(&self, capability: &str) -> Looks {
-        if self.is_judged(capability) { Looks::ALL } else { self.policy.looks(capability) }
+    pub(super) fn looks(&self, capability: &Definition) -> Looks {
+        if self.is_judged(&capability.name) { Looks::ALL } else { self.policy.looks(capability) }
     }
 
     /// Whether all calls of a capability without a scope are decided alike.
@@ -96,26 +96,26 @@ impl OpenedPolicy {
 
     /// Whether a check in Rust has a say about a capability.
     pub(super) fn is_judged(&self, capability: &str) -> bool {
-        self.validators.iter().any(|validator| &*validator.capability == capability)
+        self.validators.iter().any(|validator| *validator.capability == *capability)
     }
 
     /// The first refusal of a check in Rust, with the name of the check. It may take as long as checks may.
     pub(super) fn judge(
         &self,
         execution: ExecutionId,
-        capability: &'static str,
+        capability: &Arc<str>,
         arguments: impl Fn() -> Vec<u8>,
     ) -> Option<(Refused, String)> {
         let mut call = None;
-        for validator in self.validators.iter().filter(|validator| &*validator.capability == capability) {
+        for validator in self.validators.iter().filter(|validator| validator.capability == *capability) {
             let call = call.get_or_insert_with(|| Call {
                 execution,
-                capability,
+                capability: Arc::clone(capability),
                 arguments: String::from_utf8_lossy(&arguments()).into(),
             });
             if let Err(reason) = validator.judge(call) {
                 let refused = Refused {
-                    capability: capability.into(),
+                    capability: capability.to_string(),
                     argument: None,
                     error: Error::Denied(reason),
                     remedy: format!("the validator `{}` of this host decides", validator.name),

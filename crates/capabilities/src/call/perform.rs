@@ -77,7 +77,7 @@ fn encoded<F: Function>(answer: &Result<F::Answer, Error>) -> Result<Vec<u8>, Er
 
 /// The form of an open call. `Err`: it has ended with this.
 fn formed<F: Function>(execution: &Execution, open: Open, args: F::Args, slot: &F::Slot) -> Result<Formed<F>, Stop> {
-    let looks = execution.with(|state| state.looks(F::ENTRY));
+    let looks = execution.with(|state| state.looks(F::definition()));
     match F::form(args, looks, slot) {
         Ok(form) => Ok(Ok((open, Ok(form)))),
         Err(Unformed::Denied(formless)) => Ok(Ok((open, Err(formless)))),
@@ -103,19 +103,19 @@ async fn perform<E: Effect>(
         Ok(formed) => formed,
         Err(answer) => return Ok(answer),
     };
-    let call = CallRequest::new(E::ENTRY, dynamic(&form), recorded);
+    let call = CallRequest::new(E::definition(), dynamic(&form), recorded);
     let (number, leaves) = (open.number, E::LEAVES && was_begun(&open));
-    let left = leaves.then(|| execution.with(|state| state.key(&open, E::ENTRY.capability.name)));
+    let left = leaves.then(|| execution.with(|state| state.key(&open, &E::definition().name)));
     let mut gate = match E::Scope::ASKS {
         Asks::All => execution.authorize(open, &call).await?,
         Asks::PolicyAlone => execution.recheck(open, &call).await?,
-        Asks::Nobody => execution.with(|state| state.unasked(open, E::ENTRY)),
+        Asks::Nobody => execution.with(|state| state.unasked(open, E::definition())),
     };
     loop {
         let permitted = match (gate, &form) {
             (Gate::Go(permitted), Ok(form)) => (permitted, form),
             (Gate::Go(permitted), Err(Formless { argument, denial })) => {
-                let refused = Refused::of(E::ENTRY, Some(argument.clone()), denial.clone());
+                let refused = Refused::of(E::definition(), Some(argument.clone()), denial.clone());
                 return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
             }
             (Gate::Done(answer), form) => {
@@ -198,7 +198,7 @@ async fn attempts<E: Effect>(
                 return Err(Box::pin(execution.withdraw(&permitted.open, Stop::Lack(what))).await);
             }
             Outcome::Failed(Failure::Denied { reason, argument, remedy }) => {
-                let capability = E::ENTRY.capability.name.into();
+                let capability = E::definition().name.to_string();
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
                 return Ok(Next::Ended(Err(execution.with(|state| state.refuse(permitted.open, refused))?)));
             }
@@ -248,10 +248,10 @@ async fn redirected<E: Effect>(
         let next = match next {
             Ok(next) => next,
             Err(Formless { argument, denial }) => {
-                return Ok(Outcome::Refused(Refused::of(E::ENTRY, Some(argument), denial)));
+                return Ok(Outcome::Refused(Refused::of(E::definition(), Some(argument), denial)));
             }
         };
-        let call = CallRequest::new(E::ENTRY, Ok(&next), &[]);
+        let call = CallRequest::new(E::definition(), Ok(&next), &[]);
         let leave = match Box::pin(execution.redirect(permitted, &call)).await {
             Ok(leave) => leave,
             Err(refused) => return Ok(Outcome::Refused(refused)),
@@ -310,8 +310,8 @@ async fn conclude<E: Effect>(
 /// What the first attempt of a call that is over may have left is nobody's any more, wherever the grants of that time
 /// led.
 async fn clear_up<E: Effect>(execution: &Execution, key: &PromiseId, form: &E::Form) -> Result<(), Stop> {
-    let (capability, resource) = (E::ENTRY.capability.name, form.resource());
-    for (policy, leave) in execution.with(|state| state.reached_so_far(E::ENTRY, resource))? {
+    let (capability, resource) = (E::definition(), form.resource());
+    for (policy, leave) in execution.with(|state| state.reached_so_far(E::definition(), resource))? {
         if let Ok(reach) = E::Scope::reach(&Found { policy: &policy, capability, leave, resource }) {
             E::clear_up(&reach, key).await;
         }
@@ -330,7 +330,7 @@ async fn wait<A: Await>(
         Ok(formed) => formed,
         Err(answer) => return Ok(answer),
     };
-    let call = CallRequest::new(A::ENTRY, dynamic(&form), &recorded);
+    let call = CallRequest::new(A::definition(), dynamic(&form), &recorded);
     let open = match execution.admittance(open, &call).await? {
         Ok(open) => open,
         Err(answer) => return decoded::<A>(answer, number),
@@ -338,26 +338,26 @@ async fn wait<A: Await>(
     let timer = form.as_ref().map_or(Ok(None), |form| A::timer(form, now()));
     let promise = match timer {
         Ok(timer) => execution.with(|state| {
-            let deadline = timer.map_or_else(|| state.deadline(A::ENTRY), |at| at.min(NEVER));
-            state.promise(&open, A::ENTRY, recorded.clone(), deadline)
+            let deadline = timer.map_or_else(|| state.deadline(A::definition()), |at| at.min(NEVER));
+            state.promise(&open, A::definition(), recorded.clone(), deadline)
         })?,
         Err(error) => Err(error),
     };
-    let timer = A::ENTRY.capability.kind == Kind::Timer;
+    let timer = A::definition().kind == Kind::Timer;
     let answer = execution.answered(open, promise, timer, A::read).await?;
     decoded::<A>(answer, number)
 }
 
 impl PermittedCall {
     fn found<'f>(&'f self, resource: Resource<'f>) -> Found<'f> {
-        Found { policy: &self.policy, capability: self.capability, leave: self.leave, resource }
+        Found { policy: &self.policy, capability: &self.capability, leave: self.leave, resource }
     }
 }
 
 impl Execution {
     fn terms(&self, permitted: &PermittedCall) -> Terms {
-        let (open, name) = (&permitted.open, permitted.capability);
-        let key = (open.effect != EffectClass::Read).then(|| self.with(|state| state.key(open, name)));
-        Terms::new(Arc::clone(&permitted.policy), name, open.effect, key)
+        let (open, capability) = (&permitted.open, &permitted.capability);
+        let key = (open.effect != EffectClass::Read).then(|| self.with(|state| state.key(open, &capability.name)));
+        Terms::new(Arc::clone(&permitted.policy), Arc::clone(capability), open.effect, key)
     }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 use parole_durable::{EffectClass, PromiseId};
-use parole_policy::{Authority, Database, Grant, GrantKey, Resource, Timeout, Url, may_dial};
+use parole_policy::{Authority, Database, Definition, Grant, GrantKey, Resource, Timeout, Url, may_dial};
 
 use super::effect::Failure;
 use super::gate::Leave;
@@ -48,7 +48,7 @@ pub struct Permit<S: Scope> {
 #[derive(Clone)]
 pub(super) struct Terms {
     policy: Arc<OpenedPolicy>,
-    capability: &'static str,
+    capability: Arc<Definition>,
     class: EffectClass,
     /// Of a call that is taken on.
     key: Option<PromiseId>,
@@ -114,7 +114,7 @@ impl Terms {
     /// Those of a call, but for what an attempt adds.
     pub(super) fn new(
         policy: Arc<OpenedPolicy>,
-        capability: &'static str,
+        capability: Arc<Definition>,
         class: EffectClass,
         key: Option<PromiseId>,
     ) -> Self {
@@ -122,7 +122,7 @@ impl Terms {
     }
 
     fn grant(&self) -> Option<&Grant> {
-        self.policy.policy.grants.get(self.capability)
+        self.policy.policy.grants.get(&*self.capability.name)
     }
 }
 
@@ -147,7 +147,7 @@ pub trait Scope: sealed::Sealed + Sized + Send + Sync + 'static {
 #[doc(hidden)]
 pub struct Found<'f> {
     pub(super) policy: &'f Arc<OpenedPolicy>,
-    pub(super) capability: &'static str,
+    pub(super) capability: &'f Arc<Definition>,
     pub(super) leave: Leave,
     pub(super) resource: Resource<'f>,
 }
@@ -240,7 +240,7 @@ impl Scope for Path {
     fn reach(found: &Found<'_>) -> Result<Below, Error> {
         let gone = || Error::Failed("the granted directory is not open".into());
         let (Resource::Path(path), Some(index)) = (found.resource, found.leave.dir) else { return Err(gone()) };
-        let dirs = found.policy.dirs.get(found.capability).map_or(&[][..], Vec::as_slice);
+        let dirs = found.policy.dirs.get(&*found.capability.name).map_or(&[][..], Vec::as_slice);
         let dir = dirs.get(index).and_then(Option::as_ref).map(Arc::clone).ok_or_else(gone)?;
         let named = path.as_str();
         let links = if found.policy.looks(found.capability).path { Links::Refuse } else { Links::Follow };
@@ -268,7 +268,7 @@ impl Below {
 pub struct Granted {
     url: Url,
     origin: usize,
-    capability: &'static str,
+    capability: Arc<Definition>,
     policy: Arc<OpenedPolicy>,
 }
 
@@ -279,7 +279,7 @@ impl Scope for Origin {
         let (Resource::Url { url, .. }, Some(origin)) = (found.resource, found.leave.origin) else {
             return Err(Error::Denied("no origin is granted".into()));
         };
-        let (policy, capability) = (Arc::clone(found.policy), found.capability);
+        let (policy, capability) = (Arc::clone(found.policy), Arc::clone(found.capability));
         Ok(Granted { url: url.url().clone(), origin, capability, policy })
     }
 }
@@ -292,7 +292,7 @@ impl Granted {
     }
 
     fn grant(&self) -> Option<&Grant> {
-        self.policy.policy.grants.get(self.capability)
+        self.policy.policy.grants.get(&*self.capability.name)
     }
 
     /// Whether an address of its host may be dialled; the error is for the guest.
@@ -310,7 +310,7 @@ impl Granted {
     pub(crate) fn denied(&self, reason: String) -> Failure {
         let remedy = format!(
             "[grant.{}] private = [\"ADDRESS/PREFIX\"], for the addresses that the name may have",
-            self.capability
+            self.capability.name
         );
         Failure::Denied { reason, argument: Some(self.url.origin().ascii_serialization()), remedy }
     }
@@ -329,7 +329,7 @@ impl Scope for Name {
     fn reach(found: &Found<'_>) -> Result<Named, Error> {
         let denied = || Error::Denied("nothing is granted".into());
         let (Resource::Name(name), true) = (found.resource, found.leave.is_named) else { return Err(denied()) };
-        let grant = found.policy.policy.grants.get(found.capability).ok_or_else(denied)?;
+        let grant = found.policy.policy.grants.get(&*found.capability.name).ok_or_else(denied)?;
         let database = grant.databases.get(name).cloned().ok_or_else(denied)?;
         Ok(Named { name: name.to_owned(), database, authorities: grant.database_ca.get(name).cloned() })
     }

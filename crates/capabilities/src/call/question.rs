@@ -55,7 +55,8 @@ impl Question {
     /// One line on what it is about. Guest text: not inert.
     #[must_use]
     pub fn summary(&self) -> String {
-        let about = crate::by_name(&self.capability).map(|entry| (entry.summary)(&self.arguments)).unwrap_or_default();
+        let about =
+            crate::by_name(&self.capability).map(|entry| entry.definition.line(&self.arguments)).unwrap_or_default();
         match &self.rule {
             Some(rule) => format!("{} {about} (rule `{rule}`)", self.capability),
             None => format!("{} {about} (it may or may not have happened)", self.capability),

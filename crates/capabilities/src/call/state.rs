@@ -8,7 +8,7 @@ use chacha20::ChaCha20Rng;
 use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Fault, Next, OUTPUT, Open};
 use parole_durable::{EffectClass, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult};
-use parole_policy::{Denial, Fact, Facts, Looks, Unscoped, Verdict, decide};
+use parole_policy::{Definition, Denial, Fact, Facts, Looks, Unscoped, Verdict, decide};
 
 use super::barrier::Flight;
 use super::door::Task;
@@ -16,7 +16,6 @@ use super::immediate::Reading;
 use super::refusals::Refusals;
 use super::view::View;
 use super::{ExecutionConfig, Gathered};
-use crate::Entry;
 use crate::call::audit;
 use crate::call::opened::OpenedPolicy;
 use crate::error::{self, Error, Refused, json};
@@ -49,7 +48,7 @@ pub(crate) struct State {
     /// Whether the next send-only call looks for the generation, as any other call does.
     pub(super) look_due: bool,
     /// Capabilities of which the present grants allow every call.
-    always_allowed: Vec<&'static str>,
+    always_allowed: Vec<Arc<str>>,
     /// What the clock said last.
     pub(super) reading: Option<Reading>,
     /// The random stream of the execution, from its first use on.
@@ -84,7 +83,7 @@ impl State {
         Self {
             config,
             generation,
-            look_due: false,
+            look_due: true,
             always_allowed: Vec::new(),
             reading: None,
             random: None,
@@ -137,7 +136,7 @@ impl State {
             self.config.journal.feed(steps, last)?;
         }
         if self.config.journal.is_live() {
-            self.live = true;
+            (self.live, self.look_due) = (true, true);
             self.config.meter.restart(self.config.used);
             self.show_again();
         }
@@ -157,7 +156,7 @@ impl State {
     /// `fields` are its arguments.
     pub(super) fn send(
         &mut self,
-        entry: &'static Entry,
+        definition: &Arc<Definition>,
         channel: u8,
         (head, body): (&[u8], &[u8]),
         text: &str,
@@ -165,7 +164,10 @@ impl State {
     ) -> Result<(), Stop> {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
-        if self.refusal(entry, &Unscoped(fields), || error::canonical(fields))?.is_some() {
+        if let Some((_, rule)) = self.refusal(definition, &Unscoped(fields), || error::canonical(fields))? {
+            let note = audit::Note { rule, ..self.verdict(audit::AuditEvent::Deny) };
+            let number = self.config.journal.calls();
+            audit::tell(self.id(), number, &definition.name, &error::canonical(fields), &note);
             channel |= DROPPED;
         }
         let channel = match self.config.journal.send(channel, head, body, overhead) {
@@ -247,45 +249,48 @@ impl State {
         }
     }
 
-    /// The refusal of a call about which nobody can be asked, by the policy or a check in Rust: noted for the operator.
-    /// A replay decides nothing. Grants that have changed are looked for once in a while
+    /// The refusal of a call about which nobody can be asked, by the policy or a check in Rust, and the rule or check. A
+    /// replay decides nothing. Grants that have changed are looked for after a wait, and once in a while
     /// ([`Execution::pump`](super::Execution::pump)): such a call costs less than the question.
     pub(super) fn refusal(
         &mut self,
-        entry: &'static Entry,
+        definition: &Arc<Definition>,
         facts: &dyn Facts,
         arguments: impl Fn() -> Vec<u8>,
-    ) -> Result<Option<Refused>, Stop> {
-        if !self.live {
+    ) -> Result<Option<(Refused, Option<String>)>, Stop> {
+        if !self.live || !self.config.journal.has_effects() {
             return Ok(None);
         }
         if std::mem::take(&mut self.look_due) {
             self.current_scope()?;
         }
-        let name = entry.capability.name;
-        if self.always_allowed.contains(&name) {
+        let name = &definition.name;
+        if self.always_allowed.iter().any(|own| Arc::ptr_eq(own, name)) {
             return Ok(None);
         }
         let scope = &*self.config.scope;
-        let refused = match decide(&scope.policy, self.generation, &entry.capability, facts) {
-            Verdict::Allow(_) => scope.judge(self.id(), name, &arguments).map(|(refused, _)| refused),
-            Verdict::Deny(denial) => Some(Refused::of(entry, None, denial)),
-            // There is nobody to ask: a policy that says so was refused when it was read.
-            Verdict::Ask(asked) => Some(Refused::of(entry, None, Denial::nobody_to_ask(&entry.capability, asked.rule))),
+        let no = |denial: Denial| {
+            let rule = denial.rule.clone();
+            Some((Refused::of(definition, None, denial), rule))
         };
-        if refused.is_some() {
-            let note = self.verdict(audit::AuditEvent::Deny);
-            audit::tell(self.id(), self.config.journal.calls(), name, &arguments(), &note);
-        } else if scope.decides_alike(name) {
-            self.always_allowed.push(name);
+        let refused = match decide(&scope.policy, self.generation, definition, facts) {
+            Verdict::Allow(_) => {
+                scope.judge(self.id(), name, &arguments).map(|(refused, validator)| (refused, Some(validator)))
+            }
+            Verdict::Deny(denial) => no(denial),
+            // There is nobody to ask: a policy that says so was refused when it was read.
+            Verdict::Ask(asked) => no(Denial::nobody_to_ask(definition, asked.rule)),
+        };
+        if refused.is_none() && scope.decides_alike(name) {
+            self.always_allowed.push(Arc::clone(name));
         }
         Ok(refused)
     }
 
     /// What may look at the parts of a call that can be spelt in several ways. Grants may change; rules and checks are
     /// those of its start.
-    pub(super) fn looks(&self, entry: &Entry) -> Looks {
-        self.config.scope.looks(entry.capability.name)
+    pub(super) fn looks(&self, definition: &Definition) -> Looks {
+        self.config.scope.looks(definition)
     }
 
     /// What it may reach now: the newest generation of its grants.

@@ -17,7 +17,7 @@ pub struct Call {
     /// Which execution asks.
     pub execution: ExecutionId,
     /// Which capability.
-    pub capability: &'static str,
+    pub capability: Arc<str>,
     /// The arguments in their one form: a JSON object by parameter name. Of a body and of
     /// the contents of a file they hold size and digest. A send-only call has the same form, with `list<u8>` in
     /// base64.
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn call(arguments: &str) -> Call {
-        Call { execution: ExecutionId::generate(), capability: "print", arguments: arguments.into() }
+        Call { execution: ExecutionId::generate(), capability: "print".into(), arguments: arguments.into() }
     }
 
     #[test]

@@ -7,13 +7,13 @@ use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
-use parole_policy::Timeout;
+use parole_policy::{Definition, Timeout};
 
 use super::{CallRequest, Execution, Gate, State};
+use crate::Stop;
 use crate::call::audit;
 use crate::error::Error;
 use crate::sink::Event;
-use crate::{Entry, Stop};
 
 impl Execution {
     /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
@@ -60,6 +60,7 @@ impl Execution {
             Some(made) if made.id == *id => self.wait_for_new(made).await?,
             _ => self.wait_for_old(id, timer).await?,
         };
+        self.with(|state| state.look_due = true);
         if record.state == PromiseState::RejectedCanceled {
             // Either the promise was canceled, or with it the execution.
             self.still_held()?;
@@ -160,7 +161,7 @@ impl State {
     pub(super) fn promise(
         &mut self,
         open: &Open,
-        entry: &'static Entry,
+        definition: &Definition,
         arguments: Vec<u8>,
         deadline: UnixMs,
     ) -> Result<Result<PromiseId, Error>, Stop> {
@@ -170,9 +171,9 @@ impl State {
         if let Err(error) = self.may_wait(open) {
             return Ok(Err(error));
         }
-        let name = entry.capability.name;
+        let name = &*definition.name;
         let id = self.key(open, name);
-        let timer = entry.capability.kind == parole_policy::Kind::Timer;
+        let timer = definition.kind == parole_policy::Kind::Timer;
         let mut record = self.promise_record(id.clone(), open.number, name, arguments, deadline);
         if timer {
             record.tags.insert(promise::TAG_TIMER.into(), "true".into());
@@ -197,7 +198,7 @@ impl State {
         let verdict = if canceled { audit::AuditEvent::Cancel } else { audit::AuditEvent::Done };
         let at = record.settled_at.unwrap_or_else(now);
         let note = audit::Note { promise: Some(record.id.as_str().into()), by: Some(by), at, ..self.verdict(verdict) };
-        let name = super::entry_of(open.function()).map_or("", |entry| entry.capability.name);
+        let name = super::entry_of(open.function()).map_or("", |entry| &*entry.definition.name);
         audit::tell(self.id(), open.number, name, open.arguments(), &note);
         if open.notes.is_empty() {
             audit::add(
@@ -237,8 +238,8 @@ impl State {
     }
 
     /// When a promise made now would expire.
-    pub(super) fn deadline(&self, entry: &'static Entry) -> UnixMs {
-        match self.config.scope.policy.timeout_of(&entry.capability) {
+    pub(super) fn deadline(&self, definition: &Definition) -> UnixMs {
+        match self.config.scope.policy.timeout_of(definition) {
             Timeout::After(ms) => now().saturating_add(ms).min(NEVER),
             Timeout::Never => NEVER,
         }

@@ -1,41 +1,40 @@
 //! `approve`: a yes or no from a person.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{APPROVE_ARGUMENTS, Capability, GrantKey, Kind, Level, Looks, ScopeKind, Timeout};
-use serde_json::Value;
+use parole_policy::{Definition, Function as Declared, GrantKey, Kind, Level, Looks, Timeout, Type, field};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::door::plain;
 use crate::call::effect::{Await, Function, Unformed};
 use crate::call::{ask, question};
-use crate::capability::person::{self, Texts};
+use crate::capability::person::Texts;
 use crate::{Entry, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "approve",
-        interface: "parole:capabilities/approve@0.1.0",
-        level: Level::Restricted,
-        kind: Kind::Person,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[GrantKey::TimeoutMs],
-        default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
-        summary: "asks a person for a yes or no",
-        arguments: APPROVE_ARGUMENTS,
-    },
-    functions: &[("approve", EffectClass::Await)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Await],
     wit: include_str!("../../../../wit/approve.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: |arguments| person::field(arguments, "question"),
-    answer: Some(answer),
     done: question::never,
     sweep: None,
-};
+});
 
-fn answer(value: &Value) -> Result<(), String> {
-    if value.is_boolean() { Ok(()) } else { Err("expected true or false (--value true)".into()) }
+fn definition() -> Definition {
+    Definition {
+        level: Level::Restricted,
+        kind: Kind::Person,
+        keys: vec![GrantKey::TimeoutMs.into()],
+        functions: vec![Declared::new("approve", "approve", [field("question", Type::TEXT)], Some(Type::Bool))],
+        timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
+        summary: "asks a person for a yes or no".into(),
+        shown: "{question}".into(),
+        ..Definition::new("approve", "parole:capabilities/approve@0.1.0")
+    }
 }
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
@@ -50,7 +49,10 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 struct Approve;
 
 impl Function for Approve {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "approve";
     type Args = Texts<1>;
     type Form = Texts<1>;

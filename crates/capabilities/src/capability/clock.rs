@@ -1,36 +1,37 @@
 //! `clock`: the time. A repetition gets the same times again.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{CLOCK_ARGUMENTS, Capability, Kind, Level, ScopeKind, Timeout, Unscoped};
+use parole_policy::{Definition, Function, Int, Kind, Level, Type, Unscoped};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::immediate::{Immediate, Own, give};
 use crate::call::question;
 use crate::error::canonical;
-use crate::{Entry, Payload, Stop, StoreData, no_summary};
+use crate::{Entry, Payload, Stop, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "clock",
-        interface: "parole:capabilities/clock@0.1.0",
-        level: Level::Sandbox,
-        kind: Kind::Immediate,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[],
-        default_timeout: Timeout::Never,
-        summary: "tells the time",
-        arguments: CLOCK_ARGUMENTS,
-    },
-    functions: &[(NAME, EffectClass::Read)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Read],
     wit: include_str!("../../../../wit/clock.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: no_summary,
-    answer: None,
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Sandbox,
+        kind: Kind::Immediate,
+        functions: vec![Function::infallible("now", NAME, [], Some(Type::Int(Int::U64)))],
+        summary: "tells the time".into(),
+        ..Definition::new("clock", "parole:capabilities/clock@0.1.0")
+    }
+}
 
 const NAME: &str = "clock";
 
@@ -43,7 +44,11 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 struct Now;
 
 impl Immediate for Now {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
+    const NAME: &'static str = NAME;
     type Args = Unscoped<'static>;
     type Answer = u64;
 

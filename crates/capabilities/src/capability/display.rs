@@ -1,37 +1,44 @@
 //! `display`: data for a person to look at.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{Capability, DISPLAY_ARGUMENTS, Fact, Kind, Level, ScopeKind, Timeout};
+use parole_policy::{Definition, Fact, Function, Kind, Level, Type, field};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::question;
-use crate::{Entry, Payload, StoreData, no_summary, sink};
+use crate::{Entry, Payload, StoreData, sink};
 
 /// The longest media type: what RFC 6838 allows a type and a subtype, with a slash between them.
 const MIME_MAX: usize = 127 + 1 + 127;
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "display",
-        interface: "parole:capabilities/display@0.1.0",
-        level: Level::Sandbox,
-        kind: Kind::SendOnly,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[],
-        default_timeout: Timeout::Never,
-        summary: "shows data to a person",
-        arguments: DISPLAY_ARGUMENTS,
-    },
-    functions: &[("display", EffectClass::Send)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Send],
     wit: include_str!("../../../../wit/display.wit"),
     link,
+    channel: Some(sink::DISPLAY),
     payload: Payload::Unit,
-    summary: no_summary,
-    answer: None,
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Sandbox,
+        kind: Kind::SendOnly,
+        functions: vec![Function::infallible(
+            "display",
+            "display",
+            [field("mime", Type::Text(1024)), field("data", Type::Bytes)],
+            None,
+        )],
+        summary: "shows data to a person".into(),
+        shown: "{mime}".into(),
+        ..Definition::new("display", "parole:capabilities/display@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("display", |store: StoreContextMut<'_, StoreData>, (mime, data): (String, Vec<u8>)| {
@@ -42,6 +49,6 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         // Types are compared without case.
         let form = mime.trim_ascii().to_ascii_lowercase();
         let fields = [("mime", Fact::Text(&form)), ("data", Fact::Bytes(&data))];
-        Ok(store.data().execution.send(&ENTRY, sink::DISPLAY, (&head, &data), mime, &fields)?)
+        Ok(store.data().execution.send(&ENTRY.definition, sink::DISPLAY, (&head, &data), mime, &fields)?)
     })
 }

@@ -4,13 +4,13 @@
 //! [`Headers`]): that is what is sent, to addresses that the permit lets be dialled; nothing else is.
 
 use std::mem;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
-    Capability, DEFAULT_ANSWER_BYTES, FETCH_ARGUMENTS, Fact, Facts, Fields, GrantEffect, GrantKey, Headers, Kind,
-    Level, Looks, Resource, ScopeKind, Target, Timeout,
+    DEFAULT_ANSWER_BYTES, Definition, Fact, Facts, Fields, Flag, Function as Declared, GrantEffect, GrantKey,
+    HOST_TIMEOUT, Headers, Int, Key, Level, Looks, Resource, ScopeKind, Target, Type, field,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -27,34 +27,14 @@ use crate::call::slot::Slot;
 use crate::error::{base64, json as bytes_of};
 use crate::{Entry, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "fetch",
-        interface: "parole:capabilities/fetch@0.1.0",
-        level: Level::Standard,
-        kind: Kind::Host,
-        scope: ScopeKind::Url,
-        grant_keys: &[
-            GrantKey::Origins,
-            GrantKey::Methods,
-            GrantKey::Private,
-            GrantKey::MaxBytes,
-            GrantKey::Effect,
-            GrantKey::Retry,
-            GrantKey::TimeoutMs,
-            GrantKey::Ca,
-        ],
-        default_timeout: Timeout::After(10_000),
-        summary: "sends an HTTP request to a granted origin",
-        arguments: FETCH_ARGUMENTS,
-    },
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
     // GET and HEAD are read.
-    functions: &[("fetch", EffectClass::Once)],
+    classes: &[EffectClass::Once],
     wit: include_str!("../../../../wit/fetch.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary,
-    answer: None,
     done: |_, value| {
         let response = Response::deserialize(value).map_err(|error| {
             format!("a response is {{\"status\": 200, \"headers\": [], \"body\": \"BASE64\"}}: {error}")
@@ -62,11 +42,46 @@ pub(crate) const ENTRY: Entry = Entry {
         Ok(bytes_of(&response))
     },
     sweep: None,
-};
+});
 
-fn summary(arguments: &Value) -> String {
-    let part = |name: &str| arguments["request"][name].as_str().unwrap_or_default().to_owned();
-    format!("{} {}", part("method"), part("url"))
+fn definition() -> Definition {
+    Definition {
+        level: Level::Standard,
+        scope: ScopeKind::Url,
+        keys: vec![
+            GrantKey::Origins.into(),
+            GrantKey::Methods.into(),
+            GrantKey::Private.into(),
+            Key::number(GrantKey::MaxBytes, DEFAULT_ANSWER_BYTES),
+            GrantKey::Effect.into(),
+            GrantKey::Retry.into(),
+            GrantKey::TimeoutMs.into(),
+            GrantKey::Ca.into(),
+        ],
+        flag: Some(Flag::AllowNet),
+        functions: vec![Declared::new(
+            "fetch",
+            "fetch",
+            [field(
+                "request",
+                Type::record([
+                    field("method", Type::Method),
+                    field("url", Type::Url),
+                    field("headers", Type::Headers),
+                    field("body", Type::option(Type::Bytes)),
+                ]),
+            )],
+            Some(Type::record([
+                field("status", Type::Int(Int::U16)),
+                field("headers", Type::Headers),
+                field("body", Type::Bytes),
+            ])),
+        )],
+        timeout: HOST_TIMEOUT,
+        summary: "sends an HTTP request to a granted origin".into(),
+        shown: "{request.method} {request.url}".into(),
+        ..Definition::new("fetch", "parole:capabilities/fetch@0.1.0")
+    }
 }
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
@@ -184,7 +199,10 @@ impl Request {
 }
 
 impl Function for Fetch {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "fetch";
     type Args = Args;
     type Form = Called;

@@ -1,41 +1,40 @@
 //! `input`: a line of text from a person.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{Capability, GrantKey, INPUT_ARGUMENTS, Kind, Level, Looks, ScopeKind, Timeout};
-use serde_json::Value;
+use parole_policy::{Definition, Function as Declared, GrantKey, Kind, Level, Looks, Timeout, Type, field};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::door::plain;
 use crate::call::effect::{Await, Function, Unformed};
 use crate::call::{ask, question};
-use crate::capability::person::{self, Texts};
+use crate::capability::person::Texts;
 use crate::{Entry, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "input",
-        interface: "parole:capabilities/input@0.1.0",
-        level: Level::Restricted,
-        kind: Kind::Person,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[GrantKey::TimeoutMs],
-        default_timeout: Timeout::After(5 * 60 * 1000),
-        summary: "asks a person for a line of text",
-        arguments: INPUT_ARGUMENTS,
-    },
-    functions: &[("input", EffectClass::Await)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Await],
     wit: include_str!("../../../../wit/input.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: |arguments| person::field(arguments, "prompt"),
-    answer: Some(answer),
     done: question::never,
     sweep: None,
-};
+});
 
-fn answer(value: &Value) -> Result<(), String> {
-    if value.is_string() { Ok(()) } else { Err("expected a JSON string, such as \"Ada\" (or use --data TEXT)".into()) }
+fn definition() -> Definition {
+    Definition {
+        level: Level::Restricted,
+        kind: Kind::Person,
+        keys: vec![GrantKey::TimeoutMs.into()],
+        functions: vec![Declared::new("input", "input", [field("prompt", Type::TEXT)], Some(Type::TEXT))],
+        timeout: Timeout::After(5 * 60 * 1000),
+        summary: "asks a person for a line of text".into(),
+        shown: "{prompt}".into(),
+        ..Definition::new("input", "parole:capabilities/input@0.1.0")
+    }
 }
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
@@ -47,7 +46,10 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 struct Input;
 
 impl Function for Input {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "input";
     type Args = Texts<1>;
     type Form = Texts<1>;

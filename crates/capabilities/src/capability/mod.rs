@@ -17,23 +17,27 @@ pub(crate) mod sleep;
 pub(crate) mod websocket;
 pub(crate) mod write_file;
 
+use std::sync::LazyLock;
+
 use crate::Entry;
 
 /// Every capability, by level and then by name. A new one is one line here.
-pub static ALL: [Entry; 15] = [
-    clock::ENTRY,
-    display::ENTRY,
-    log::ENTRY,
-    print::ENTRY,
-    random::ENTRY,
-    approve::ENTRY,
-    input::ENTRY,
-    read_file::ENTRY,
-    review::ENTRY,
-    schedule::ENTRY,
-    sleep::ENTRY,
-    fetch::ENTRY,
-    write_file::ENTRY,
-    query::ENTRY,
-    websocket::ENTRY,
-];
+pub static ALL: LazyLock<Vec<&'static Entry>> = LazyLock::new(|| {
+    vec![
+        &clock::ENTRY,
+        &display::ENTRY,
+        &log::ENTRY,
+        &print::ENTRY,
+        &random::ENTRY,
+        &approve::ENTRY,
+        &input::ENTRY,
+        &read_file::ENTRY,
+        &review::ENTRY,
+        &schedule::ENTRY,
+        &sleep::ENTRY,
+        &fetch::ENTRY,
+        &write_file::ENTRY,
+        &query::ENTRY,
+        &websocket::ENTRY,
+    ]
+});

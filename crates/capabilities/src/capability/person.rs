@@ -57,8 +57,3 @@ impl Answer for bool {
         decoded(&bytes)
     }
 }
-
-/// The text of one argument, for summaries.
-pub(crate) fn field(arguments: &serde_json::Value, name: &str) -> String {
-    arguments.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-}

@@ -1,38 +1,40 @@
 //! `print`: a line of output.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Fact, Kind, Level, PRINT_ARGUMENTS, ScopeKind, Timeout};
+use parole_policy::{Definition, Fact, Function, Kind, Level, Type, field};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::question;
-use crate::{Entry, Payload, StoreData, no_summary, sink};
+use crate::{Entry, Payload, StoreData, sink};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "print",
-        interface: "parole:capabilities/print@0.1.0",
-        level: Level::Sandbox,
-        kind: Kind::SendOnly,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[],
-        default_timeout: Timeout::Never,
-        summary: "writes a line to the output of the execution",
-        arguments: PRINT_ARGUMENTS,
-    },
-    functions: &[("print", EffectClass::Send)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Send],
     wit: include_str!("../../../../wit/print.wit"),
     link,
+    channel: Some(sink::PRINT),
     payload: Payload::Unit,
-    summary: no_summary,
-    answer: None,
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Sandbox,
+        kind: Kind::SendOnly,
+        functions: vec![Function::infallible("print", "print", [field("text", Type::TEXT)], None)],
+        summary: "writes a line to the output of the execution".into(),
+        shown: "{text}".into(),
+        ..Definition::new("print", "parole:capabilities/print@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("print", |store: StoreContextMut<'_, StoreData>, (text,): (String,)| {
         let fields = [("text", Fact::Text(&text))];
-        Ok(store.data().execution.send(&ENTRY, sink::PRINT, (b"", text.as_bytes()), &text, &fields)?)
+        Ok(store.data().execution.send(&ENTRY.definition, sink::PRINT, (b"", text.as_bytes()), &text, &fields)?)
     })
 }

@@ -1,9 +1,11 @@
 //! `query`: one SQL statement on a database that the policy names.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
 use parole_policy::{
-    Capability, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Fact, Facts, GrantEffect, GrantKey, Kind, Level, Looks, Mode,
-    QUERY_ARGUMENTS, Resource, ScopeKind, Timeout,
+    DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Definition, Fact, Facts, Flag, Function as Declared, GrantEffect, GrantKey,
+    HOST_TIMEOUT, Int, Key, Level, Looks, Mode, Resource, ScopeKind, Type, field,
 };
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
@@ -15,43 +17,60 @@ use crate::call::act;
 use crate::call::door::plain;
 use crate::call::effect::{Answer, Attempt, Effect, Form, Function, Unformed};
 use crate::call::permit::{self, Named, Permit};
-use crate::capability::person;
 use crate::error::{base64_text, json};
 use crate::{Entry, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "query",
-        interface: "parole:capabilities/query@0.1.0",
-        level: Level::Trusted,
-        kind: Kind::Host,
-        scope: ScopeKind::Name,
-        grant_keys: &[
-            GrantKey::Databases,
-            GrantKey::MaxRows,
-            GrantKey::MaxBytes,
-            GrantKey::Effect,
-            GrantKey::Retry,
-            GrantKey::TimeoutMs,
-        ],
-        default_timeout: Timeout::After(10_000),
-        summary: "runs an SQL statement on a database that the policy names",
-        arguments: QUERY_ARGUMENTS,
-    },
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
     // On a read-only database it is read.
-    functions: &[("query", EffectClass::Once)],
+    classes: &[EffectClass::Once],
     wit: include_str!("../../../../wit/query.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: |arguments| format!("{}: {}", person::field(arguments, "database"), person::field(arguments, "sql")),
-    answer: None,
     done: |_, value| {
         let rows = Rows::deserialize(value)
             .map_err(|error| format!("rows are {{\"columns\": [\"a\"], \"rows\": [[\"null\"]]}}: {error}"))?;
         Ok(json(&rows))
     },
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    let value = Type::variant([
+        ("null", None),
+        ("integer", Some(Type::Int(Int::S64))),
+        ("real", Some(Type::Real)),
+        ("text", Some(Type::TEXT)),
+        ("blob", Some(Type::Bytes)),
+    ]);
+    Definition {
+        level: Level::Trusted,
+        scope: ScopeKind::Name,
+        keys: vec![
+            GrantKey::Databases.into(),
+            Key::number(GrantKey::MaxRows, DEFAULT_MAX_ROWS),
+            Key::number(GrantKey::MaxBytes, DEFAULT_ANSWER_BYTES),
+            GrantKey::Effect.into(),
+            GrantKey::Retry.into(),
+            GrantKey::TimeoutMs.into(),
+        ],
+        flag: Some(Flag::Database),
+        functions: vec![Declared::new(
+            "query",
+            "query",
+            [field("database", Type::Name), field("sql", Type::TEXT), field("parameters", Type::list(value.clone()))],
+            Some(Type::record([
+                field("columns", Type::list(Type::TEXT)),
+                field("rows", Type::list(Type::list(value))),
+            ])),
+        )],
+        timeout: HOST_TIMEOUT,
+        summary: "runs an SQL statement on a database that the policy names".into(),
+        shown: "{database}: {sql}".into(),
+        ..Definition::new("query", "parole:capabilities/query@0.1.0")
+    }
+}
 
 /// `parole:capabilities/query.value`.
 #[derive(Clone, Debug, PartialEq, ComponentType, Lift, Lower, Serialize, Deserialize)]
@@ -101,7 +120,10 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 struct Query;
 
 impl Function for Query {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "query";
     type Args = Called;
     type Form = Called;

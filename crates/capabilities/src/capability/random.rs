@@ -1,39 +1,46 @@
 //! `random`: bytes of the random stream of the execution. A repetition gets the same bytes again.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{Capability, Fact, Facts, Kind, Level, RANDOM_ARGUMENTS, Resource, ScopeKind, Timeout, size_text};
+use parole_policy::{Definition, Fact, Facts, Function, Int, Kind, Level, Resource, Type, field, size_text};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::immediate::{Immediate, Own, give};
 use crate::call::question;
 use crate::error::canonical;
-use crate::{Entry, Payload, Stop, StoreData, no_summary};
+use crate::{Entry, Payload, Stop, StoreData};
 
 /// Bytes that one call may ask for.
 pub const LENGTH_MAX: u32 = 1 << 20;
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "random",
-        interface: "parole:capabilities/random@0.1.0",
-        level: Level::Sandbox,
-        kind: Kind::Immediate,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[],
-        default_timeout: Timeout::Never,
-        summary: "gives random bytes",
-        arguments: RANDOM_ARGUMENTS,
-    },
-    functions: &[("random", EffectClass::Read)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Read],
     wit: include_str!("../../../../wit/random.wit"),
     link,
+    channel: None,
     payload: Payload::Bytes,
-    summary: no_summary,
-    answer: None,
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Sandbox,
+        kind: Kind::Immediate,
+        functions: vec![Function::infallible(
+            "bytes",
+            "random",
+            [field("length", Type::Int(Int::U32))],
+            Some(Type::Bytes),
+        )],
+        summary: "gives random bytes".into(),
+        shown: "{length}".into(),
+        ..Definition::new("random", "parole:capabilities/random@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("bytes", |store: StoreContextMut<'_, StoreData>, (length,): (u32,)| {
@@ -58,7 +65,11 @@ impl Facts for Called {
 }
 
 impl Immediate for Bytes {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
+    const NAME: &'static str = "random";
     type Args = Called;
     type Answer = Vec<u8>;
 

@@ -1,8 +1,11 @@
 //! `read_file`: a whole regular file of a granted directory.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
 use parole_policy::{
-    Capability, Fact, Facts, GrantKey, GuestPath, Kind, Level, Looks, READ_FILE_ARGUMENTS, Resource, ScopeKind, Timeout,
+    DEFAULT_MAX_BYTES, Definition, Fact, Facts, Flag, Function as Declared, GrantKey, GuestPath, HOST_TIMEOUT, Key,
+    Level, Looks, Resource, ScopeKind, Type, field,
 };
 use serde::Serialize;
 use wasmtime::StoreContextMut;
@@ -13,34 +16,40 @@ use crate::call::door::plain;
 use crate::call::effect::{Attempt, Effect, Form, Formless, Function, Unformed};
 use crate::call::permit::{Path, Permit};
 use crate::call::{act, question};
-use crate::capability::person;
 use crate::error::json;
 use crate::{Entry, Payload, StoreData};
 
 /// The default of `max_bytes`, used where a policy has none.
 const MAX_BYTES: u64 = 8 << 20;
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "read_file",
-        interface: "parole:capabilities/read-file@0.1.0",
-        level: Level::Restricted,
-        kind: Kind::Host,
-        scope: ScopeKind::Path,
-        grant_keys: &[GrantKey::Dirs, GrantKey::MaxBytes, GrantKey::TimeoutMs],
-        default_timeout: Timeout::After(10_000),
-        summary: "reads a file of a granted directory",
-        arguments: READ_FILE_ARGUMENTS,
-    },
-    functions: &[("read_file", EffectClass::Read)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Read],
     wit: include_str!("../../../../wit/read-file.wit"),
     link,
+    channel: None,
     payload: Payload::Bytes,
-    summary: |arguments| person::field(arguments, "path"),
-    answer: None,
     done: question::bytes,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Restricted,
+        scope: ScopeKind::Path,
+        keys: vec![
+            GrantKey::Dirs.into(),
+            Key::number(GrantKey::MaxBytes, DEFAULT_MAX_BYTES),
+            GrantKey::TimeoutMs.into(),
+        ],
+        flag: Some(Flag::AllowRead),
+        functions: vec![Declared::new("read-file", "read_file", [field("path", Type::Path)], Some(Type::Bytes))],
+        timeout: HOST_TIMEOUT,
+        summary: "reads a file of a granted directory".into(),
+        shown: "{path}".into(),
+        ..Definition::new("read_file", "parole:capabilities/read-file@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("read-file", |store: StoreContextMut<'_, StoreData>, (path,): (String,)| {
@@ -62,7 +71,10 @@ struct Called {
 }
 
 impl Function for ReadFile {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "read_file";
     type Args = String;
     type Form = Called;

@@ -1,9 +1,10 @@
 //! `review`: a person reads, edits, and accepts or refuses a text.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::EffectClass;
-use parole_policy::{Capability, GrantKey, Kind, Level, Looks, REVIEW_ARGUMENTS, ScopeKind, Timeout};
+use parole_policy::{Definition, Function as Declared, GrantKey, Kind, Level, Looks, Timeout, Type, field};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
@@ -14,27 +15,38 @@ use crate::capability::person::{self, Texts};
 use crate::error::json;
 use crate::{Entry, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "review",
-        interface: "parole:capabilities/review@0.1.0",
-        level: Level::Restricted,
-        kind: Kind::Person,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[GrantKey::TimeoutMs],
-        default_timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
-        summary: "lets a person read, edit, and accept or refuse a text",
-        arguments: REVIEW_ARGUMENTS,
-    },
-    functions: &[("review", EffectClass::Await)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Await],
     wit: include_str!("../../../../wit/review.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: |arguments| person::field(arguments, "title"),
-    answer: Some(answer),
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Restricted,
+        kind: Kind::Person,
+        keys: vec![GrantKey::TimeoutMs.into()],
+        functions: vec![Declared::new(
+            "review",
+            "review",
+            [field("title", Type::TEXT), field("text", Type::TEXT)],
+            Some(Type::record([
+                field("accepted", Type::Bool),
+                field("text", Type::TEXT),
+                field("comment", Type::option(Type::TEXT)),
+            ])),
+        )],
+        timeout: Timeout::After(7 * 24 * 60 * 60 * 1000),
+        summary: "lets a person read, edit, and accept or refuse a text".into(),
+        shown: "{title}".into(),
+        ..Definition::new("review", "parole:capabilities/review@0.1.0")
+    }
+}
 
 /// `parole:capabilities/review.decision`.
 #[derive(ComponentType, Lift, Lower, Serialize, Deserialize)]
@@ -44,17 +56,6 @@ struct Decision {
     accepted: bool,
     text: String,
     comment: Option<String>,
-}
-
-fn answer(value: &Value) -> Result<(), String> {
-    // An array of the fields would do for the parser.
-    let decision = match value {
-        Value::Object(_) => Decision::deserialize(value),
-        _ => Err(serde::de::Error::custom("it is no object")),
-    };
-    decision.map(drop).map_err(|error: serde_json::Error| {
-        format!("expected {{\"accepted\": true or false, \"text\": \"…\", \"comment\": \"…\" or null}}: {error}")
-    })
 }
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
@@ -68,7 +69,10 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 struct Review;
 
 impl Function for Review {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "review";
     type Args = Texts<2>;
     type Form = Texts<2>;

@@ -1,40 +1,46 @@
 //! `schedule`: a durable timer by the calendar.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::{EffectClass, PromiseRecord, UnixMs};
-use parole_policy::{Capability, Fact, Facts, Kind, Level, Looks, Resource, SCHEDULE_ARGUMENTS, ScopeKind, Timeout};
+use parole_policy::{Definition, Fact, Facts, Function as Declared, Int, Kind, Level, Looks, Resource, Type, field};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
-use crate::backends::calendar::Calendar;
+use crate::backends::calendar::{CRON_MAX, Calendar, ZONE_MAX};
 use crate::call::door::plain;
 use crate::call::effect::{Answer as _, Await, Form, Function, Unformed, passed};
 use crate::call::{ask, question};
-use crate::capability::person;
 use crate::error::json;
 use crate::{Entry, Error, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "schedule",
-        interface: "parole:capabilities/schedule@0.1.0",
-        level: Level::Restricted,
-        kind: Kind::Timer,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[],
-        default_timeout: Timeout::Never,
-        summary: "waits for the next time of a cron pattern, across restarts of the host",
-        arguments: SCHEDULE_ARGUMENTS,
-    },
-    functions: &[("schedule", EffectClass::Await)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Await],
     wit: include_str!("../../../../wit/schedule.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: |arguments| format!("{} ({})", person::field(arguments, "pattern"), person::field(arguments, "zone")),
-    answer: None,
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Restricted,
+        kind: Kind::Timer,
+        functions: vec![Declared::new(
+            "wait",
+            "schedule",
+            [field("pattern", Type::Text(CRON_MAX as u32)), field("zone", Type::Text(ZONE_MAX as u32))],
+            Some(Type::Int(Int::U64)),
+        )],
+        summary: "waits for the next time of a cron pattern, across restarts of the host".into(),
+        shown: "{pattern} ({zone})".into(),
+        ..Definition::new("schedule", "parole:capabilities/schedule@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("wait", |store: StoreContextMut<'_, StoreData>, (pattern, zone): (String, String)| {
@@ -51,7 +57,10 @@ struct Called {
 }
 
 impl Function for Wait {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "schedule";
     type Args = Called;
     type Form = Called;
@@ -89,7 +98,7 @@ impl Form for Called {}
 
 impl Await for Wait {
     fn timer(form: &Called, now: UnixMs) -> Result<Option<UnixMs>, Error> {
-        let calendar = Calendar::read(&form.pattern, &form.zone).map_err(Error::Invalid)?;
+        let calendar = Calendar::read_exactly(&form.pattern, &form.zone).map_err(Error::Invalid)?;
         let never = || Error::Invalid("the pattern names a day that no calendar has".into());
         calendar.next(now).map(Some).ok_or_else(never)
     }

@@ -1,7 +1,9 @@
 //! `sleep`: a durable timer.
 
+use std::sync::{Arc, LazyLock};
+
 use parole_durable::{EffectClass, PromiseRecord, UnixMs};
-use parole_policy::{Capability, Fact, Facts, Kind, Level, Looks, Resource, SLEEP_ARGUMENTS, ScopeKind, Timeout};
+use parole_policy::{Definition, Fact, Facts, Function as Declared, Int, Kind, Level, Looks, Resource, Type, field};
 use serde::Serialize;
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -15,27 +17,27 @@ use crate::{Entry, Error, Payload, StoreData};
 /// The longest sleep: ten years. A longer one is an argument that cannot be right.
 pub const SLEEP_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "sleep",
-        interface: "parole:capabilities/sleep@0.1.0",
-        level: Level::Restricted,
-        kind: Kind::Timer,
-        scope: ScopeKind::Nothing,
-        grant_keys: &[],
-        default_timeout: Timeout::Never,
-        summary: "waits, across restarts of the host",
-        arguments: SLEEP_ARGUMENTS,
-    },
-    functions: &[("sleep", EffectClass::Await)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Await],
     wit: include_str!("../../../../wit/sleep.wit"),
     link,
+    channel: None,
     payload: Payload::Unit,
-    summary: |arguments| format!("{} ms", arguments["duration-ms"].as_str().unwrap_or("?")),
-    answer: None,
     done: question::never,
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Restricted,
+        kind: Kind::Timer,
+        functions: vec![Declared::new("sleep", "sleep", [field("duration-ms", Type::Int(Int::U64))], None)],
+        summary: "waits, across restarts of the host".into(),
+        shown: "{duration-ms} ms".into(),
+        ..Definition::new("sleep", "parole:capabilities/sleep@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("sleep", |store: StoreContextMut<'_, StoreData>, (duration_ms,): (u64,)| {
@@ -50,7 +52,10 @@ struct Called {
 }
 
 impl Function for Sleep {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "sleep";
     type Args = Called;
     type Form = Called;

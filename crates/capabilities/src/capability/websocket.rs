@@ -5,12 +5,13 @@
 //! `closed`, and what it had received comes from the journal.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use parole_durable::{Digest, EffectClass};
 use parole_policy::{
-    Capability, Fact, Facts, GrantKey, Kind, Level, Looks, Resource, ScopeKind, Target, Timeout, WEBSOCKET_ARGUMENTS,
+    DEFAULT_ANSWER_BYTES, Definition, Fact, Facts, Flag, Function as Declared, GrantKey, HOST_TIMEOUT, Key, Level,
+    Looks, Resource, ScopeKind, Target, Type, field,
 };
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
@@ -23,7 +24,6 @@ use crate::call::door::plain;
 use crate::call::effect::{Answer, Attempt, Effect, Failure, Form, Formless, Function, Unformed};
 use crate::call::permit::{GivenUp, Open as Held, Origin, Permit};
 use crate::call::slot::Slot;
-use crate::capability::person;
 use crate::error::{base64_text, json};
 use crate::{Entry, Error, Payload, StoreData};
 
@@ -39,33 +39,53 @@ const SEND: &str = "websocket.send";
 const RECEIVE: &str = "websocket.receive";
 const CLOSE: &str = "websocket.close";
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "websocket",
-        interface: "parole:capabilities/websocket@0.1.0",
-        level: Level::Trusted,
-        kind: Kind::Host,
-        scope: ScopeKind::SocketUrl,
-        grant_keys: &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs, GrantKey::Ca],
-        default_timeout: Timeout::After(10_000),
-        summary: "opens a WebSocket to a granted origin",
-        arguments: WEBSOCKET_ARGUMENTS,
-    },
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
     // What becomes of a message that was being sent nobody can repeat: its connection is gone.
-    functions: &[
-        (CONNECT, EffectClass::Read),
-        (SEND, EffectClass::Once),
-        (RECEIVE, EffectClass::Read),
-        (CLOSE, EffectClass::Read),
-    ],
+    classes: &[EffectClass::Read, EffectClass::Once, EffectClass::Read, EffectClass::Read],
     wit: include_str!("../../../../wit/websocket.wit"),
     link,
+    channel: None,
     payload: Payload::Json,
-    summary: |arguments| person::field(arguments, "url"),
-    answer: None,
     done: |_, _| Err("a connection cannot be told by a person: have it done again, or fail".into()),
     sweep: None,
-};
+});
+
+fn definition() -> Definition {
+    let message = Type::variant([("text", Some(Type::TEXT)), ("binary", Some(Type::Bytes))]);
+    Definition {
+        level: Level::Trusted,
+        scope: ScopeKind::SocketUrl,
+        keys: vec![
+            GrantKey::Origins.into(),
+            GrantKey::Private.into(),
+            Key::number(GrantKey::MaxBytes, DEFAULT_ANSWER_BYTES),
+            GrantKey::TimeoutMs.into(),
+            GrantKey::Ca.into(),
+        ],
+        flag: Some(Flag::AllowNet),
+        functions: vec![
+            Declared::new("[static]socket.connect", CONNECT, [field("url", Type::Url)], Some(Type::Handle)),
+            Declared::new(
+                "[method]socket.send",
+                SEND,
+                [field("self", Type::Handle), field("message", message.clone())],
+                None,
+            ),
+            Declared::new(
+                "[method]socket.receive",
+                RECEIVE,
+                [field("self", Type::Handle)],
+                Some(Type::option(message)),
+            ),
+            Declared::infallible("[method]socket.close", CLOSE, [field("self", Type::Handle)], None),
+        ],
+        timeout: HOST_TIMEOUT,
+        summary: "opens a WebSocket to a granted origin".into(),
+        shown: "{url}".into(),
+        ..Definition::new("websocket", "parole:capabilities/websocket@0.1.0")
+    }
+}
 
 /// `parole:capabilities/websocket.message`.
 #[derive(Clone, ComponentType, Lift, Lower, Serialize, Deserialize)]
@@ -196,7 +216,10 @@ fn url_of(url: &str) -> Vec<u8> {
 }
 
 impl Function for Connect {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = CONNECT;
     type Args = String;
     type Form = Connecting;
@@ -359,7 +382,10 @@ impl Message {
 }
 
 impl Function for Send {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = SEND;
     type Args = Sending;
     type Form = Live<Message>;
@@ -432,7 +458,10 @@ impl Answer for Received {
 }
 
 impl Function for Receive {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = RECEIVE;
     type Args = u32;
     type Form = Live<()>;
@@ -499,7 +528,10 @@ impl Facts for Closing {
 impl Form for Closing {}
 
 impl Function for Close {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = CLOSE;
     type Args = u32;
     type Form = Closing;

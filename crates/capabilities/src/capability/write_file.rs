@@ -1,11 +1,11 @@
 //! `write_file`: replaces a file of a granted directory atomically.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use parole_durable::{Digest, EffectClass, PromiseId};
 use parole_policy::{
-    Capability, Fact, Facts, GrantKey, GuestPath, Kind, Level, Looks, Resource, ScopeKind, SecurityPolicy, Timeout,
-    WRITE_FILE_ARGUMENTS, reach,
+    DEFAULT_MAX_FILES, DEFAULT_QUOTA, Definition, Fact, Facts, Flag, Function as Declared, GrantKey, GuestPath,
+    HOST_TIMEOUT, Key, Level, Looks, Resource, ScopeKind, SecurityPolicy, Type, field, reach,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,31 +19,43 @@ use crate::call::effect::{Answer, Attempt, Effect, Failure, Form, Formless, Func
 use crate::call::permit::{Below, Path, Permit};
 use crate::call::slot::Slot;
 use crate::call::{act, question};
-use crate::capability::person;
 use crate::error::{base64, json};
 use crate::{Entry, Error, Payload, StoreData};
 
-pub(crate) const ENTRY: Entry = Entry {
-    capability: Capability {
-        name: "write_file",
-        interface: "parole:capabilities/write-file@0.1.0",
-        level: Level::Standard,
-        kind: Kind::Host,
-        scope: ScopeKind::Path,
-        grant_keys: &[GrantKey::Dirs, GrantKey::Quota, GrantKey::MaxFiles, GrantKey::TimeoutMs],
-        default_timeout: Timeout::After(10_000),
-        summary: "replaces a file of a granted directory",
-        arguments: WRITE_FILE_ARGUMENTS,
-    },
-    functions: &[("write_file", EffectClass::Idempotent)],
+pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
+    definition: Arc::new(definition()),
+    classes: &[EffectClass::Idempotent],
     wit: include_str!("../../../../wit/write-file.wit"),
     link,
+    channel: None,
     payload: Payload::Unit,
-    summary: |arguments| person::field(arguments, "path"),
-    answer: None,
     done: question::unit,
     sweep: Some(sweep),
-};
+});
+
+fn definition() -> Definition {
+    Definition {
+        level: Level::Standard,
+        scope: ScopeKind::Path,
+        keys: vec![
+            GrantKey::Dirs.into(),
+            Key::number(GrantKey::Quota, DEFAULT_QUOTA),
+            Key::number(GrantKey::MaxFiles, DEFAULT_MAX_FILES),
+            GrantKey::TimeoutMs.into(),
+        ],
+        flag: Some(Flag::AllowWrite),
+        functions: vec![Declared::new(
+            "write-file",
+            "write_file",
+            [field("path", Type::Path), field("contents", Type::Contents)],
+            None,
+        )],
+        timeout: HOST_TIMEOUT,
+        summary: "replaces a file of a granted directory".into(),
+        shown: "{path}".into(),
+        ..Definition::new("write_file", "parole:capabilities/write-file@0.1.0")
+    }
+}
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async(
@@ -80,7 +92,10 @@ struct Recorded<'a> {
 }
 
 impl Function for WriteFile {
-    const ENTRY: &'static Entry = &ENTRY;
+    fn definition() -> &'static Arc<Definition> {
+        &ENTRY.definition
+    }
+
     const NAME: &'static str = "write_file";
     type Args = Args;
     type Form = Called;
@@ -238,7 +253,7 @@ fn sweep(policy: &SecurityPolicy, arguments: &[u8], key: &PromiseId) {
     }
     let Ok(Place { path }) = serde_json::from_slice(arguments) else { return };
     let Ok(path) = GuestPath::read(&path) else { return };
-    if let Some(permit) = reach(policy, &ENTRY.capability, Resource::Path(&path))
+    if let Some(permit) = reach(policy, &ENTRY.definition, Resource::Path(&path))
         && let Some(granted) = permit.grant.zip(permit.dir).and_then(|(grant, dir)| grant.dirs.get(dir))
     {
         unfinished::remove_below(granted, permit.relative, key);
@@ -277,11 +292,15 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let host = scratch.path().canonicalize().unwrap();
         fs::create_dir(host.join("deep")).unwrap();
-        let granted = SecurityPolicy::new(Level::Standard).allow_write("/out", &host);
+        let resolved = |mut policy: SecurityPolicy| {
+            policy.resolve(&crate::CATALOGUE).unwrap();
+            policy
+        };
+        let granted = resolved(SecurityPolicy::new(Level::Standard).allow_write("/out", &host));
         let mut revoked = granted.clone().rule("none", "write_file", None, Then::Deny);
         revoked.revoked.insert("write_file".to_owned());
         let key: PromiseId = "write_file:x:y".into();
-        let other = SecurityPolicy::new(Level::Standard).allow_write("/other", &host);
+        let other = resolved(SecurityPolicy::new(Level::Standard).allow_write("/other", &host));
         for (policy, path, at, goes) in [
             (&granted, "/out/f", "", true),
             (&revoked, "/out/f", "", true),

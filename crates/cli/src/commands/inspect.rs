@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use parole_policy::Link;
-use parole_runtime::Runtime;
 use parole_runtime::report::{NAME_MAX, cut};
+use parole_runtime::{CATALOGUE, Runtime};
 use serde_json::{Value, json};
 
 use crate::commands::run::guest;
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<u8> {
         .map(|import| {
             let name = cut(import.name.as_str(), NAME_MAX);
             match &import.link {
-                Link::Granted(capability) => (name, capability.name, true),
+                Link::Granted(capability) => (name, &*capability.name, true),
                 Link::Types => (name, "", true),
                 Link::Denied(denied) => (name, known(denied.capability.as_deref()), false),
             }
@@ -107,5 +107,5 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// The host's own name for a capability.
 fn known(name: Option<&str>) -> &'static str {
-    name.and_then(parole_capabilities::by_name).map_or("", |entry| entry.capability.name)
+    name.and_then(|name| CATALOGUE.by_name(name)).map_or("", |own| &own.name)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use parole_policy::{LimitKey, levels};
+use parole_policy::{Definition, LimitKey, levels};
 use parole_runtime::CATALOGUE;
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ enum Verb {
     /// Say what the policy says to a call: allow, ask or deny, why, and which line decides
     ///
     /// It is the answer that a guest would get, from the same function, without any effect.
-    #[command(after_long_help = explain::ARGUMENTS)]
+    #[command(after_long_help = explain::arguments())]
     Explain {
         /// The policy file
         file: PathBuf,
@@ -101,7 +101,7 @@ fn check(file: &std::path::Path, json: bool) -> Result<u8> {
         let when = rule.when.as_ref().map(|when| format!(" when {}", when.source())).unwrap_or_default();
         line(format!("  rule {}: {} {}{when}", rule.name, rule.then.as_str(), rule.capability));
     }
-    for name in policy.empty_scopes(&CATALOGUE) {
+    for Definition { name, .. } in policy.empty_scopes(&CATALOGUE).into_iter().map(|own| &**own) {
         line(format!("  {name} is linked but may reach nothing"));
     }
     Ok(0)
@@ -115,7 +115,7 @@ fn list(json: bool) {
             .map(|row| {
                 let limits: Map<String, Value> =
                     LimitKey::ALL.iter().map(|key| (key.name.to_owned(), key.get(&row.limits).into())).collect();
-                let adds: Vec<&str> = row.adds.iter().map(|capability| capability.name).collect();
+                let adds: Vec<&str> = row.adds.iter().map(|capability| &*capability.name).collect();
                 json!({ "level": row.level, "adds": adds, "limits": limits })
             })
             .collect();

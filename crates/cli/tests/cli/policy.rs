@@ -150,7 +150,7 @@ fn a_call_is_explained_with_the_line_that_decides() {
         (&["fetch", "GET"][..], "fetch METHOD URL [BODY]"),
         (&["websocket"], "websocket URL"),
         (&["query", "sales"], "query DATABASE SQL [PARAMETER…]"),
-        (&["sleep", "soon"], "not a number of milliseconds"),
+        (&["sleep", "soon"], "`soon` is not a number; expected sleep DURATION-MS"),
         (&["print", "a", "b"], "print TEXT"),
         (&["netscape"], "possible values"),
     ] {

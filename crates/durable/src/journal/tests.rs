@@ -186,7 +186,7 @@ fn limits_hold_at_one_past_and_not_before() {
 
 #[test]
 fn without_effects_the_head_is_the_end() {
-    let mut journal = replaying(&story()[..1]).without_effects();
+    let mut journal = replaying(&story()[..1]).without_effects(false);
     journal.send(0, b"", b"one", 0).unwrap();
     journal.send(0, b"", b"two", 0).unwrap();
     assert_eq!(journal.call("read_file", EffectClass::Read, b"/a").unwrap_err(), Fault::Head(2));

@@ -1,6 +1,7 @@
 //! Whether an expression makes sense and what it costs at worst, before it is ever evaluated.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr};
@@ -15,7 +16,7 @@ use crate::{BadCondition, MAX_COST, MAX_DEPTH, MAX_HELD};
 /// What one step costs; a byte that is looked at costs 1.
 pub(crate) const STEP: u64 = 64;
 /// Something that an expression looks at: an argument, and which field of it; all of it if that is empty.
-pub(crate) type Used = (&'static str, &'static str);
+pub(crate) type Used = (Arc<str>, Arc<str>);
 
 /// What checking found.
 pub(crate) struct Found {
@@ -27,7 +28,7 @@ pub(crate) struct Found {
 
 pub(crate) struct Checker<'s> {
     pub(crate) places: Places<'s>,
-    pub(crate) arguments: ArgumentTable,
+    pub(crate) arguments: &'s ArgumentTable,
     /// The variables of the macros around, innermost last.
     pub(crate) scopes: Vec<(String, Shape)>,
     /// How many macros are around.
@@ -41,10 +42,10 @@ pub(crate) struct Checker<'s> {
 }
 
 /// Checks an expression that may look at these arguments, and replaces its patterns by compiled ones.
-pub(crate) fn check(
+pub(crate) fn check<'s>(
     expression: &mut IdedExpr,
-    places: Places<'_>,
-    arguments: ArgumentTable,
+    places: Places<'s>,
+    arguments: &'s ArgumentTable,
 ) -> Result<Found, BadCondition> {
     let (scopes, patterns, used) = (Vec::new(), Vec::new(), Vec::new());
     let mut checker = Checker { places, arguments, scopes, nesting: 0, times: 1, cost: 0, patterns, used, never: None };
@@ -124,13 +125,14 @@ impl Checker<'_> {
         if let Some((_, shape)) = self.scopes.iter().rev().find(|(own, _)| own == name) {
             return Ok(shape.clone());
         }
-        let Some((own, of)) = self.arguments.iter().find(|(own, _)| *own == name) else {
+        let arguments = self.arguments;
+        let Some((own, of)) = arguments.iter().find(|(own, _)| **own == *name) else {
             let mine = self.scopes.iter().map(|(own, _)| own.as_str()).filter(|own| !own.starts_with('@'));
-            let valid: Vec<&str> = mine.chain(self.arguments.iter().map(|(own, _)| *own)).collect();
+            let valid: Vec<&str> = mine.chain(arguments.iter().map(|(own, _)| &**own)).collect();
             let help = if valid.is_empty() { None } else { Some(help(name, &valid)) };
             return Err(fault(self.places.token(id), format!("unknown variable {}", quoted(name)), help));
         };
-        self.note((own, ""));
+        self.note((own.clone(), "".into()));
         let shape = Shape::argument(of);
         self.lists(id, &shape)?;
         Ok(shape)
@@ -161,17 +163,18 @@ impl Checker<'_> {
         let Type::Record(fields) = record.solid() else {
             return Err(fault(place, format!("{} has no field {}", record.words(), quoted(&select.field)), None));
         };
-        let Some((field, of)) = fields.iter().find(|(own, _)| *own == select.field) else {
-            let valid: Vec<&str> = fields.iter().map(|(own, _)| *own).collect();
+        let Some((field, of)) = fields.iter().find(|(own, _)| **own == *select.field) else {
+            let valid: Vec<&str> = fields.iter().map(|(own, _)| &**own).collect();
             let message = format!("unknown field {}", quoted(&select.field));
             return Err(fault(place, message, Some(help(&select.field, &valid))));
         };
         if let Expr::Ident(name) = &select.operand.expr
-            && let Some((own, _)) = self.arguments.iter().find(|(own, _)| own == name)
+            && let Some((own, _)) = self.arguments.iter().find(|(own, _)| **own == **name)
             && !self.scopes.iter().any(|(own, _)| own == name)
         {
             self.used.truncate(before);
-            self.note((own, field));
+            let used = (own.clone(), field.clone());
+            self.note(used);
         }
         let shape = Shape::argument(of);
         self.lists(id, &shape)?;

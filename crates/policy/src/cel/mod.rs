@@ -15,13 +15,13 @@ use cel::common::types::CelBool;
 use cel::parser::Parser;
 use cel::{Context, IdedExpr, Value};
 
-pub(crate) use self::check::Used;
+use self::check::Used;
 use self::functions::{ENV, Pattern};
 use self::place::Places;
 use self::values::Call;
 use crate::argtype::ArgumentTable;
 use crate::nearest::quoted;
-use crate::{BadCondition, Facts, Looks, MAX_DEPTH};
+use crate::{BadCondition, Definition, Facts, Looks, MAX_DEPTH};
 
 /// An expression that was checked.
 pub(crate) struct Compiled {
@@ -36,24 +36,25 @@ pub(crate) struct Compiled {
     pub(crate) never: Option<BadCondition>,
 }
 
-pub(crate) fn compile(source: &str, arguments: ArgumentTable) -> Result<Compiled, BadCondition> {
+pub(crate) fn compile(source: &str, definition: &Definition) -> Result<Compiled, BadCondition> {
     let depth = u16::try_from(MAX_DEPTH).unwrap_or(u16::MAX);
     let parsed = Parser::new().max_recursion_depth(depth).parse_with_source_info(source);
     let (mut expression, info) = parsed.map_err(|errors| place::of_parser(source, &errors))?;
-    let found = check::check(&mut expression, Places::new(source, &info), arguments)?;
+    let arguments = definition.arguments();
+    let found = check::check(&mut expression, Places::new(source, &info), &arguments)?;
     Ok(Compiled { expression, patterns: found.patterns, used: found.used, arguments, never: found.never })
 }
 
 impl Compiled {
     /// What it looks at.
-    pub(crate) fn looks(&self) -> Looks {
-        Looks::of(&self.used)
+    pub(crate) fn looks(&self, definition: &Definition) -> Looks {
+        self.used.iter().fold(Looks::default(), |looks, (name, part)| looks.and(definition.looks(name, part)))
     }
 
     /// Whether it holds for a call.
     pub(crate) fn evaluate(&self, facts: &dyn Facts) -> Result<bool, String> {
         for (name, field) in &self.used {
-            values::fits(facts, self.arguments, name, field)?;
+            values::fits(facts, &self.arguments, name, field)?;
         }
         let call = Call { facts, patterns: &self.patterns };
         let mut context = Context::with_env(ENV.clone());

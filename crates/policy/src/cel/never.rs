@@ -69,7 +69,7 @@ impl Checker<'_> {
 
     fn path(&self, part: &IdedExpr) -> Option<Path> {
         let argument = |name: &str| {
-            self.arguments.iter().any(|(own, _)| *own == name) && !self.scopes.iter().any(|(own, _)| own == name)
+            self.arguments.iter().any(|(own, _)| **own == *name) && !self.scopes.iter().any(|(own, _)| own == name)
         };
         match &part.expr {
             Expr::Ident(name) if name == "path" && argument(name) => Some(Path::File),

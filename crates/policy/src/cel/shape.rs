@@ -59,7 +59,7 @@ impl Shape {
             ArgType::Bytes => Shape { of: Type::Bytes, ..Shape::text(UNBOUNDED) },
             ArgType::Any => Shape { of: Type::Any, ..Shape::text(MAX_SEEN.into()) },
             ArgType::List(item) => Shape::list(Shape::argument(item), MAX_ITEMS.into(), MAX_SEEN.into()),
-            ArgType::Record(fields) => Shape { of: Type::Record(fields), ..Shape::text(MAX_SEEN.into()) },
+            ArgType::Record(fields) => Shape { of: Type::Record(fields.clone()), ..Shape::text(MAX_SEEN.into()) },
             ArgType::Optional(inner) => {
                 let inner = Shape::argument(inner);
                 Shape { bytes: inner.bytes, items: inner.items, of: Type::Optional(Rc::new(inner)) }
@@ -105,7 +105,7 @@ impl Shape {
                 Type::Optional(Rc::new(Shape { of: of.clone(), bytes: self.bytes, items: 0 }))
             }
             (Type::List(a), Type::List(b)) => Type::List(Rc::new(a.or(b)?)),
-            (Type::Record(a), Type::Record(b)) if a == b => Type::Record(a),
+            (Type::Record(a), Type::Record(b)) if a == b => Type::Record(a.clone()),
             (Type::Lower, Type::Lower) => Type::Lower,
             _ => {
                 let (a, b) = (self.solid(), other.solid());

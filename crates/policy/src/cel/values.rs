@@ -23,13 +23,13 @@ struct Record<'a>(&'a dyn Fields);
 static RECORD: Type = Type::new_unspecified_type("record");
 
 /// Whether an argument, or a field of it, is one that an expression may look at.
-pub(crate) fn fits(facts: &dyn Facts, table: ArgumentTable, name: &str, field: &str) -> Result<(), String> {
-    let argument = facts.fact(name).zip(table.iter().find(|(own, _)| *own == name));
+pub(crate) fn fits(facts: &dyn Facts, table: &ArgumentTable, name: &str, field: &str) -> Result<(), String> {
+    let argument = facts.fact(name).zip(table.iter().find(|(own, _)| **own == *name));
     let (fact, (_, of)) = argument.ok_or_else(|| format!("this call has no `{name}`"))?;
     let mut size = Size::default();
     match (&fact, of) {
         (Fact::Record(record), ArgType::Record(fields)) if !field.is_empty() => {
-            let part = record.field(field).zip(fields.iter().find(|(own, _)| *own == field));
+            let part = record.field(field).zip(fields.iter().find(|(own, _)| **own == *field));
             let (part, (_, of)) = part.ok_or_else(|| format!("this call has no `{name}.{field}`"))?;
             size.add(&part, of);
         }
@@ -68,7 +68,7 @@ impl Size {
                 }
             }
             (Fact::Record(record), ArgType::Record(fields)) => {
-                for (name, of) in *fields {
+                for (name, of) in fields.iter() {
                     if let Some(field) = record.field(name) {
                         self.add(&field, of);
                     }

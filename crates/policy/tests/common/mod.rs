@@ -3,162 +3,174 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
 use parole_policy::{
-    APPROVE_ARGUMENTS, ArgumentTable, Capability, Catalogue, DISPLAY_ARGUMENTS, FETCH_ARGUMENTS, GrantKey, GuestPath,
-    HOST_TIMEOUT, Headers, INPUT_ARGUMENTS, Kind, Level, Looks, PRINT_ARGUMENTS, PolicyError, QUERY_ARGUMENTS,
-    READ_FILE_ARGUMENTS, SLEEP_ARGUMENTS, ScopeKind, SecurityPolicy, Target, Timeout, WEBSOCKET_ARGUMENTS,
-    WRITE_FILE_ARGUMENTS,
+    Catalogue, DEFAULT_ANSWER_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, DEFAULT_MAX_ROWS, DEFAULT_QUOTA, Definition,
+    Fact, Facts, Fields, Flag, Function, GrantKey, GuestPath, HOST_TIMEOUT, Headers, Int, Key, Kind, Level, Looks,
+    PolicyError, QueryValue, Resource, ScopeKind, SecurityPolicy, Target, Timeout, Type, field,
 };
 
 const DAY: u64 = 86_400_000;
 
 /// `dial` is not a capability of Parole: it gives the tests one above `standard` with a version from 1 up.
-const TABLE: &[Capability] = &[
-    entry(
-        "print",
-        "parole:capabilities/print@0.1.0",
-        Level::Sandbox,
-        Kind::SendOnly,
-        &[],
-        Timeout::Never,
-        PRINT_ARGUMENTS,
-    ),
-    entry(
-        "display",
-        "parole:capabilities/display@0.1.0",
-        Level::Sandbox,
-        Kind::SendOnly,
-        &[],
-        Timeout::Never,
-        DISPLAY_ARGUMENTS,
-    ),
-    entry(
-        "input",
-        "parole:capabilities/input@0.1.0",
-        Level::Restricted,
-        Kind::Person,
-        WAITS,
-        Timeout::After(300_000),
-        INPUT_ARGUMENTS,
-    ),
-    entry(
-        "approve",
-        "parole:capabilities/approve@0.1.0",
-        Level::Restricted,
-        Kind::Person,
-        WAITS,
-        Timeout::After(7 * DAY),
-        APPROVE_ARGUMENTS,
-    ),
-    entry(
-        "sleep",
-        "parole:capabilities/sleep@0.1.0",
-        Level::Restricted,
-        Kind::Timer,
-        WAITS,
-        Timeout::Never,
-        SLEEP_ARGUMENTS,
-    ),
-    entry(
-        "read_file",
-        "parole:capabilities/read-file@0.1.0",
-        Level::Restricted,
-        Kind::Host,
-        &[GrantKey::Dirs, GrantKey::MaxBytes, GrantKey::TimeoutMs],
-        HOST_TIMEOUT,
-        READ_FILE_ARGUMENTS,
-    ),
-    entry(
-        "write_file",
-        "parole:capabilities/write-file@0.1.0",
-        Level::Standard,
-        Kind::Host,
-        &[GrantKey::Dirs, GrantKey::Quota, GrantKey::MaxFiles, GrantKey::TimeoutMs],
-        HOST_TIMEOUT,
-        WRITE_FILE_ARGUMENTS,
-    ),
-    entry("dial", "parole:capabilities/dial@1.2.0", Level::Trusted, Kind::Host, WAITS, HOST_TIMEOUT, &[]),
-    entry(
-        "fetch",
-        "parole:capabilities/fetch@0.1.0",
-        Level::Standard,
-        Kind::Host,
-        FETCH_KEYS,
-        HOST_TIMEOUT,
-        FETCH_ARGUMENTS,
-    ),
-    entry(
-        "websocket",
-        "parole:capabilities/websocket@0.1.0",
-        Level::Trusted,
-        Kind::Host,
-        SOCKET_KEYS,
-        HOST_TIMEOUT,
-        WEBSOCKET_ARGUMENTS,
-    ),
-    entry(
-        "query",
-        "parole:capabilities/query@0.1.0",
-        Level::Trusted,
-        Kind::Host,
-        QUERY_KEYS,
-        HOST_TIMEOUT,
-        QUERY_ARGUMENTS,
-    ),
-];
+pub static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
+    let value = || Type::variant([("null", None), ("integer", Some(Type::Int(Int::S64))), ("text", Some(Type::TEXT))]);
+    let request = Type::record([
+        field("method", Type::Method),
+        field("url", Type::Url),
+        field("headers", Type::Headers),
+        field("body", Type::option(Type::Bytes)),
+    ]);
+    let sandbox = |name, params: Vec<_>| Definition { kind: Kind::SendOnly, ..entry(name, Level::Sandbox, params) };
+    let waits = |name, kind, timeout, params: Vec<_>| Definition {
+        kind,
+        timeout,
+        keys: keys(&[GrantKey::TimeoutMs]),
+        ..entry(name, Level::Restricted, params)
+    };
+    let scoped = |name, level, scope, flag, own: &[Key], params: Vec<_>| Definition {
+        scope,
+        flag: Some(flag),
+        keys: own.to_vec(),
+        timeout: HOST_TIMEOUT,
+        ..entry(name, level, params)
+    };
+    use GrantKey::{Ca, Databases, Dirs, Effect, MaxBytes, MaxFiles, MaxRows, Methods, Origins, Private, Quota, Retry};
+    let (bytes, timeout) = (Key::number(MaxBytes, DEFAULT_ANSWER_BYTES), Key::from(GrantKey::TimeoutMs));
+    let read = [Dirs.into(), Key::number(MaxBytes, DEFAULT_MAX_BYTES), timeout];
+    let write = [Dirs.into(), Key::number(Quota, DEFAULT_QUOTA), Key::number(MaxFiles, DEFAULT_MAX_FILES), timeout];
+    let fetch =
+        [Origins.into(), Methods.into(), Private.into(), bytes, timeout, Effect.into(), Retry.into(), Ca.into()];
+    let socket = [Origins.into(), Private.into(), bytes, timeout, Ca.into()];
+    let query = [Databases.into(), Key::number(MaxRows, DEFAULT_MAX_ROWS), bytes, timeout, Effect.into(), Retry.into()];
+    let (path, contents) = (field("path", Type::Path), field("contents", Type::Contents));
+    let statement =
+        vec![field("database", Type::Name), field("sql", Type::TEXT), field("parameters", Type::list(value()))];
+    let all = [
+        sandbox("print", vec![field("text", Type::TEXT)]),
+        sandbox("display", vec![field("mime", Type::Text(1024)), field("data", Type::Bytes)]),
+        waits("input", Kind::Person, Timeout::After(300_000), vec![field("prompt", Type::TEXT)]),
+        waits("approve", Kind::Person, Timeout::After(7 * DAY), vec![field("question", Type::TEXT)]),
+        waits("sleep", Kind::Timer, Timeout::Never, vec![field("duration-ms", Type::Int(Int::U64))]),
+        scoped("read_file", Level::Restricted, ScopeKind::Path, Flag::AllowRead, &read, vec![path.clone()]),
+        scoped("write_file", Level::Standard, ScopeKind::Path, Flag::AllowWrite, &write, vec![path, contents]),
+        Definition {
+            interface: "parole:capabilities/dial@1.2.0".into(),
+            keys: keys(&[GrantKey::TimeoutMs]),
+            timeout: HOST_TIMEOUT,
+            ..entry("dial", Level::Trusted, Vec::new())
+        },
+        scoped("fetch", Level::Standard, ScopeKind::Url, Flag::AllowNet, &fetch, vec![field("request", request)]),
+        scoped(
+            "websocket",
+            Level::Trusted,
+            ScopeKind::SocketUrl,
+            Flag::AllowNet,
+            &socket,
+            vec![field("url", Type::Url)],
+        ),
+        scoped("query", Level::Trusted, ScopeKind::Name, Flag::Database, &query, statement),
+    ];
+    Catalogue::new(all.map(Arc::new))
+});
 
-const FETCH_KEYS: &[GrantKey] = &[
-    GrantKey::Origins,
-    GrantKey::Methods,
-    GrantKey::Private,
-    GrantKey::MaxBytes,
-    GrantKey::TimeoutMs,
-    GrantKey::Effect,
-    GrantKey::Retry,
-    GrantKey::Ca,
-];
-const SOCKET_KEYS: &[GrantKey] =
-    &[GrantKey::Origins, GrantKey::Private, GrantKey::MaxBytes, GrantKey::TimeoutMs, GrantKey::Ca];
-const QUERY_KEYS: &[GrantKey] = &[
-    GrantKey::Databases,
-    GrantKey::MaxRows,
-    GrantKey::MaxBytes,
-    GrantKey::TimeoutMs,
-    GrantKey::Effect,
-    GrantKey::Retry,
-];
-
-const WAITS: &[GrantKey] = &[GrantKey::TimeoutMs];
-
-#[expect(clippy::too_many_arguments, reason = "the columns of a table")]
-const fn entry(
-    name: &'static str,
-    interface: &'static str,
-    level: Level,
-    kind: Kind,
-    grant_keys: &'static [GrantKey],
-    default_timeout: Timeout,
-    arguments: ArgumentTable,
-) -> Capability {
-    let scope = scope_of(grant_keys);
-    Capability { name, interface, level, kind, scope, grant_keys, arguments, default_timeout, summary: "for tests" }
+fn keys(keys: &[GrantKey]) -> Vec<Key> {
+    keys.iter().copied().map(Key::from).collect()
 }
 
-const fn scope_of(grant_keys: &[GrantKey]) -> ScopeKind {
-    match grant_keys {
-        [GrantKey::Dirs, ..] => ScopeKind::Path,
-        [GrantKey::Origins, GrantKey::Methods, ..] => ScopeKind::Url,
-        [GrantKey::Origins, ..] => ScopeKind::SocketUrl,
-        [GrantKey::Databases, ..] => ScopeKind::Name,
-        _ => ScopeKind::Nothing,
+fn entry(name: &str, level: Level, params: Vec<parole_policy::Field>) -> Definition {
+    let dashed = name.replace('_', "-");
+    Definition {
+        level,
+        functions: vec![Function::new(&dashed, name, params, None)],
+        summary: "for tests".into(),
+        ..Definition::new(name, &format!("parole:capabilities/{dashed}@0.1.0"))
     }
 }
 
-pub const CATALOGUE: Catalogue = Catalogue::new(TABLE);
-
-pub fn capability(name: &str) -> &'static Capability {
+pub fn capability(name: &str) -> &'static Definition {
     CATALOGUE.by_name(name).expect("a capability of the test table")
+}
+
+/// The names of some capabilities.
+pub fn names(capabilities: Vec<&'static Arc<Definition>>) -> Vec<&'static str> {
+    capabilities.into_iter().map(|capability| &*capability.name).collect()
+}
+
+/// A policy that was put together in Rust, with all that the declarations say.
+pub fn resolved(mut policy: SecurityPolicy) -> SecurityPolicy {
+    policy.resolve(&CATALOGUE).expect("a policy that holds");
+    policy
+}
+
+/// The typed arguments of a call, as the capabilities themselves show them.
+#[derive(Copy, Clone, Debug)]
+pub enum Arguments<'a> {
+    None,
+    Read { path: &'a GuestPath },
+    Write { path: &'a GuestPath, contents: &'a [u8] },
+    Fetch(&'a FetchArguments<'a>),
+    Connect { url: &'a Target },
+    Query { database: &'a str, sql: &'a str, parameters: &'a [QueryValue] },
+    Fields(&'a [(&'static str, Fact<'a>)]),
+}
+
+/// What a guest sends.
+#[derive(Copy, Clone, Debug)]
+pub struct FetchArguments<'a> {
+    pub method: &'a str,
+    pub url: &'a Target,
+    pub headers: &'a Headers,
+    pub body: Option<&'a [u8]>,
+}
+
+impl Facts for Arguments<'_> {
+    fn resource(&self) -> Resource<'_> {
+        match self {
+            Arguments::None | Arguments::Fields(_) => Resource::Nothing,
+            Arguments::Read { path } | Arguments::Write { path, .. } => Resource::Path(path),
+            Arguments::Fetch(request) => Resource::Url { method: Some(request.method), url: request.url },
+            Arguments::Connect { url } => Resource::Url { method: None, url },
+            Arguments::Query { database, .. } => Resource::Name(database),
+        }
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        Some(match (self, name) {
+            (Arguments::Read { path } | Arguments::Write { path, .. }, "path") => Fact::Text(path.as_str()),
+            (Arguments::Write { contents, .. }, "contents") => Fact::Bytes(contents),
+            (Arguments::Fetch(request), "request") => Fact::Record(*request),
+            (Arguments::Fetch(FetchArguments { url, .. }) | Arguments::Connect { url }, "target") => Fact::Record(*url),
+            (Arguments::Connect { url }, "url") => Fact::Text(url.sent()),
+            (Arguments::Query { database, .. }, "database") => Fact::Text(database),
+            (Arguments::Query { sql, .. }, "sql") => Fact::Text(sql),
+            (Arguments::Query { parameters, .. }, "parameters") => {
+                Fact::List(parameters.iter().map(QueryValue::fact).collect())
+            }
+            (Arguments::Fields(fields), _) => fields.iter().find(|(own, _)| *own == name)?.1.clone(),
+            _ => return None,
+        })
+    }
+
+    fn read_for(&self) -> Looks {
+        match self {
+            Arguments::Fetch(request) => request.headers.looks(),
+            _ => Looks::ALL,
+        }
+    }
+}
+
+impl Fields for FetchArguments<'_> {
+    fn field(&self, name: &str) -> Option<Fact<'_>> {
+        Some(match name {
+            "method" => Fact::Text(self.method),
+            "url" => Fact::Text(self.url.sent()),
+            "headers" => Fact::List(self.headers.iter().map(|header| Fact::Record(header)).collect()),
+            "body" => self.body.map_or(Fact::Null, Fact::Bytes),
+            _ => return None,
+        })
+    }
 }
 
 /// A path that has a form.
