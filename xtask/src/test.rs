@@ -11,7 +11,7 @@ use crate::{deny, install};
 
 /// What takes long: faults are injected at every place, and every artefact is looked through.
 const SLOW: &str =
-    "binary(/^(crash|power_cut|watch_chaos)/) | binary(spec) | binary(/^fixtures_(artefacts|paths|races)/)";
+    "binary(/^(adding|crash|power_cut|watch_chaos)/) | binary(spec) | binary(/^fixtures_(artefacts|paths|races)/)";
 
 /// Formats, lints, builds, tests; with `quick` the tests that inject faults or take long are left out.
 pub(crate) fn test(root: &Path, quick: bool) -> Result<()> {
