@@ -252,3 +252,111 @@ fn no_machine_paths() {
         panic!("there is no README");
     }
 }
+
+/// The paths of the `use` items of a file, braces taken apart.
+fn imports(text: &str) -> Vec<String> {
+    fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
+        let (mut depth, mut start) = (0, 0);
+        let ends = tree.char_indices().chain([(tree.len(), ',')]);
+        for (at, c) in ends {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    let part = tree[start..at].trim();
+                    start = at + 1;
+                    match part.split_once('{') {
+                        Some((head, rest)) => {
+                            expand(&format!("{prefix}{head}"), rest.trim_end().trim_end_matches('}'), found);
+                        }
+                        None if part.is_empty() => {}
+                        None => found.push(format!("{prefix}{}", part.split(" as ").next().unwrap())),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    for item in code
+        .split("\nuse ")
+        .skip(1)
+        .chain(code.split("\npub use ").skip(1))
+        .chain(code.split("\npub(crate) use ").skip(1))
+    {
+        expand("", item.split(';').next().unwrap(), &mut found);
+    }
+    found
+}
+
+/// The files of a crate by the path of their module: `call::gate`.
+fn modules(src: &Path) -> BTreeMap<String, String> {
+    let mut files = Vec::new();
+    sources(src, &mut files);
+    let named = files.into_iter().filter(|path| !path.ends_with("tests.rs")).map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(src).unwrap().with_extension("").to_str().unwrap().replace('/', "::");
+        let name = name.trim_end_matches("mod").trim_end_matches("::").to_owned();
+        (if name == "lib" || name == "main" { String::new() } else { name }, text)
+    });
+    named.collect()
+}
+
+/// The module that a path names, as seen from another one.
+fn named(modules: &BTreeMap<String, String>, from: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = from.split("::").filter(|part| !part.is_empty()).collect();
+    let mut rest = path.split("::").map(str::trim).peekable();
+    match *rest.peek()? {
+        "crate" => {
+            rest.next();
+            parts.clear();
+        }
+        "super" => {
+            while rest.next_if_eq(&"super").is_some() {
+                parts.pop();
+            }
+        }
+        _ => {}
+    }
+    let from = parts.len();
+    for part in rest {
+        parts.push(part);
+        if !modules.contains_key(&parts.join("::")) {
+            parts.pop();
+            break;
+        }
+    }
+    (parts.len() > from || path.starts_with("crate") || path.starts_with("super")).then(|| parts.join("::"))
+}
+
+/// Modules that name each other in a loop can only be read together. A module and those within it are one thing, and what
+/// the root of a crate hands on is its front.
+#[test]
+fn no_circle_of_files() {
+    let mut arrows = 0;
+    for name in ["policy", "durable", "capabilities", "runtime", "cli"] {
+        let modules = modules(&root().join("crates").join(name).join("src"));
+        let mut graph = BTreeMap::<&str, BTreeSet<String>>::new();
+        for (from, text) in &modules {
+            let above = |to: &str| to.is_empty() || from == to || from.starts_with(&format!("{to}::"));
+            let to = imports(text).into_iter().filter_map(|path| named(&modules, from, &path));
+            graph.insert(from, to.filter(|to| !above(to)).collect());
+        }
+        arrows += graph.values().map(BTreeSet::len).sum::<usize>();
+        // What imports nothing that is left, or is imported by nothing, is taken away, until nothing is or circles stay.
+        loop {
+            let imported: BTreeSet<String> = graph.values().flatten().cloned().collect();
+            let is_free = |(from, to): (&&str, &BTreeSet<String>)| {
+                !imported.contains(*from) || to.iter().all(|to| !graph.contains_key(&**to))
+            };
+            let Some(free) = graph.iter().find(|entry| is_free(*entry)).map(|(from, _)| *from) else { break };
+            graph.remove(free);
+            for to in graph.values_mut() {
+                to.remove(free);
+            }
+        }
+        assert!(graph.is_empty(), "crates/{name}: a circle among {graph:#?}");
+    }
+    assert!(arrows > 300, "{arrows}");
+}

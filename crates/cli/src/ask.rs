@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::terminal::{Keyboard, Typed};
-use crate::{output, state, times};
+use crate::{output, shell, times};
 use sheet::Sheet;
 
 mod decision;
@@ -113,7 +113,7 @@ impl Prompt {
         output::err("├");
         Sheet::new(&self.record.id).show(prompt);
         if self.may_skip {
-            let resolve = state::command(&format!("promise resolve {}", self.record.id.as_str()));
+            let resolve = shell::command(&format!("promise resolve {}", self.record.id.as_str()));
             output::err(&format!("(s skips; to answer with a single s: {} --data s)", output::cell(&resolve)));
         }
         let line = line(keyboard.text("> "))?;
@@ -232,7 +232,7 @@ impl Prompt {
         let guest = output::cell(&self.asker.guest).into_owned();
         output::err(&format!("\n┌ {guest} ({digest}) {asks}  [{}]", self.record.capability()));
         let deadline = times::deadline(self.record.timeout_at, now());
-        let elsewhere = state::command(&format!("promise resolve {}", self.record.id.as_str()));
+        let elsewhere = shell::command(&format!("promise resolve {}", self.record.id.as_str()));
         output::err(&format!("│ expires {deadline}; elsewhere: {}", output::cell(&elsewhere)));
     }
 }

@@ -3,7 +3,7 @@
 use parole_runtime::Error;
 use serde_json::json;
 
-use crate::{output, state};
+use crate::{output, shell};
 
 /// What a script can tell apart by the exit code (design section 7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,10 +99,10 @@ impl From<Error> for Failure {
             Error::BadAnswer { .. } => Self::usage(message).hint("nothing was settled: the promise is still pending"),
             Error::NotAGuest(_) => Self::new(Kind::NotAGuest, message),
             Error::NoExecution(_) => {
-                Self::usage(message).hint(format!("`{}` lists every execution", state::command("ps --all")))
+                Self::usage(message).hint(format!("`{}` lists every execution", shell::command("ps --all")))
             }
             Error::NoPromise(_) => {
-                Self::usage(message).hint(format!("`{}` lists every promise", state::command("promises")))
+                Self::usage(message).hint(format!("`{}` lists every promise", shell::command("promises")))
             }
             Error::NotResumed(_) => Self::new(Kind::NotResumed, message),
             Error::Stopped => Self::new(Kind::Interrupted, message),

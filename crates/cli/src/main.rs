@@ -25,6 +25,7 @@ mod policy_flags;
 mod question;
 mod report;
 mod session;
+mod shell;
 mod start;
 mod state;
 mod supervisor;

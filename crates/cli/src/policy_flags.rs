@@ -7,7 +7,7 @@ use parole_policy::{FlagError, Flags, Grant, Level, MAX_FILE, SecurityPolicy, So
 use parole_runtime::{CATALOGUE, question, read_authority};
 
 use crate::fail::{Failure, Result};
-use crate::state::quoted;
+use crate::shell::quoted;
 use crate::{diagnostics, texts};
 
 #[derive(clap::Args, Clone, Debug, Default)]

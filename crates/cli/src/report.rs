@@ -5,7 +5,7 @@ use parole_policy::{Kind, LimitKey, Type};
 use parole_runtime::{At, CATALOGUE, Denied, Outcome, Report, question};
 
 use crate::console::Console;
-use crate::{output, state, times};
+use crate::{output, shell, times};
 
 /// Denied calls beyond this many are counted, not listed.
 const DENIED_SHOWN: usize = 20;
@@ -69,7 +69,7 @@ fn suspended(report: &Report, console: &Console) {
         let asks = crate::table::cut(&pending.summary);
         let ends = times::at_deadline(&pending.capability);
         console.notice(&format!("  waits for {} “{asks}”, {ends} {deadline}", output::cell(&pending.capability)));
-        let promise = |verb| state::command(&format!("promise {verb} {}", output::cell(&pending.id)));
+        let promise = |verb| shell::command(&format!("promise {verb} {}", output::cell(&pending.id)));
         match how_to_answer(&pending.capability).as_deref() {
             Some("") => console.notice(&format!("    see and answer it: {}", promise("get"))),
             Some(how) => console.notice(&format!("    answer: {} {how}", promise("resolve"))),
@@ -77,9 +77,9 @@ fn suspended(report: &Report, console: &Console) {
         }
     }
     if report.pending.iter().any(|pending| how_to_answer(&pending.capability).is_some()) {
-        console.notice(&format!("    or at a terminal: {}", state::command("answer")));
+        console.notice(&format!("    or at a terminal: {}", shell::command("answer")));
     }
-    console.notice(&format!("  go on: {}", state::command(&format!("resume {id}"))));
+    console.notice(&format!("  go on: {}", shell::command(&format!("resume {id}"))));
 }
 
 /// What to write behind `promise resolve ID`; nothing where the call has to be seen first.

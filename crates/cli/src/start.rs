@@ -22,7 +22,7 @@ pub fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == crate::state::COMPILE) {
         return parole_runtime::compiler::serve();
     }
-    crate::state::look_for_state(&arguments);
+    crate::shell::look_for_state(&arguments);
     let json = arguments.iter().any(|argument| argument == "--json");
     let code = catch_unwind(AssertUnwindSafe(|| run(&arguments, json))).unwrap_or(Kind::Internal.exit_code());
     terminal::finish();

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::fail::{Failure, Result};
 use crate::session::{STOP_WITHIN, Session};
 use crate::supervisor::Line;
-use crate::{output, state, times};
+use crate::{output, shell, times};
 
 /// What a question to the library comes to.
 type Asked<T> = std::result::Result<T, Error>;
@@ -434,7 +434,7 @@ impl Watcher {
 pub fn damaged(execution: Option<ExecutionId>, what: &str) -> String {
     match execution {
         Some(id) => {
-            let gc = state::command(&format!("gc --damaged {id}"));
+            let gc = shell::command(&format!("gc --damaged {id}"));
             format!("{id} is damaged ({}); `{gc}` sets it aside", output::cell(what))
         }
         None => format!("damaged: {}", output::cell(what)),

@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_grants::Setting;
 use crate::nearest::quoted;
 use crate::paths;
-use crate::reader::{Reader, Value};
 
 /// The most files of authorities of one grant or database.
 pub const MAX_AUTHORITIES: usize = 16;
@@ -64,22 +62,4 @@ pub(crate) fn add(list: &mut Vec<Authority>, authority: Authority) -> Result<(),
     }
     list.push(authority);
     Ok(())
-}
-
-/// `ca = ["ca.pem"]`.
-pub(crate) fn list(reader: &mut Reader, setting: &Setting<'_>, place: &str, value: &Value<'_>) -> Vec<Authority> {
-    let mut all = Vec::new();
-    for entry in reader.list(place, value).unwrap_or_default() {
-        let Some(text) = reader.text(place, entry) else {
-            continue;
-        };
-        let one = Authority::of(setting.base, text).and_then(|mut authority| {
-            authority.read = setting.authorities.map(|read| read(&authority.file)).transpose()?;
-            add(&mut all, authority)
-        });
-        if let Err(message) = one {
-            reader.fault(entry.span(), format!("{place}: {message}"), None);
-        }
-    }
-    all
 }

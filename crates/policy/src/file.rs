@@ -8,10 +8,10 @@ use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-use crate::file_grants::{self as grants, Setting};
+use crate::file_grants as grants;
 use crate::file_rules::rules;
 use crate::nearest::quoted;
-use crate::reader::{Reader, Value};
+use crate::reader::{Reader, Setting, Value};
 use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, SecurityPolicy};
 
 /// The longest policy file, in bytes.

@@ -1,24 +1,14 @@
 //! The `[grant.NAME]` tables of a policy file.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::authority;
 use crate::file_net as net;
 use crate::nearest::{help, quoted};
-use crate::reader::{Key, Reader, Value};
-use crate::{Catalogue, Definition, Grant, GrantKey, ReadAuthority, SecurityPolicy, paths};
+use crate::reader::{Key, Reader, Setting, Value};
+use crate::{Definition, Grant, GrantKey, SecurityPolicy, paths};
 
 /// Keys of later versions, so that a file for one of them gets a clear answer.
 const LATER: [&str; 1] = ["via"];
-
-/// Where a file is read: the directory of the file and what the host defines.
-pub(crate) struct Setting<'s> {
-    pub(crate) base: &'s Path,
-    pub(crate) catalogue: &'s Catalogue,
-    /// Reads the files of authorities, if somebody does.
-    pub(crate) authorities: Option<&'s ReadAuthority>,
-}
 
 /// The capability of that name, or a fault that says which there are.
 pub(crate) fn capability(
@@ -93,7 +83,7 @@ fn grant(reader: &mut Reader, setting: &Setting<'_>, capability: &Definition, va
             GrantKey::Effect => net::effect(reader, &mut grant, &here, value),
             GrantKey::Databases => net::databases(reader, setting, &mut grant, &here, value),
             GrantKey::Retry => net::retry(reader, &mut grant, &here, value),
-            GrantKey::Ca => grant.ca = authority::list(reader, setting, &here, value),
+            GrantKey::Ca => grant.ca = net::authorities(reader, setting, &here, value),
         }
     }
     Some(grant)

@@ -2,9 +2,8 @@
 
 use crate::authority;
 use crate::database;
-use crate::file_grants::Setting;
 use crate::nearest::{help, quoted};
-use crate::reader::{Key, Reader, Value};
+use crate::reader::{Key, Reader, Setting, Value};
 use crate::validate::NO_SERVER;
 use crate::{
     Authority, Database, Definition, Grant, GrantEffect, MAX_ATTEMPTS, MAX_BACKOFF_MS, MAX_DATABASES, MAX_METHODS,
@@ -172,7 +171,7 @@ fn database(
     let table = reader.table(place, value)?;
     let mut ca = Vec::new();
     if let Some(value) = table.get("ca") {
-        ca = authority::list(reader, setting, &format!("{place}.ca"), value);
+        ca = authorities(reader, setting, &format!("{place}.ca"), value);
     }
     for (key, value) in table.iter().filter(|(key, _)| key.get_ref() != "ca") {
         let word = key.get_ref().as_ref();
@@ -211,4 +210,27 @@ fn database(
         reader.fault(value.span(), format!("{place}: {NO_SERVER}"), None);
     }
     source.map(|source| (Database { source, mode }, ca))
+}
+
+/// `ca = ["ca.pem"]`.
+pub(crate) fn authorities(
+    reader: &mut Reader,
+    setting: &Setting<'_>,
+    place: &str,
+    value: &Value<'_>,
+) -> Vec<Authority> {
+    let mut all = Vec::new();
+    for entry in reader.list(place, value).unwrap_or_default() {
+        let Some(text) = reader.text(place, entry) else {
+            continue;
+        };
+        let one = Authority::of(setting.base, text).and_then(|mut authority| {
+            authority.read = setting.authorities.map(|read| read(&authority.file)).transpose()?;
+            authority::add(&mut all, authority)
+        });
+        if let Err(message) = one {
+            reader.fault(entry.span(), format!("{place}: {message}"), None);
+        }
+    }
+    all
 }

@@ -2,9 +2,9 @@
 
 use toml::de::DeTable;
 
-use crate::file_grants::{self, Setting};
+use crate::file_grants;
 use crate::nearest::{help, quoted};
-use crate::reader::{Reader, Value};
+use crate::reader::{Reader, Setting, Value};
 use crate::{Condition, Definition, MAX_RULES, Rule, SecurityPolicy, Then, rule};
 
 const KEYS: [&str; 5] = ["name", "capability", "when", "then", "timeout_ms"];

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::flags_net::CA;
 use crate::nearest::{help, quoted};
 use crate::{Catalogue, Definition, DirGrant, Flag, GrantKey, Level, LimitKey, Limits, SecurityPolicy, Timeout, paths};
+
+pub(crate) const CA: &str = "--ca";
 
 /// The flags of `parole run` that a policy is made of, as they were typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

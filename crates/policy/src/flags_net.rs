@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::authority;
-use crate::flags::flagged;
+use crate::flags::{CA, flagged};
 use crate::{
     Authority, Catalogue, Database, Definition, Flag, FlagError, Grant, Origin, SecurityPolicy, Source, database,
 };
 
 pub(crate) const NET: &str = "--allow-net";
 pub(crate) const DATABASE: &str = "--database";
-pub(crate) const CA: &str = "--ca";
 
 /// The origins of `--allow-net`, with what each was asked as.
 pub(crate) fn origins(asked: &[String]) -> Result<Vec<(&str, Origin)>, FlagError> {

@@ -2,15 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use crate::nearest::{help, quoted};
-use crate::{MAX_TIMEOUT_MS, PolicyError, Timeout, Unit, parse_size};
+use crate::{Catalogue, MAX_TIMEOUT_MS, PolicyError, ReadAuthority, Timeout, Unit, parse_size};
 
 pub(crate) type Key<'t> = Spanned<DeString<'t>>;
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
+
+/// Where a file is read: the directory of the file and what the host defines.
+pub(crate) struct Setting<'s> {
+    pub(crate) base: &'s Path,
+    pub(crate) catalogue: &'s Catalogue,
+    /// Reads the files of authorities, if somebody does.
+    pub(crate) authorities: Option<&'s ReadAuthority>,
+}
 
 /// The text of a policy file, what was found wrong with it, and where its keys stand.
 pub(crate) struct Reader {

@@ -1,14 +1,11 @@
 //! The entry points of [`Runtime`] for callers without an async context: callable from anywhere.
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Duration;
 
 use parole_durable::ExecutionId;
 use parole_policy::SecurityPolicy;
 
+use crate::block_on::block_on;
 use crate::drive::Replayed;
 use crate::error::Error;
 use crate::guest::Guest;
@@ -20,6 +17,14 @@ use crate::runtime::{Inspection, ResumeOptions, RunOptions, Runtime};
 /// thread, inside `spawn_blocking` and (though it then holds up a worker) inside an async function.
 #[derive(Clone, Copy)]
 pub struct Blocking<'r>(pub(crate) &'r Runtime);
+
+impl Runtime {
+    /// The same entry points for callers without an async context.
+    #[must_use]
+    pub fn blocking(&self) -> Blocking<'_> {
+        Blocking(self)
+    }
+}
 
 impl Blocking<'_> {
     /// See [`Runtime::run`].
@@ -122,26 +127,5 @@ impl Blocking<'_> {
     /// The same.
     pub fn cancel_promise(&self, id: &str, by: &str) -> Result<Settled, Error> {
         block_on(self.0.promises().cancel(id, by))
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Parks the thread until the future is done. No runtime is entered, so none can object.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }

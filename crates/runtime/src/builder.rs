@@ -18,8 +18,8 @@ use crate::compiler::Compiler;
 use crate::engine::{self, Ticker};
 use crate::error::Error;
 use crate::runtime::{Inner, OPENING_AT_ONCE, Runtime};
-use crate::schedules::Checked;
-use crate::stop::Handles;
+use crate::schedules::checked::Checked;
+use crate::under_way::Handles;
 
 /// Settings of a [`Runtime`]. Made by [`Runtime::builder`].
 pub struct Builder {
@@ -31,6 +31,14 @@ pub struct Builder {
     waiting_at_once: usize,
     variables: Arc<Variables>,
     roots: Vec<Vec<u8>>,
+}
+
+impl Runtime {
+    /// Settings for a new runtime.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
 }
 
 impl Builder {

@@ -212,6 +212,43 @@ async fn show_rest(runtime: &Runtime, record: &ExecutionRecord) -> Result<(), Er
     Ok(())
 }
 
+impl Runtime {
+    /// Runs a guest under a policy, until it ends, or waits for what it does not wait for by itself.
+    ///
+    /// A guest that is refused at link is an outcome, not an error. Dropping the future does not
+    /// stop the execution: [`Runtime::cancel`] does.
+    ///
+    /// # Errors
+    /// [`Error::NotAGuest`], [`Error::Usage`] for a policy or call that does not fit, [`Error::Store`].
+    pub fn run(
+        &self,
+        guest: Guest,
+        policy: SecurityPolicy,
+        options: RunOptions,
+    ) -> impl Future<Output = Result<Report, Error>> + Send {
+        self.on_workers(Box::pin(start(self.inside(), guest, policy, options)))
+    }
+
+    /// Goes on with a suspended execution. One that has ended repeats its outcome.
+    ///
+    /// # Errors
+    /// [`Error::NotResumed`] with the reason, [`Error::NoExecution`], [`Error::Store`].
+    pub async fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
+        let this = self.inside();
+        self.on_workers(Box::pin(resume(this, id, options))).await.map_err(Error::of_resume)
+    }
+
+    /// Runs an execution again from its journal, without effects and without changing anything, and
+    /// says how far that went.
+    ///
+    /// # Errors
+    /// [`Error::NotResumed`] for a mismatch, with the step; else as [`Runtime::resume`].
+    pub async fn replay(&self, id: ExecutionId) -> Result<Replayed, Error> {
+        let this = self.inside();
+        self.on_workers(Box::pin(replay(this, id))).await.map_err(Error::of_resume)
+    }
+}
+
 /// How a guest is run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {

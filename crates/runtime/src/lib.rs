@@ -15,7 +15,8 @@
 mod artefact;
 mod attempt;
 mod blame;
-pub mod blocking;
+pub mod block_on;
+mod blocking;
 pub mod builder;
 pub mod compiler;
 pub mod drive;
@@ -36,6 +37,7 @@ mod scope;
 mod setup;
 pub mod standing;
 pub mod stop;
+mod under_way;
 mod unfinished;
 pub mod view;
 

@@ -6,7 +6,7 @@ use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Writt
 use parole_policy::Kind;
 use serde::Serialize;
 
-use crate::blocking::block_on;
+use crate::block_on::block_on;
 use crate::error::Error;
 use crate::report::Pending;
 use crate::runtime::Runtime;
@@ -51,6 +51,14 @@ pub struct Settled {
     pub promise: Listed,
     /// Whether it was this settlement that settled it.
     pub won: bool,
+}
+
+impl Runtime {
+    /// The promises that executions wait for.
+    #[must_use]
+    pub fn promises(&self) -> Promises<'_> {
+        Promises(self)
+    }
 }
 
 impl Promises<'_> {

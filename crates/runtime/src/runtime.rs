@@ -15,19 +15,15 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::artefact::Artefacts;
-use crate::blocking::Blocking;
-use crate::builder::Builder;
 use crate::compiler::Compiler;
-use crate::drive;
 use crate::engine::Ticker;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::link::{self, Import};
 use crate::prepared::{Cache, Prepared};
-use crate::promises::Promises;
-use crate::report::{At, Denied, Ending, Outcome, Report};
-use crate::schedules::Checked;
-use crate::stop::{Handles, UnderWay};
+use crate::report::{At, Denied, Ending, Outcome};
+use crate::schedules::checked::Checked;
+use crate::under_way::{Handles, UnderWay};
 
 /// Runs guests. Cheap to clone; the last clone that goes ends it: see [`Runtime::shutdown`], which waits for that.
 ///
@@ -104,24 +100,6 @@ pub struct ResumeOptions {
 }
 
 impl Runtime {
-    /// Settings for a new runtime.
-    #[must_use]
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
-    /// The same entry points for callers without an async context.
-    #[must_use]
-    pub fn blocking(&self) -> Blocking<'_> {
-        Blocking(self)
-    }
-
-    /// The promises that executions wait for.
-    #[must_use]
-    pub fn promises(&self) -> Promises<'_> {
-        Promises(self)
-    }
-
     /// The runtime for its own work, which does not keep it from ending.
     pub(crate) fn inside(&self) -> Self {
         Self(Arc::clone(&self.0), None)
@@ -152,41 +130,6 @@ impl Runtime {
             receive
         };
         receive.await.map_err(|_| Error::Internal("the runtime was stopped in the middle of it".into()))?
-    }
-
-    /// Runs a guest under a policy, until it ends, or waits for what it does not wait for by itself.
-    ///
-    /// A guest that is refused at link is an outcome, not an error. Dropping the future does not
-    /// stop the execution: [`Runtime::cancel`] does.
-    ///
-    /// # Errors
-    /// [`Error::NotAGuest`], [`Error::Usage`] for a policy or call that does not fit, [`Error::Store`].
-    pub fn run(
-        &self,
-        guest: Guest,
-        policy: SecurityPolicy,
-        options: RunOptions,
-    ) -> impl Future<Output = Result<Report, Error>> + Send {
-        self.on_workers(Box::pin(drive::start(self.inside(), guest, policy, options)))
-    }
-
-    /// Goes on with a suspended execution. One that has ended repeats its outcome.
-    ///
-    /// # Errors
-    /// [`Error::NotResumed`] with the reason, [`Error::NoExecution`], [`Error::Store`].
-    pub async fn resume(&self, id: ExecutionId, options: ResumeOptions) -> Result<Report, Error> {
-        let this = self.inside();
-        self.on_workers(Box::pin(drive::resume(this, id, options))).await.map_err(Error::of_resume)
-    }
-
-    /// Runs an execution again from its journal, without effects and without changing anything, and
-    /// says how far that went.
-    ///
-    /// # Errors
-    /// [`Error::NotResumed`] for a mismatch, with the step; else as [`Runtime::resume`].
-    pub async fn replay(&self, id: ExecutionId) -> Result<drive::Replayed, Error> {
-        let this = self.inside();
-        self.on_workers(Box::pin(drive::replay(this, id))).await.map_err(Error::of_resume)
     }
 
     /// Ends an execution as canceled, and cancels what it waits for, whoever runs it.

@@ -6,6 +6,7 @@
 //! one of them dies, each time makes one execution.
 
 mod calendar;
+pub(crate) mod checked;
 
 use parole_durable::hub::{WriteError, now};
 use parole_durable::ids::UnixMs;
@@ -15,13 +16,11 @@ use parole_durable::{Digest, ExecutionId, ScheduleId, ScheduleRecord, Secret, St
 use parole_policy::SecurityPolicy;
 use serde::Serialize;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 pub use calendar::{LATE_MS, MISSED_MAX, Missed, Overlap, Spec, When};
 pub use parole_capabilities::backends::calendar::{CRON_MAX, ZONE_MAX};
 
-use crate::blocking::{Blocking, block_on};
+use crate::block_on::block_on;
+use crate::blocking::Blocking;
 use crate::drive::pin_of;
 use crate::error::Error;
 use crate::guest::Guest;
@@ -31,8 +30,7 @@ use crate::runtime::Runtime;
 use crate::setup::{DETERMINISM, Setup};
 use calendar::{Due, Last};
 
-/// The most schedules of one store.
-pub const SCHEDULES_MAX: usize = 10_000;
+pub use checked::SCHEDULES_MAX;
 /// Somebody else may change a schedule at the same time: as often as this it is tried again.
 const TRIES: u32 = 16;
 
@@ -98,27 +96,6 @@ pub struct Fired {
     pub ahead: Option<UnixMs>,
     /// When it is due next.
     pub next_at: Option<UnixMs>,
-}
-
-/// Which revisions of schedules were seen to be due no later than their rule allows, and when. It stays so, unless the
-/// clock is set back: to work a pattern out at each look would cost more than the look.
-#[derive(Default)]
-pub(crate) struct Checked(Mutex<HashMap<ScheduleId, (u64, UnixMs)>>);
-
-impl Checked {
-    fn is_known(&self, record: &ScheduleRecord, now: UnixMs) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&record.id).is_some_and(|(revision, at)| *revision == record.revision && *at <= now)
-    }
-
-    fn note(&self, record: &ScheduleRecord, now: UnixMs) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that were deleted since make no difference to a process that stays.
-        if all.len() > 2 * SCHEDULES_MAX {
-            all.clear();
-        }
-        all.insert(record.id, (record.revision, now));
-    }
 }
 
 impl Runtime {

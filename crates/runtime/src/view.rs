@@ -13,7 +13,7 @@ use parole_durable::{EffectClass, ExecutionId, Stage, Step, StepResult, StoreErr
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::blocking::block_on;
+use crate::block_on::block_on;
 use crate::drive::report;
 use crate::error::Error;
 use crate::promises::pending_of;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::audit::{self, AuditEvent, Note};
 use super::execution::Execution;
-use super::state::{Begin, State};
+use super::state::{Begin, Reading, State};
 use crate::Stop;
 use crate::error::{Refused, json};
 
@@ -88,14 +88,6 @@ impl State {
 
 /// What an execution has of its own.
 pub(crate) struct Own<'s>(&'s mut State);
-
-/// What the clock said.
-#[derive(Clone, Copy)]
-pub(super) struct Reading {
-    at: UnixMs,
-    /// How often it has been given again.
-    repeated: u64,
-}
 
 /// What the journal has of a reading beside the time: how often the one before it had been given again, so that a
 /// repetition knows when to go on to this one.

@@ -18,6 +18,7 @@ mod call_request;
 pub mod door;
 pub mod effect;
 mod execution;
+pub mod failure;
 mod gate;
 pub(crate) mod immediate;
 pub mod opened;

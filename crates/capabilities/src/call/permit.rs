@@ -32,7 +32,7 @@ use cap_std::fs::Dir;
 use parole_durable::{EffectClass, PromiseId};
 use parole_policy::{Authority, Database, Definition, Grant, GrantKey, Resource, Timeout, Url, may_dial};
 
-use super::effect::Failure;
+use super::failure::Failure;
 use super::gate::Leave;
 use super::opened::OpenedPolicy;
 use crate::Error;

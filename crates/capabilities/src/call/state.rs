@@ -7,12 +7,11 @@ use std::time::Instant;
 use chacha20::ChaCha20Rng;
 use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Fault, Next, OUTPUT, Open};
-use parole_durable::{EffectClass, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult};
+use parole_durable::{EffectClass, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult, UnixMs};
 use parole_policy::{Definition, Denial, Fact, Facts, Looks, Unscoped, Verdict, decide};
 
 use super::barrier::Flight;
 use super::door::Task;
-use super::immediate::Reading;
 use super::refusals::Refusals;
 use super::view::View;
 use super::{ExecutionConfig, Gathered};
@@ -64,6 +63,14 @@ pub(crate) struct State {
     pub(super) gathered: Gathered,
     /// The call that the guest has begun and that waits, until the driver takes it.
     pub(super) begun: Option<Task>,
+}
+
+/// What the clock said.
+#[derive(Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) at: UnixMs,
+    /// How often it has been given again.
+    pub(super) repeated: u64,
 }
 
 /// What a call comes to at first.

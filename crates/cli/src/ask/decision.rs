@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{Asked, Prompt, Reply, Sheet, UNSEEN, line};
 use crate::terminal::Keyboard;
-use crate::{json as strict, output, question as shown, state};
+use crate::{json as strict, output, question as shown, shell};
 
 impl Prompt {
     pub(super) fn decide(&self, keyboard: &mut Keyboard<'_>) -> Asked<Value> {
         let Some(call) = question::Question::of(&self.record) else {
-            let get = state::command(&format!("promise get {}", self.record.id.as_str()));
+            let get = shell::command(&format!("promise get {}", self.record.id.as_str()));
             output::err(&format!("parole: this question cannot be read: {} shows what is stored", output::cell(&get)));
             return Err(if self.may_skip { Reply::Skip } else { Reply::End });
         };

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use parole_durable::PromiseId;
 use unicode_width::UnicodeWidthChar as _;
 
-use crate::{output, state, terminal};
+use crate::{output, shell, terminal};
 
 /// More guest text than this is not shown at once, in bytes.
 const SHOWN_MAX: usize = 16 << 10;
@@ -64,7 +64,7 @@ impl Sheet {
         let mut lines = wrap(&output::block(text), terminal::width().saturating_sub(2)).into();
         self.room = self.room.saturating_sub(page(&mut lines, self.room));
         if !lines.is_empty() {
-            let get = state::command(&format!("promise get {}", self.promise));
+            let get = shell::command(&format!("promise get {}", self.promise));
             output::err(&format!("├ of {bytes} bytes the rest is not shown; all of it: {}", output::cell(&get)));
             self.rest.push_back((self.texts, lines));
         }

@@ -12,7 +12,8 @@ use crate::fail::{Failure, Result};
 use crate::output;
 use crate::policy_flags::promise_of;
 use crate::session::{self, Answers, Driven, Session, Signals, block_on};
-use crate::state::{self, StateArgs, execution};
+use crate::shell;
+use crate::state::{StateArgs, execution};
 use crate::watch::Changes;
 
 /// Walk through what is pending, at the terminal
@@ -50,7 +51,7 @@ enum Asked {
 
 pub fn run(args: Args) -> Result<u8> {
     if !output::is_terminal() {
-        let (list, resolve) = (state::command("promises --pending"), state::command("promise resolve ID"));
+        let (list, resolve) = (shell::command("promises --pending"), shell::command("promise resolve ID"));
         return Err(Failure::usage("`parole answer` needs a terminal: stdin and stderr must be one")
             .hint(format!("without one: {list}, then {resolve} --data TEXT | --value JSON")));
     }

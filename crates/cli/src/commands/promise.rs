@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::commands::promises;
 use crate::fail::{Failure, Result};
-use crate::state::{self, StateArgs, promise};
-use crate::{json, output, question, texts, times, who};
+use crate::state::{StateArgs, promise};
+use crate::{json, output, question, shell, texts, times, who};
 
 /// The longest answer that is read, in bytes of JSON.
 const ANSWER_MAX: usize = parole_runtime::promises::ANSWER_MAX;
@@ -159,7 +159,7 @@ fn settled(settled: &Settled, which: &Which) -> u8 {
     if settled.won && !which.json {
         output::err(&format!("parole: {} is {}", which.id, promises::state(&settled.promise)));
         if let Some(execution) = settled.promise.record.execution() {
-            let resume = state::command(&format!("resume {execution}"));
+            let resume = shell::command(&format!("resume {execution}"));
             output::err(&format!("  go on, unless a process waits for it: {resume}"));
         }
         return 0;
@@ -224,8 +224,8 @@ fn about(call: &Question, record: &PromiseRecord) {
         }
     }
     if record.state == PromiseState::Pending {
-        let resolve = state::command(&format!("promise resolve {}", record.id.as_str()));
-        output::out(&format!("└ to settle it: {}, or one of", state::command("answer")));
+        let resolve = shell::command(&format!("promise resolve {}", record.id.as_str()));
+        output::out(&format!("└ to settle it: {}, or one of", shell::command("answer")));
         for (value, means) in question::answers(call, record.capability()) {
             output::out(&format!("    {means}:"));
             output::out(&format!("      {} --value '{value}'", output::cell(&resolve)));

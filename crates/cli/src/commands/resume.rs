@@ -12,11 +12,11 @@ use crate::console::{Console, Show};
 use crate::fail::{Failure, Kind, Result};
 use crate::lines::Lines;
 use crate::session::{Answers, Driven, STOP_WITHIN, Session, Signals, TICK, block_on};
-use crate::state::{self, StateArgs, execution};
+use crate::state::{StateArgs, execution};
 use crate::supervisor::{Line, Service};
 use crate::watch::Changes;
 use crate::watcher::{Watcher, damaged, fire};
-use crate::{output, report};
+use crate::{output, report, shell};
 
 /// Go on with suspended executions
 ///
@@ -172,7 +172,7 @@ async fn all(session: &mut Session, args: &Args) -> Result<u8> {
         (args.executions.clone(), Vec::new())
     };
     if ids.is_empty() && suspects.is_empty() && damage.is_empty() {
-        let list = state::command("ps");
+        let list = shell::command("ps");
         session.console.notice(&format!("parole: nothing is ready to go on (`{list}` says what waits for what)"));
     }
     let single = args.executions.len() == 1;

@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::commands::schedules;
 use crate::console::Show;
 use crate::fail::{Failure, Result};
-use crate::state::{self, StateArgs};
-use crate::{output, report, times};
+use crate::state::StateArgs;
+use crate::{output, report, shell, times};
 
 /// The exit code of what the policy refuses.
 const DENIED: u8 = 77;
@@ -60,7 +60,7 @@ struct Which {
 
 fn schedule(text: &str) -> std::result::Result<ScheduleId, String> {
     text.trim().parse().map_err(|_| {
-        format!("expected a schedule id, a UUID such as 01927b3e-… (`{}` lists them)", state::command("schedules"))
+        format!("expected a schedule id, a UUID such as 01927b3e-… (`{}` lists them)", shell::command("schedules"))
     })
 }
 
@@ -210,7 +210,7 @@ pub fn plan(
             if !json && !show.quiet {
                 output::err(&format!(
                     "parole: nothing has run yet; `{}` runs what is due",
-                    state::command("resume --all --watch")
+                    shell::command("resume --all --watch")
                 ));
             }
             Ok(0)

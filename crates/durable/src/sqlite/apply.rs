@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::failed;
-use super::promise_row::{PromiseRow, encode_id, named_execution, text_id};
+use super::promise_id::{encode_id, named_execution, text_id};
+use super::promise_row::PromiseRow;
 use super::rows::{ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, stored};
 use crate::ids::{Digest, ExecutionId, NEVER, OwnerId, PromiseId, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::apply::{Apply, Fail};
 use super::promise_row::PromiseRow;
 use super::rows::{ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, number, stored};
-use super::{grant, promise_row, read};
+use super::{grant, promise_id};
 use crate::ids::{Digest, ExecutionId, Fence, Secret, UnixMs};
 use crate::store::{ExecutionRecord, Refusal, Usage, Written};
 
@@ -119,7 +119,7 @@ impl Damages {
                     self.steps.push(place);
                 }
             }
-            if let Some(promise) = step.promise.as_deref().and_then(|bytes| promise_row::decode_id(id, bytes))
+            if let Some(promise) = step.promise.as_deref().and_then(|bytes| promise_id::decode_id(id, bytes))
                 && super::apply::find_promise(connection, &promise)?.is_none()
             {
                 self.faults.push(format!("{name}: its promise is missing"));
@@ -129,7 +129,7 @@ impl Damages {
         if let (Some(wanted), Some(calls)) = (wanted, calls)
             && wanted < calls
         {
-            self.faults.push(read::lost_tail(id, wanted, calls));
+            self.faults.push(lost_tail(id, wanted, calls));
         }
         Ok(())
     }
@@ -198,6 +198,11 @@ fn remains(id: ExecutionId, row: Option<&Row<'_>>, now: UnixMs) -> ExecutionReco
         showing: None,
         aside: None,
     }
+}
+
+/// What is said of steps that are missing at the end.
+pub(super) fn lost_tail(id: ExecutionId, there: u64, calls: u64) -> String {
+    format!("executions row {id}: the steps of the calls {there} to {} are missing", calls - 1)
 }
 
 impl Apply<'_> {

@@ -18,6 +18,7 @@ mod apply;
 mod aside;
 mod collect;
 mod grant;
+mod promise_id;
 mod promise_row;
 mod read;
 mod rows;

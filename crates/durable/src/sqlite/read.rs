@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
 use super::apply::{CURSOR, find_promise};
-use super::aside::Damages;
-use super::promise_row::{PromiseRow, decode_id};
+use super::aside::{Damages, lost_tail};
+use super::promise_id::decode_id;
+use super::promise_row::PromiseRow;
 use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, number, stored, uuid};
 use super::{collect, failed, grant, schedule};
 use crate::ids::{Digest, ExecutionId, NEVER, PromiseId, ScheduleId, UnixMs};
@@ -256,11 +257,6 @@ fn structure(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Res
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     faults.extend(lines.into_iter().filter(|line| line != "ok"));
     Ok(())
-}
-
-/// What is said of steps that are missing at the end.
-pub(super) fn lost_tail(id: ExecutionId, there: u64, calls: u64) -> String {
-    format!("executions row {id}: the steps of the calls {there} to {} are missing", calls - 1)
 }
 
 fn executions(connection: &Connection, faults: &mut Vec<String>) -> rusqlite::Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 use uuid::Uuid;
 
-use super::promise_row::{decode_id, encode_id};
+use super::promise_id::{decode_id, encode_id};
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, ScheduleId, Secret};
 use crate::step::{Completion, EffectClass, Stage, Step, StepResult};
 use crate::store::{ExecutionRecord, Usage};

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
 use super::{Unread, directory_itself, not_plain, through_link, unread};
 use crate::Error;
-use crate::call::effect::Failure;
+use crate::call::failure::Failure;
 use crate::call::permit::{Links, Path, Permit};
 use crate::clock;
 

@@ -13,7 +13,7 @@ use super::kept::Kept;
 use super::unfinished::{self, parent_of};
 use super::{Unread, directory_itself, failed, not_plain};
 use crate::Error;
-use crate::call::effect::Failure;
+use crate::call::failure::Failure;
 use crate::call::permit::{Links, Path, Permit};
 use crate::clock;
 use crate::lack::lack;

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -15,6 +14,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, TR
 use hyper::{Method, StatusCode};
 
 use super::body::{Coding, Gather};
+use super::limits::Limits;
 use super::pool::{Connections, Wire};
 use super::request::Prepared;
 use super::{Client, Failure, Request};
@@ -28,26 +28,6 @@ const HEADER_BYTES_MAX: usize = 1024 * 1024;
 /// How the library says that a head is over its limits: it has a method for that, but only in
 /// builds that are servers too.
 const TOO_LARGE: &str = "message head is too large";
-
-/// What an exchange may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of the answer's body as the guest gets it: after unzipping.
-    pub max_bytes: u64,
-    /// Bytes of the answer's status line and headers.
-    pub header_bytes: usize,
-    /// Headers of the answer.
-    pub headers: usize,
-    /// When it has to be over: connecting, TLS, sending, headers and body.
-    pub deadline: Instant,
-}
-
-impl Limits {
-    /// The usual limits of a head: 100 headers, 64 KiB.
-    pub fn new(max_bytes: u64, deadline: Instant) -> Self {
-        Self { max_bytes, header_bytes: 64 * 1024, headers: 100, deadline }
-    }
-}
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod body;
 mod dial;
 mod heads;
 mod http;
+mod limits;
 mod pool;
 mod redirect;
 mod request;
@@ -33,10 +34,11 @@ use tokio_rustls::rustls::crypto::ring;
 
 use crate::Error;
 use crate::backends::trust;
-use crate::call::effect;
+use crate::call::failure;
 use crate::call::permit::{Granted, Origin, Permit};
 
-pub use http::{Limits, Response, exchange};
+pub use http::{Response, exchange};
+pub use limits::Limits;
 pub use pool::Connections;
 pub use redirect::{Redirect, redirect, same_origin, strip_credentials};
 pub use request::{REQUEST_BODY_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADERS_MAX, Request, USUAL};
@@ -54,15 +56,15 @@ impl Client {
 
 impl Failure {
     /// What it comes to for a call to a granted URL.
-    pub(crate) fn at(self, granted: &Granted) -> effect::Failure {
+    pub(crate) fn at(self, granted: &Granted) -> failure::Failure {
         match self {
             Failure::Denied(reason) => granted.denied(reason),
             Failure::Invalid(reason) => Error::Invalid(reason).into(),
             Failure::TooLarge(limit) => Error::TooLarge(limit).into(),
             Failure::Closed => Error::Closed.into(),
-            Failure::Lack(what) => effect::Failure::Lack(what),
-            Failure::Expired { sent } => effect::Failure::Expired { sent },
-            Failure::Failed { text, sent } => effect::Failure::Failed { text, sent },
+            Failure::Lack(what) => failure::Failure::Lack(what),
+            Failure::Expired { sent } => failure::Failure::Expired { sent },
+            Failure::Failed { text, sent } => failure::Failure::Failed { text, sent },
         }
     }
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use url::Url;
 
 use super::dial::{Stream, Traffic, dial};
-use super::http::Limits;
+use super::limits::Limits;
 use super::{Client, Failure};
 
 /// The most connections that one execution keeps.

@@ -8,7 +8,7 @@ use parole_policy::{Mode, Source};
 
 use super::Outside;
 use crate::Error;
-use crate::call::effect::Failure;
+use crate::call::failure::Failure;
 use crate::call::permit::{Name, Named, Permit};
 use engine::{Job, Rows};
 
