@@ -208,9 +208,13 @@ impl SecurityPolicy {
 
     /// The first thing that was wrong when it was put together; such a policy allows nothing.
     pub(crate) fn fault(&self) -> Option<&str> {
+        self.faults.first().map(String::as_str).or((!self.is_resolved()).then_some("nobody has resolved it"))
+    }
+
+    /// Whether it knows what the declarations of its capabilities say.
+    pub(crate) fn is_resolved(&self) -> bool {
         let is_unread = |rule: &Rule| rule.when.as_ref().is_some_and(|when| !when.is_read());
-        let is_resolved = self.wishes.is_empty() && !self.rules.iter().any(is_unread);
-        self.faults.first().map(String::as_str).or((!is_resolved).then_some("nobody has resolved it"))
+        self.wishes.is_empty() && !self.rules.iter().any(is_unread)
     }
 
     /// Why the policy's own level or block list excludes a capability, if it does.

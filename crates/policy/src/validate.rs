@@ -40,6 +40,10 @@ impl SecurityPolicy {
     /// What is wrong with a policy that was put together in Rust or read from a record; see
     /// [`SecurityPolicy::resolve`].
     pub fn validate(&self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
+        if self.is_resolved() {
+            let faults = self.faults(catalogue);
+            return if faults.is_empty() { Ok(()) } else { Err(faults) };
+        }
         self.clone().resolve(catalogue)
     }
 

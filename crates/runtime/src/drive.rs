@@ -80,7 +80,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         path: guest.path.clone(),
         invoke: options.invoke.clone(),
         validators: runtime.0.validators.iter().map(pin_of).collect(),
-        policy: scope.policy.clone(),
+        policy: &*scope.policy,
     }
     .to_bytes()?;
     let secret = Secret::generate().map_err(|error| Error::Internal(format!("no random bytes: {error}")))?;
@@ -99,7 +99,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         Ok(prepared) => prepared,
         Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, creation, denied).await?)),
     };
-    let rescope = runtime.rescope(id, scope.policy.clone());
+    let rescope = runtime.rescope(id, Arc::clone(&scope.policy));
     let drive = Drive {
         runtime,
         id,

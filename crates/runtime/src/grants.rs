@@ -23,7 +23,7 @@ impl Runtime {
         let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
         let setup = self.hub().payload(&record.setup)?;
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {id} is gone")))?;
-        self.policy_now(&record, &Setup::from_bytes(&setup)?.policy)
+        self.policy_now(&record, &Setup::from_bytes(&setup)?.policy).map(Arc::unwrap_or_clone)
     }
 
     /// Every change of the grants of an execution, in order.

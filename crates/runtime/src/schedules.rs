@@ -380,7 +380,7 @@ async fn plan(
         path: None,
         invoke,
         validators: pins,
-        policy: scope.policy,
+        policy: &*scope.policy,
     };
     let setup = setup.to_bytes()?;
     let record = NewSchedule {

@@ -21,13 +21,13 @@ impl Runtime {
     /// Pins and opens the policy of a new execution.
     pub(crate) fn scope(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
         self.pin(&mut policy, None)?;
-        OpenedPolicy::open(policy, validators).map_err(unopened)
+        OpenedPolicy::open(Arc::new(policy), validators).map_err(unopened)
     }
 
     /// Opens the pinned policy of an execution that goes on: its paths must be the very ones that they were.
     pub(crate) fn pinned_scope(
         &self,
-        policy: SecurityPolicy,
+        policy: Arc<SecurityPolicy>,
         validators: Vec<Validator>,
     ) -> Result<OpenedPolicy, Error> {
         self.pinned(policy, validators).map_err(|error| match error {
@@ -36,8 +36,8 @@ impl Runtime {
         })
     }
 
-    fn pinned(&self, mut policy: SecurityPolicy, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
-        policy.resolve(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+    fn pinned(&self, policy: Arc<SecurityPolicy>, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
+        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &policy.grants {
             for dir in &grant.dirs {
                 let real = real(&dir.host, name)?;
@@ -120,15 +120,17 @@ impl Runtime {
         &self,
         id: ExecutionId,
         generation: u64,
-        first: &SecurityPolicy,
-    ) -> Result<SecurityPolicy, Error> {
+        first: &Arc<SecurityPolicy>,
+    ) -> Result<Arc<SecurityPolicy>, Error> {
         if generation == 0 {
-            return Ok(first.clone());
+            return Ok(Arc::clone(first));
         }
         let grants = self.hub().grants(id)?;
         let digest = grants.iter().find(|grant| grant.generation == generation).map(|grant| grant.policy);
         let policy = digest.map(|digest| self.stored_policy(&digest)).transpose()?;
-        policy.ok_or_else(|| Error::NotResumed(format!("damaged: generation {generation} of {id} is gone")))
+        policy
+            .map(Arc::new)
+            .ok_or_else(|| Error::NotResumed(format!("damaged: generation {generation} of {id} is gone")))
     }
 
     pub(crate) fn stored_policy(&self, digest: &Digest) -> Result<SecurityPolicy, Error> {
@@ -144,7 +146,7 @@ impl Runtime {
 
     /// What opens later generations of an execution while it runs. What cannot be opened by then is not there
     /// for the guest: that is no reason to end it.
-    pub(crate) fn rescope(&self, id: ExecutionId, first: SecurityPolicy) -> Arc<Rescope> {
+    pub(crate) fn rescope(&self, id: ExecutionId, first: Arc<SecurityPolicy>) -> Arc<Rescope> {
         let runtime = Arc::downgrade(&self.0);
         Arc::new(move |generation, open| {
             let Some(inner) = runtime.upgrade() else { return Err(Stop::Fenced) };
@@ -160,7 +162,11 @@ impl Runtime {
     }
 
     /// The policy under which an execution would make its next call.
-    pub(crate) fn policy_now(&self, record: &ExecutionRecord, first: &SecurityPolicy) -> Result<SecurityPolicy, Error> {
+    pub(crate) fn policy_now(
+        &self,
+        record: &ExecutionRecord,
+        first: &Arc<SecurityPolicy>,
+    ) -> Result<Arc<SecurityPolicy>, Error> {
         self.policy_at(record.id, record.generation, first)
     }
 }

@@ -1,6 +1,7 @@
 //! What is pinned when an execution starts, beside its component.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parole_capabilities::CATALOGUE;
 use parole_policy::SecurityPolicy;
@@ -14,7 +15,7 @@ pub(crate) const DETERMINISM: u32 = 1;
 /// Stored once per digest: many executions share one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Setup {
+pub(crate) struct Setup<P = Arc<SecurityPolicy>> {
     pub determinism: u32,
     pub guest: String,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "path")]
@@ -24,7 +25,7 @@ pub(crate) struct Setup {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validators: Vec<String>,
     /// The pinned form of the policy, limits included.
-    pub policy: SecurityPolicy,
+    pub policy: P,
 }
 
 /// Paths are bytes: one that is text is stored as text, another one as base64 of its bytes.
@@ -66,13 +67,15 @@ mod path {
     }
 }
 
-impl Setup {
+impl<P: Serialize> Setup<P> {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         serde_json::to_vec(self).map_err(|error| Error::Internal(format!("the set-up cannot be pinned: {error}")))
     }
+}
 
+impl Setup {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let mut setup: Self = serde_json::from_slice(bytes)
+        let setup: Setup<SecurityPolicy> = serde_json::from_slice(bytes)
             .map_err(|error| Error::NotResumed(format!("the pinned set-up cannot be read: {error}")))?;
         if setup.determinism != DETERMINISM {
             return Err(Error::NotResumed(format!(
@@ -80,8 +83,9 @@ impl Setup {
                 setup.determinism
             )));
         }
+        let Setup { determinism, guest, path, invoke, validators, mut policy } = setup;
         // What is wrong with it is said where it is to be run under.
-        let _ = setup.policy.resolve(&CATALOGUE);
-        Ok(setup)
+        let _ = policy.resolve(&CATALOGUE);
+        Ok(Self { determinism, guest, path, invoke, validators, policy: Arc::new(policy) })
     }
 }

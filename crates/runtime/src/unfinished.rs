@@ -1,5 +1,7 @@
 //! What writes that were cut short have left in granted directories: taken away when nobody goes on with them.
 
+use std::sync::Arc;
+
 use parole_capabilities::ALL;
 use parole_durable::ExecutionId;
 use parole_durable::store::ExecutionRecord;
@@ -40,13 +42,13 @@ impl Runtime {
         let hub = self.hub();
         let setup = hub.payload(&record.setup)?;
         let first = setup.map(|setup| Setup::from_bytes(&setup)).transpose()?.map(|setup| setup.policy);
-        let later = hub.grants(record.id)?.into_iter().map(|grant| self.stored_policy(&grant.policy));
+        let later = hub.grants(record.id)?.into_iter().map(|grant| self.stored_policy(&grant.policy).map(Arc::new));
         let policies = first.into_iter().map(Ok).chain(later).collect::<Result<Vec<_>, Error>>()?;
         let sweeping = ALL.iter().filter_map(|entry| Some((entry, entry.sweep?)));
         for (entry, sweep) in sweeping {
             let name = &*entry.definition.name;
             let granted =
-                |policy: &&SecurityPolicy| policy.grants.get(name).is_some_and(|grant| !grant.dirs.is_empty());
+                |policy: &&Arc<SecurityPolicy>| policy.grants.get(name).is_some_and(|grant| !grant.dirs.is_empty());
             let policies: Vec<_> = policies.iter().filter(granted).collect();
             if policies.is_empty() {
                 continue;

@@ -131,3 +131,44 @@ where
         answered.await.unwrap_or_else(|_| Err(Stop::Stopped.into()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Driver(AtomicUsize);
+
+    impl Wake for Driver {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The guest is polled for its own wakes, a call for its own, and the driver is woken for both.
+    #[test]
+    fn each_is_polled_for_its_own_wakes() {
+        let (wakes, driver) = (Wakes::new(), Arc::new(Driver::default()));
+        let woken = || driver.0.load(Ordering::SeqCst);
+        wakes.register(&Waker::from(Arc::clone(&driver)));
+        assert!(wakes.take_guest() && !wakes.take_guest(), "the guest is polled first of all, and once");
+        assert!(!wakes.take_call() && woken() == 0);
+        wakes.call_waker().wake_by_ref();
+        assert!(woken() == 1 && !wakes.take_guest() && wakes.take_call() && !wakes.take_call());
+        // A waker is good for one wake: the driver registers at each of its turns.
+        wakes.register(&Waker::from(Arc::clone(&driver)));
+        wakes.guest_waker().wake();
+        assert!(woken() == 2 && wakes.take_guest() && !wakes.take_call());
+    }
+
+    /// What is woken while it is not looked at is seen at the next look, once, however often it was woken.
+    #[test]
+    fn no_wake_is_lost() {
+        let wakes = Wakes::new();
+        assert!(wakes.take_guest());
+        (0..3).for_each(|_| wakes.guest_waker().wake_by_ref());
+        assert!(wakes.take_guest() && !wakes.take_guest());
+    }
+}

@@ -18,7 +18,7 @@ use crate::lack::lack;
 /// is moved or replaced afterwards changes nothing.
 pub struct OpenedPolicy {
     /// The policy, as it was pinned.
-    pub policy: SecurityPolicy,
+    pub policy: Arc<SecurityPolicy>,
     /// The opened directories of each capability, in the order of its grant; none where one is gone.
     pub dirs: BTreeMap<String, Vec<Option<Arc<Dir>>>>,
     /// The checks in Rust, in order.
@@ -42,7 +42,7 @@ impl OpenedPolicy {
     ///
     /// # Errors
     /// A granted directory is missing or may not be opened.
-    pub fn open(policy: SecurityPolicy, validators: Vec<Validator>) -> Result<Self, Unopened> {
+    pub fn open(policy: Arc<SecurityPolicy>, validators: Vec<Validator>) -> Result<Self, Unopened> {
         let mut dirs = BTreeMap::new();
         for (capability, grant) in &policy.grants {
             let open = |dir: &DirGrant| {
@@ -63,7 +63,11 @@ impl OpenedPolicy {
     ///
     /// # Errors
     /// What the host is short of.
-    pub fn changed(&self, policy: SecurityPolicy, is_itself: impl Fn(&Path) -> bool) -> Result<Self, &'static str> {
+    pub fn changed(
+        &self,
+        policy: Arc<SecurityPolicy>,
+        is_itself: impl Fn(&Path) -> bool,
+    ) -> Result<Self, &'static str> {
         let there = |opened: std::io::Result<Dir>| match opened {
             Ok(dir) => Ok(Some(Arc::new(dir))),
             Err(error) => lack(&error).map_or(Ok(None), Err),
@@ -128,7 +132,7 @@ impl OpenedPolicy {
 
     /// A policy with nothing opened, for a replay: it asks nothing.
     #[must_use]
-    pub fn closed(policy: SecurityPolicy) -> Self {
+    pub fn closed(policy: Arc<SecurityPolicy>) -> Self {
         Self { policy, dirs: BTreeMap::new(), validators: Vec::new() }
     }
 }

@@ -171,7 +171,7 @@ pub enum Nothing {}
 pub enum Open {}
 
 /// The same, to be given up.
-pub enum GivenUp {}
+pub enum Release {}
 
 /// A file below a granted directory.
 pub enum Path {}
@@ -184,7 +184,7 @@ pub enum Name {}
 
 impl sealed::Sealed for Nothing {}
 impl sealed::Sealed for Open {}
-impl sealed::Sealed for GivenUp {}
+impl sealed::Sealed for Release {}
 impl sealed::Sealed for Path {}
 impl sealed::Sealed for Origin {}
 impl sealed::Sealed for Name {}
@@ -206,7 +206,7 @@ impl Scope for Open {
     }
 }
 
-impl Scope for GivenUp {
+impl Scope for Release {
     type Reach = ();
     const ASKS: Asks = Asks::Nobody;
 
@@ -216,7 +216,7 @@ impl Scope for GivenUp {
 }
 
 /// A file below a granted directory.
-pub struct Below {
+pub struct DirPath {
     pub(crate) dir: Arc<Dir>,
     /// Its name below that, without a slash before it.
     pub(crate) path: String,
@@ -235,20 +235,20 @@ pub enum Links {
 }
 
 impl Scope for Path {
-    type Reach = Below;
+    type Reach = DirPath;
 
-    fn reach(found: &Found<'_>) -> Result<Below, Error> {
+    fn reach(found: &Found<'_>) -> Result<DirPath, Error> {
         let gone = || Error::Failed("the granted directory is not open".into());
         let (Resource::Path(path), Some(index)) = (found.resource, found.leave.dir) else { return Err(gone()) };
         let dirs = found.policy.dirs.get(&*found.capability.name).map_or(&[][..], Vec::as_slice);
         let dir = dirs.get(index).and_then(Option::as_ref).map(Arc::clone).ok_or_else(gone)?;
         let named = path.as_str();
         let links = if found.policy.looks(found.capability).path { Links::Refuse } else { Links::Follow };
-        Ok(Below { dir, path: found.leave.below(named).to_owned(), links, named: named.to_owned() })
+        Ok(DirPath { dir, path: found.leave.below(named).to_owned(), links, named: named.to_owned() })
     }
 }
 
-impl Below {
+impl DirPath {
     /// The file system, or the way to the file, refused what the policy had allowed.
     pub(crate) fn denied(&self, reason: String) -> Failure {
         let remedy = match self.links {
@@ -265,7 +265,7 @@ impl Below {
 }
 
 /// A URL of a granted origin.
-pub struct Granted {
+pub struct AllowedUrl {
     url: Url,
     origin: usize,
     capability: Arc<Definition>,
@@ -273,18 +273,18 @@ pub struct Granted {
 }
 
 impl Scope for Origin {
-    type Reach = Granted;
+    type Reach = AllowedUrl;
 
-    fn reach(found: &Found<'_>) -> Result<Granted, Error> {
+    fn reach(found: &Found<'_>) -> Result<AllowedUrl, Error> {
         let (Resource::Url { url, .. }, Some(origin)) = (found.resource, found.leave.origin) else {
             return Err(Error::Denied("no origin is granted".into()));
         };
         let (policy, capability) = (Arc::clone(found.policy), Arc::clone(found.capability));
-        Ok(Granted { url: url.url().clone(), origin, capability, policy })
+        Ok(AllowedUrl { url: url.url().clone(), origin, capability, policy })
     }
 }
 
-impl Granted {
+impl AllowedUrl {
     /// The URL, in the form that was decided on.
     #[must_use]
     pub fn url(&self) -> &Url {
@@ -317,20 +317,20 @@ impl Granted {
 }
 
 /// A database that the policy names.
-pub struct Named {
+pub struct NamedDatabase {
     pub(crate) name: String,
     pub(crate) database: Database,
     pub(crate) authorities: Option<Vec<Authority>>,
 }
 
 impl Scope for Name {
-    type Reach = Named;
+    type Reach = NamedDatabase;
 
-    fn reach(found: &Found<'_>) -> Result<Named, Error> {
+    fn reach(found: &Found<'_>) -> Result<NamedDatabase, Error> {
         let denied = || Error::Denied("nothing is granted".into());
         let (Resource::Name(name), true) = (found.resource, found.leave.is_named) else { return Err(denied()) };
         let grant = found.policy.policy.grants.get(&*found.capability.name).ok_or_else(denied)?;
         let database = grant.databases.get(name).cloned().ok_or_else(denied)?;
-        Ok(Named { name: name.to_owned(), database, authorities: grant.database_ca.get(name).cloned() })
+        Ok(NamedDatabase { name: name.to_owned(), database, authorities: grant.database_ca.get(name).cloned() })
     }
 }

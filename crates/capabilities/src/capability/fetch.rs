@@ -22,7 +22,7 @@ use crate::backends::net::{self, Connections};
 use crate::call::act;
 use crate::call::door::plain;
 use crate::call::effect::{Answer, Attempt, Effect, Form, Formless, Function, Unformed};
-use crate::call::permit::{Granted, Origin, Permit};
+use crate::call::permit::{AllowedUrl, Origin, Permit};
 use crate::call::slot::Slot;
 use crate::error::{base64, json as bytes_of};
 use crate::{Entry, Payload, StoreData};
@@ -328,7 +328,7 @@ impl Effect for Fetch {
     type Scope = Origin;
     const OUTSIDE: bool = true;
 
-    fn class_under(form: &Called, begun: EffectClass, _: &Granted, granted: GrantEffect) -> EffectClass {
+    fn class_under(form: &Called, begun: EffectClass, _: &AllowedUrl, granted: GrantEffect) -> EffectClass {
         match (begun, granted) {
             _ if is_read(&form.method) => EffectClass::Read,
             (_, GrantEffect::Idempotent) => EffectClass::Idempotent,

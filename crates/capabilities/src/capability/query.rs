@@ -16,7 +16,7 @@ use crate::backends::{Outside, sql};
 use crate::call::act;
 use crate::call::door::plain;
 use crate::call::effect::{Answer, Attempt, Effect, Form, Function, Unformed};
-use crate::call::permit::{self, Named, Permit};
+use crate::call::permit::{self, NamedDatabase, Permit};
 use crate::error::{base64_text, json};
 use crate::{Entry, Payload, StoreData};
 
@@ -184,7 +184,7 @@ impl Effect for Query {
     const OUTSIDE: bool = true;
 
     /// A call that was taken on with its key before a crash keeps it, whatever the grant says by now.
-    fn class_under(_: &Called, begun: EffectClass, reach: &Named, granted: GrantEffect) -> EffectClass {
+    fn class_under(_: &Called, begun: EffectClass, reach: &NamedDatabase, granted: GrantEffect) -> EffectClass {
         let keyed = begun == EffectClass::Idempotent;
         match (reach.database.mode, granted) {
             (Mode::Rw, GrantEffect::Once) if !keyed => EffectClass::Once,

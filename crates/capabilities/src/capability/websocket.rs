@@ -22,7 +22,7 @@ use crate::backends::net::{self, websocket};
 use crate::call::act;
 use crate::call::door::plain;
 use crate::call::effect::{Answer, Attempt, Effect, Failure, Form, Formless, Function, Unformed};
-use crate::call::permit::{GivenUp, Open as Held, Origin, Permit};
+use crate::call::permit::{Open as Held, Origin, Permit, Release};
 use crate::call::slot::Slot;
 use crate::error::{base64_text, json};
 use crate::{Entry, Error, Payload, StoreData};
@@ -555,11 +555,11 @@ impl Function for Close {
 }
 
 impl Effect for Close {
-    type Scope = GivenUp;
+    type Scope = Release;
     // What was sent last arrives: it is not left half way.
     const OUTSIDE: bool = false;
 
-    async fn act(_: &Permit<GivenUp>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
+    async fn act(_: &Permit<Release>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
         let socket = form.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut socket) = socket {
             socket.close().await;

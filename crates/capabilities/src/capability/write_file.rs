@@ -16,7 +16,7 @@ use crate::backends::files::unfinished;
 use crate::backends::{Outside, files};
 use crate::call::door::plain;
 use crate::call::effect::{Answer, Attempt, Effect, Failure, Form, Formless, Function, Unformed};
-use crate::call::permit::{Below, Path, Permit};
+use crate::call::permit::{DirPath, Path, Permit};
 use crate::call::slot::Slot;
 use crate::call::{act, question};
 use crate::error::{base64, json};
@@ -186,7 +186,7 @@ impl Effect for WriteFile {
         written.with(|used| used.charge(bytes, answer));
     }
 
-    async fn clear_up(below: &Below, key: &PromiseId) {
+    async fn clear_up(below: &DirPath, key: &PromiseId) {
         let (dir, path, key) = (Arc::clone(&below.dir), below.path.clone(), key.clone());
         let _ = tokio::task::spawn_blocking(move || unfinished::remove(&dir, &path, &key)).await;
     }

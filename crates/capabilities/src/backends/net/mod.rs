@@ -35,7 +35,7 @@ use tokio_rustls::rustls::crypto::ring;
 use crate::Error;
 use crate::backends::trust;
 use crate::call::failure;
-use crate::call::permit::{Granted, Origin, Permit};
+use crate::call::permit::{AllowedUrl, Origin, Permit};
 
 pub use http::{Response, exchange};
 pub use limits::Limits;
@@ -56,7 +56,7 @@ impl Client {
 
 impl Failure {
     /// What it comes to for a call to a granted URL.
-    pub(crate) fn at(self, granted: &Granted) -> failure::Failure {
+    pub(crate) fn at(self, granted: &AllowedUrl) -> failure::Failure {
         match self {
             Failure::Denied(reason) => granted.denied(reason),
             Failure::Invalid(reason) => Error::Invalid(reason).into(),

@@ -9,12 +9,12 @@ use parole_policy::{Mode, Source};
 use super::Outside;
 use crate::Error;
 use crate::call::failure::Failure;
-use crate::call::permit::{Name, Named, Permit};
+use crate::call::permit::{Name, NamedDatabase, Permit};
 use engine::{Job, Rows};
 
 /// Runs a statement on the database of a permit, which says whether it may change anything.
 pub(crate) async fn run(permit: &Permit<Name>, outside: &Outside, job: Job) -> Result<Rows, Failure> {
-    let Named { name, database, authorities } = permit.reach();
+    let NamedDatabase { name, database, authorities } = permit.reach();
     let authorities = authorities.as_ref();
     let job = Job { write: database.mode == Mode::Rw, ..job };
     let ran = match &database.source {
