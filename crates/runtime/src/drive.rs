@@ -23,35 +23,39 @@ use crate::report::{Denied, Ending, Outcome, Pending, Report};
 use crate::runtime::{ResumeOptions, RunOptions, Runtime, Wait};
 use crate::setup::{DETERMINISM, Setup};
 
-/// Everything about an execution that stays the same from attempt to attempt.
+/// What this process has of an execution that it runs. While that is parked it is all that there is.
 struct Drive {
     runtime: Runtime,
     id: ExecutionId,
     fence: Fence,
-    secret: Secret,
     /// That this process runs it: whatever becomes of the attempts, it is free once this is gone. Not of a replay.
     _running: Option<Running>,
+    wait: Wait,
+}
+
+/// What an attempt needs: what the execution has pinned, found, checked and opened.
+struct Opened {
+    secret: Secret,
     component: Digest,
-    /// How many calls the journal had when the execution was taken.
+    /// How many calls the journal had then.
     calls: Option<u64>,
     prepared: Arc<Prepared>,
     scope: Arc<OpenedPolicy>,
     generation: u64,
     rescope: Arc<Rescope>,
     invoke: Option<String>,
-    wait: Wait,
 }
 
 /// What comes before the first attempt: all is ready, or it has come to an end already.
 enum Begun {
-    Ready(Drive, Option<Box<Creation>>, Usage),
+    Ready(Drive, Opened, Option<Box<Creation>>, Usage),
     Ended(Report),
 }
 
 impl Begun {
     async fn run(self) -> Result<Report, Error> {
         match self {
-            Begun::Ready(drive, creation, used) => drive.run(creation, used).await,
+            Begun::Ready(drive, opened, creation, used) => drive.run(opened, creation, used).await,
             Begun::Ended(report) => Ok(report),
         }
     }
@@ -100,12 +104,8 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, creation, denied).await?)),
     };
     let rescope = runtime.rescope(id, Arc::clone(&scope.policy));
-    let drive = Drive {
-        runtime,
-        id,
-        fence: Fence(1),
+    let opened = Opened {
         secret,
-        _running: Some(running),
         component: guest.digest,
         calls: None,
         prepared,
@@ -113,9 +113,9 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
         generation: 0,
         rescope,
         invoke: options.invoke,
-        wait: options.wait,
     };
-    Ok(Begun::Ready(drive, Some(Box::new(creation)), Usage::default()))
+    let drive = Drive { runtime, id, fence: Fence(1), _running: Some(running), wait: options.wait };
+    Ok(Begun::Ready(drive, opened, Some(Box::new(creation)), Usage::default()))
 }
 
 /// Records an execution that the policy refused before its start.
@@ -166,22 +166,9 @@ async fn reopen(runtime: Runtime, id: ExecutionId, options: ResumeOptions) -> Re
     };
     // As it stands under our fence: who held it before may have come further since we looked.
     let record = runtime.hub().execution(id)?.ok_or(Error::NoExecution(id))?;
-    let drive = Drive {
-        runtime,
-        id,
-        fence,
-        secret: record.secret,
-        _running: Some(running),
-        component: record.component,
-        calls: record.calls,
-        prepared: opened.prepared,
-        scope: Arc::new(opened.scope),
-        generation: opened.generation,
-        rescope: opened.rescope,
-        invoke: opened.invoke,
-        wait: options.wait,
-    };
-    Ok(Begun::Ready(drive, None, record.usage))
+    let opened = Opened { calls: record.calls, ..opened };
+    let drive = Drive { runtime, id, fence, _running: Some(running), wait: options.wait };
+    Ok(Begun::Ready(drive, opened, None, record.usage))
 }
 
 /// Shows the output that became durable with the end of an execution: a crash may have come between the two. Of many
@@ -280,25 +267,11 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
     {
         return Err(Error::NotResumed(format!("{id} was refused before its start: there is nothing to replay")));
     }
-    let drive = Drive {
-        runtime,
-        id,
-        fence: record.fence,
-        secret: record.secret,
-        _running: None,
-        component: record.component,
-        calls: record.calls,
-        prepared: opened.prepared,
-        scope: Arc::new(opened.scope),
-        generation: opened.generation,
-        rescope: opened.rescope,
-        invoke: opened.invoke,
-        wait: Wait::Detach,
-    };
+    let drive = Drive { runtime, id, fence: record.fence, _running: None, wait: Wait::Detach };
     let ended = recorded
         .as_ref()
         .is_some_and(|ending| matches!(ending.outcome, Outcome::Completed | Outcome::Failed | Outcome::Trapped));
-    let (ended, calls, gathered) = drive.attempt(None, Usage::default(), Mode::Replay { ended }).await?;
+    let (ended, calls, gathered) = drive.attempt(&opened, None, Usage::default(), Mode::Replay { ended }).await?;
     let outcome = match ended {
         Ended::Over(ending) => Some(ending.outcome),
         Ended::Head(_) | Ended::Parked(_) => None,
@@ -321,17 +294,10 @@ pub(crate) async fn replay(runtime: Runtime, id: ExecutionId) -> Result<Replayed
 enum Purpose {
     /// To go on, with the stored component though its path holds another one if it is `pinned`.
     Resume { pinned: bool },
+    /// To go on after it was parked here: with the component that it had.
+    Wake,
     /// To be answered from the journal alone: nothing outside of the store is looked at.
     Replay,
-}
-
-/// A stored execution with everything it pinned found again, checked and opened.
-struct Opened {
-    prepared: Arc<Prepared>,
-    scope: OpenedPolicy,
-    rescope: Arc<Rescope>,
-    generation: u64,
-    invoke: Option<String>,
 }
 
 impl Opened {
@@ -339,17 +305,33 @@ impl Opened {
         let setup = runtime.hub().payload(&record.setup)?;
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {} is gone", record.id)))?;
         let setup = Setup::from_bytes(&setup)?;
-        let guest = component_of(runtime, record, &setup, purpose != Purpose::Resume { pinned: false })?;
+        let known = (purpose == Purpose::Wake).then(|| runtime.prepared(&record.component)).flatten();
+        let guest = match known {
+            Some(_) => None,
+            None => Some(component_of(runtime, record, &setup, purpose != Purpose::Resume { pinned: false })?),
+        };
         let now = runtime.policy_now(record, &setup.policy)?;
         let scope = match purpose {
             Purpose::Replay => OpenedPolicy::closed(now),
-            Purpose::Resume { .. } => runtime.pinned_scope(now, validators(runtime, &setup)?)?,
+            Purpose::Resume { .. } | Purpose::Wake => runtime.pinned_scope(now, validators(runtime, &setup)?)?,
         };
-        let rescope = runtime.rescope(record.id, setup.policy);
-        match runtime.prepare(&guest, &scope.policy, record.id).await? {
-            Ok(prepared) => Ok(Self { prepared, scope, rescope, generation: record.generation, invoke: setup.invoke }),
-            Err(_) => Err(Error::NotResumed("its pinned policy does not grant its imports in this program".into())),
-        }
+        let prepared = match (known, guest) {
+            (Some(prepared), _) => prepared,
+            (None, Some(guest)) => runtime.prepare(&guest, &scope.policy, record.id).await?.map_err(|_| {
+                Error::NotResumed("its pinned policy does not grant its imports in this program".into())
+            })?,
+            (None, None) => return Err(Error::Internal("there is no guest to prepare".into())),
+        };
+        Ok(Self {
+            secret: record.secret.clone(),
+            component: record.component,
+            calls: record.calls,
+            prepared,
+            scope: Arc::new(scope),
+            generation: record.generation,
+            rescope: runtime.rescope(record.id, setup.policy),
+            invoke: setup.invoke,
+        })
     }
 }
 
@@ -406,17 +388,28 @@ fn validators(runtime: &Runtime, setup: &Setup) -> Result<Vec<Validator>, Error>
 
 impl Drive {
     /// Runs it until it ends or is left; however that comes about, the lease does not stay behind.
-    async fn run(self, creation: Option<Box<Creation>>, used: Usage) -> Result<Report, Error> {
-        match self.go_on(creation, used).await {
+    async fn run(self, opened: Opened, creation: Option<Box<Creation>>, used: Usage) -> Result<Report, Error> {
+        match self.go_on(opened, creation, used).await {
             Err(error) => Box::pin(self.broken(error)).await,
             report => report,
         }
     }
 
-    async fn go_on(&self, mut creation: Option<Box<Creation>>, mut used: Usage) -> Result<Report, Error> {
+    async fn go_on(
+        &self,
+        opened: Opened,
+        mut creation: Option<Box<Creation>>,
+        mut used: Usage,
+    ) -> Result<Report, Error> {
+        let mut opened = Some(Box::new(opened));
         loop {
-            // Boxed: it is gone while the execution is parked.
-            let (ended, _, gathered) = Box::pin(self.attempt(creation.take(), used, Mode::Live)).await?;
+            // Boxed: it is gone while the execution is parked, with what it had opened.
+            let needs = match opened.take() {
+                Some(opened) => opened,
+                None => Box::pin(self.open_again()).await?,
+            };
+            let (ended, _, gathered) = Box::pin(self.attempt(&needs, creation.take(), used, Mode::Live)).await?;
+            drop(needs);
             match ended {
                 Ended::Over(_) if gathered.is_cut => return self.runtime.show_async(self.id).await,
                 Ended::Over(ending) => return Ok(report(self.id, ending, gathered)),
@@ -437,6 +430,14 @@ impl Drive {
             }
             used = record.usage;
         }
+    }
+
+    /// What the next attempt needs, after the execution was parked.
+    async fn open_again(&self) -> Result<Box<Opened>, Error> {
+        let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
+        // As in `reopen`: it may have to be compiled once more.
+        let _turn = self.runtime.0.opening.acquire().await;
+        Opened::open(&self.runtime, &record, Purpose::Wake).await.map(Box::new)
     }
 
     /// An attempt that could not go on. If the execution was canceled meanwhile that is its outcome;
@@ -494,6 +495,7 @@ impl Drive {
 
     async fn attempt(
         &self,
+        opened: &Opened,
         creation: Option<Box<Creation>>,
         used: Usage,
         mode: Mode,
@@ -504,20 +506,20 @@ impl Drive {
             live = inner.room.live() => live,
             () = inner.stopping.begun() => return Err(Error::Stopped),
         };
-        let limits: Limits = self.scope.policy.limits;
-        let target = invoke::target(&self.prepared.pre, self.invoke.as_deref())?;
+        let limits: Limits = opened.scope.policy.limits;
+        let target = invoke::target(&opened.prepared.pre, opened.invoke.as_deref())?;
         let of_journal = JournalLimits { journal: limits.journal, output: limits.output, promises: limits.promises };
         let journal = match (creation.is_some(), mode) {
-            (true, _) => Journal::new(self.id, self.secret.clone(), of_journal),
-            (false, Mode::Live) => Journal::resume(self.id, self.secret.clone(), of_journal),
+            (true, _) => Journal::new(self.id, opened.secret.clone(), of_journal),
+            (false, Mode::Live) => Journal::resume(self.id, opened.secret.clone(), of_journal),
             (false, Mode::Replay { ended }) => {
-                Journal::resume(self.id, self.secret.clone(), of_journal).without_effects(ended)
+                Journal::resume(self.id, opened.secret.clone(), of_journal).without_effects(ended)
             }
         }
-        .expecting(self.calls);
+        .expecting(opened.calls);
         let limiter = Limiter::new(&limits);
         let machine = Machine {
-            pre: self.prepared.pre.clone(),
+            pre: opened.prepared.pre.clone(),
             ticker: Arc::clone(&inner.ticker),
             limits,
             // A replay is measured by itself; see `look`.
@@ -531,10 +533,10 @@ impl Drive {
             hub: inner.hub.clone(),
             fence: self.fence,
             creation,
-            component: self.component,
-            scope: Arc::clone(&self.scope),
-            generation: self.generation,
-            rescope: Arc::clone(&self.rescope),
+            component: opened.component,
+            scope: Arc::clone(&opened.scope),
+            generation: opened.generation,
+            rescope: Arc::clone(&opened.rescope),
             outside: Arc::clone(&inner.outside),
             sink,
             meter: Arc::clone(&machine.meter),

@@ -306,6 +306,11 @@ impl Runtime {
         Ok(Ok(prepared))
     }
 
+    /// A guest that is compiled and linked already, by the digest of its component.
+    pub(crate) fn prepared(&self, digest: &Digest) -> Option<Arc<Prepared>> {
+        self.lock_prepared().any(digest)
+    }
+
     fn lock_prepared(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }

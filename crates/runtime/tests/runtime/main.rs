@@ -165,13 +165,22 @@ async fn an_answer_reaches_a_guest_that_waits_in_memory_and_one_that_was_parked(
             })
             .open()
             .unwrap();
-        let policy = at(Level::Standard).limits(|limits| limits.park_after_ms = park_after_ms);
+        let granted = tempfile::tempdir().unwrap();
+        let host = granted.path().canonicalize().unwrap();
+        let policy = at(Level::Standard).allow_read("/data", &host);
+        let policy = policy.limits(|limits| limits.park_after_ms = park_after_ms);
         let options = RunOptions { wait: Wait::All, ..RunOptions::default() };
+        let is_open = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap();
+            open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).any(|path| path == host)
+        };
         let answer = async {
             while waiting.lock().unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
+            // Of one that is parked there are rows, and nothing else.
+            assert_eq!(is_open(), park_after_ms > 0);
             let id = waiting.lock().unwrap()[0].clone();
             runtime.promises().resolve(&id, &json!("Ada"), "test").await.unwrap()
         };
