@@ -109,6 +109,17 @@ pub struct Unsaved {
     pub promises: Vec<PromiseRecord>,
 }
 
+/// What comes after the last call that is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Head {
+    /// New calls.
+    Live,
+    /// Of a replay without effects: the end of the guest, which it had come to by itself.
+    End,
+    /// Of such a replay: nothing that is known.
+    Unknown,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Journal {
@@ -123,8 +134,7 @@ pub struct Journal {
     complete: bool,
     /// How many calls the stored journal covers at least.
     stored: u64,
-    effects: bool,
-    ended: bool,
+    head: Head,
     unsaved: Unsaved,
     /// Whether a step of it is output.
     unsaved_output: bool,
@@ -149,8 +159,7 @@ impl Journal {
             frames_done: 0,
             complete: true,
             stored: 0,
-            effects: true,
-            ended: false,
+            head: Head::Live,
             unsaved: Unsaved::default(),
             unsaved_output: false,
             run: Vec::new(),
@@ -226,7 +235,7 @@ impl Journal {
     /// Whether calls that have no recorded result are performed.
     #[must_use]
     pub fn has_effects(&self) -> bool {
-        self.effects
+        self.head == Head::Live
     }
 
     /// The end of the guest: on replay everything that is recorded must have been asked again by then.
@@ -306,7 +315,7 @@ impl Journal {
                 self.recorded.pop_front();
                 self.frames_done = 0;
             }
-        } else if !self.effects {
+        } else if self.head != Head::Live {
             return Err(Fault::Head(self.next));
         } else {
             if self.run.is_empty() {
@@ -327,7 +336,7 @@ impl Journal {
     /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the arguments do not fit in the journal.
     pub fn call(&mut self, function: &'static str, effect: EffectClass, arguments: &[u8]) -> Result<Next, Fault> {
         let Some(step) = self.recorded.front() else {
-            if !self.effects {
+            if self.head != Head::Live {
                 return Err(Fault::Head(self.next));
             }
             self.charge(arguments.len() + STEP_COST)?;
@@ -350,7 +359,7 @@ impl Journal {
                 self.unsaved.steps.push(Step { completion: Some(completion), delivered: true, ..step });
                 Ok(Next::Replayed { result, notes, promise })
             }
-            None if !self.effects => Err(Fault::Head(self.next)),
+            None if self.head != Head::Live => Err(Fault::Head(self.next)),
             None => {
                 let standing = Standing {
                     stage: step.stage,

@@ -1,13 +1,13 @@
 //! A repetition: what is recorded ahead of it, and where it ends.
 
-use super::{Fault, Journal};
+use super::{Fault, Head, Journal};
 
 impl Journal {
     /// Makes every call that has no recorded result a [`Fault::Head`]. `ended`: the guest came to an end of its own after
     /// the last step, and may get there.
     #[must_use]
     pub fn without_effects(mut self, ended: bool) -> Self {
-        (self.effects, self.ended) = (false, ended);
+        self.head = if ended { Head::End } else { Head::Unknown };
         self
     }
 
@@ -16,7 +16,7 @@ impl Journal {
     /// # Errors
     /// [`Fault::Head`]: the end of the journal is not the end of the guest.
     pub fn goes_on(&self) -> Result<(), Fault> {
-        if self.effects || self.ended || !self.is_live() { Ok(()) } else { Err(Fault::Head(self.next)) }
+        if self.head == Head::Unknown && self.is_live() { Err(Fault::Head(self.next)) } else { Ok(()) }
     }
 
     /// The call that is repeated next, if one is recorded: its function and its arguments.
