@@ -3,14 +3,13 @@
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::EffectClass;
-use parole_policy::{Definition, Function as Declared, GrantKey, Kind, Level, Looks, Timeout, Type, field};
+use parole_policy::{Definition, Function, GrantKey, Kind, Level, Timeout, Type, field};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
 use crate::call::door::plain;
-use crate::call::effect::{Await, Function, Unformed};
 use crate::call::{ask, question};
-use crate::capability::person::Texts;
+use crate::capability::person::{Asked, Person, Texts};
 use crate::{Entry, Payload, StoreData};
 
 pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
@@ -29,7 +28,7 @@ fn definition() -> Definition {
         level: Level::Restricted,
         kind: Kind::Person,
         keys: vec![GrantKey::TimeoutMs.into()],
-        functions: vec![Declared::new("input", "input", [field("prompt", Type::TEXT)], Some(Type::TEXT))],
+        functions: vec![Function::new("input", "input", [field("prompt", Type::TEXT)], Some(Type::TEXT))],
         timeout: Timeout::After(5 * 60 * 1000),
         summary: "asks a person for a line of text".into(),
         shown: "{prompt}".into(),
@@ -39,34 +38,19 @@ fn definition() -> Definition {
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("input", |store: StoreContextMut<'_, StoreData>, (prompt,): (String,)| {
-        plain(&store, |execution| async move { Ok((ask::<Input>(&execution, Texts([("prompt", prompt)])).await?,)) })
+        plain(&store, |execution| async move {
+            Ok((ask::<Asked<Input, 1>>(&execution, Texts([("prompt", prompt)])).await?,))
+        })
     })
 }
 
 struct Input;
 
-impl Function for Input {
+impl Person<1> for Input {
+    const NAME: &'static str = "input";
+    type Answer = String;
+
     fn definition() -> &'static Arc<Definition> {
         &ENTRY.definition
     }
-
-    const NAME: &'static str = "input";
-    type Args = Texts<1>;
-    type Form = Texts<1>;
-    type Answer = String;
-    type Slot = ();
-
-    fn recorded(args: &Texts<1>) -> Vec<u8> {
-        args.recorded()
-    }
-
-    fn class(_: &Texts<1>) -> EffectClass {
-        EffectClass::Await
-    }
-
-    fn form(args: Texts<1>, _: Looks, (): &()) -> Result<Texts<1>, Unformed<String>> {
-        Ok(args)
-    }
 }
-
-impl Await for Input {}

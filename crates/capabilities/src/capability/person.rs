@@ -1,9 +1,52 @@
 //! What `input`, `approve` and `review` share: a call with texts, which a person answers.
 
-use parole_policy::{Fact, Facts, Resource};
+use std::marker::PhantomData;
+use std::sync::Arc;
 
-use crate::call::effect::{Answer, Form};
+use parole_durable::EffectClass;
+use parole_policy::{Definition, Fact, Facts, Looks, Resource};
+
+use crate::call::effect::{Answer, Await, Form, Function, Unformed};
 use crate::error::json;
+
+/// A capability whose calls are so many texts, which a person answers.
+pub(crate) trait Person<const N: usize>: Send + Sync + 'static {
+    /// The name that the journal has for its function.
+    const NAME: &'static str;
+    /// What the person gives.
+    type Answer: Answer;
+    /// What it declares.
+    fn definition() -> &'static Arc<Definition>;
+}
+
+/// A call of one.
+pub(crate) struct Asked<P, const N: usize>(PhantomData<P>);
+
+impl<P: Person<N>, const N: usize> Function for Asked<P, N> {
+    fn definition() -> &'static Arc<Definition> {
+        P::definition()
+    }
+
+    const NAME: &'static str = P::NAME;
+    type Args = Texts<N>;
+    type Form = Texts<N>;
+    type Answer = P::Answer;
+    type Slot = ();
+
+    fn recorded(args: &Texts<N>) -> Vec<u8> {
+        args.recorded()
+    }
+
+    fn class(_: &Texts<N>) -> EffectClass {
+        EffectClass::Await
+    }
+
+    fn form(args: Texts<N>, _: Looks, (): &()) -> Result<Texts<N>, Unformed<P::Answer>> {
+        Ok(args)
+    }
+}
+
+impl<P: Person<N>, const N: usize> Await for Asked<P, N> {}
 
 /// Texts by parameter name. They have one spelling.
 pub(crate) struct Texts<const N: usize>(pub(crate) [(&'static str, String); N]);

@@ -3,15 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::EffectClass;
-use parole_policy::{Definition, Function as Declared, GrantKey, Kind, Level, Looks, Timeout, Type, field};
+use parole_policy::{Definition, Function, GrantKey, Kind, Level, Timeout, Type, field};
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::call::door::plain;
-use crate::call::effect::{Answer, Await, Function, Unformed};
+use crate::call::effect::Answer;
 use crate::call::{ask, question};
-use crate::capability::person::{self, Texts};
+use crate::capability::person::{self, Asked, Person, Texts};
 use crate::error::json;
 use crate::{Entry, Payload, StoreData};
 
@@ -31,7 +31,7 @@ fn definition() -> Definition {
         level: Level::Restricted,
         kind: Kind::Person,
         keys: vec![GrantKey::TimeoutMs.into()],
-        functions: vec![Declared::new(
+        functions: vec![Function::new(
             "review",
             "review",
             [field("title", Type::TEXT), field("text", Type::TEXT)],
@@ -61,38 +61,21 @@ struct Decision {
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("review", |store: StoreContextMut<'_, StoreData>, (title, text): (String, String)| {
         plain(&store, |execution| async move {
-            Ok((ask::<Review>(&execution, Texts([("title", title), ("text", text)])).await?,))
+            Ok((ask::<Asked<Review, 2>>(&execution, Texts([("title", title), ("text", text)])).await?,))
         })
     })
 }
 
 struct Review;
 
-impl Function for Review {
+impl Person<2> for Review {
+    const NAME: &'static str = "review";
+    type Answer = Decision;
+
     fn definition() -> &'static Arc<Definition> {
         &ENTRY.definition
     }
-
-    const NAME: &'static str = "review";
-    type Args = Texts<2>;
-    type Form = Texts<2>;
-    type Answer = Decision;
-    type Slot = ();
-
-    fn recorded(args: &Texts<2>) -> Vec<u8> {
-        args.recorded()
-    }
-
-    fn class(_: &Texts<2>) -> EffectClass {
-        EffectClass::Await
-    }
-
-    fn form(args: Texts<2>, _: Looks, (): &()) -> Result<Texts<2>, Unformed<Decision>> {
-        Ok(args)
-    }
 }
-
-impl Await for Review {}
 
 impl Answer for Decision {
     fn encode(&self) -> Vec<u8> {
