@@ -93,8 +93,12 @@ impl Prompt {
             self.record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
         let capability = CATALOGUE.by_name(self.record.capability());
         let text = |at: usize| {
-            let name = capability.and_then(|own| own.params().get(at)).map_or("", |field| &field.name);
-            arguments.get(name).and_then(Value::as_str).unwrap_or_default()
+            let texts = || arguments.as_object().into_iter().flat_map(|all| all.values()).filter_map(Value::as_str);
+            match capability.and_then(|own| own.params().get(at)) {
+                Some(field) => arguments.get(&*field.name).and_then(Value::as_str).unwrap_or_default(),
+                // This program does not know it: what there is.
+                None => texts().nth(at).unwrap_or_default(),
+            }
         };
         let asked = match capability.and_then(|own| own.answer()) {
             _ if matches!(self.record.capability(), ASK | DOUBT) => self.decide(&mut keyboard),

@@ -20,6 +20,7 @@ impl SecurityPolicy {
         catalogue: &Catalogue,
     ) -> Result<Self, FlagError> {
         let mut policy = self.clone();
+        policy.resolve_for_flags(catalogue)?;
         fixed(flags)?;
         for name in names(capabilities) {
             policy.give_back("grant", name, known("grant", name, name, catalogue)?)?;
@@ -64,6 +65,7 @@ impl SecurityPolicy {
         catalogue: &Catalogue,
     ) -> Result<Self, FlagError> {
         let mut policy = self.clone();
+        policy.resolve_for_flags(catalogue)?;
         fixed(flags)?;
         for (flag, dirs) in scopes(flags) {
             for asked in dirs {

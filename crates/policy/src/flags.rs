@@ -88,7 +88,8 @@ impl SecurityPolicy {
     /// its origins (of `fetch` and `websocket`) and `--database` its databases by some of them. A limit that
     /// the file names stays; the others become those of the lower level. Directories are compared as text: see
     /// [`SecurityPolicy::stays_within`].
-    pub fn narrow(self, flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
+    pub fn narrow(mut self, flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
+        self.resolve_for_flags(catalogue)?;
         let mut policy = self.clone();
         if let Some(asked) = flags.ca.first() {
             // Trust in one more authority reaches servers that the file does not.

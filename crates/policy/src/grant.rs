@@ -140,6 +140,9 @@ pub struct Grant {
     /// The same for the servers of databases, by the name of the database.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub database_ca: BTreeMap<String, Vec<Authority>>,
+    /// Whether it still lacks the numbers of the declaration.
+    #[serde(skip)]
+    is_bare: bool,
 }
 
 impl Grant {
@@ -168,11 +171,15 @@ impl Grant {
             retry: None,
             ca: Vec::new(),
             database_ca: BTreeMap::new(),
+            is_bare: true,
         }
     }
 
-    /// Gives it the numbers that the declaration has and it has not.
+    /// Gives it the numbers that the declaration has and it has not, once: what is pinned without a number has none.
     pub(crate) fn fill(&mut self, capability: &Definition) {
+        if !std::mem::take(&mut self.is_bare) {
+            return;
+        }
         for key in &capability.keys {
             if let Some(slot) = self.slot(key.key) {
                 *slot = slot.or(key.default);

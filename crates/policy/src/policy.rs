@@ -8,8 +8,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    Catalogue, Condition, Database, Definition, Flag, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, Origin, Rule, Then,
-    Timeout, paths,
+    Catalogue, Condition, Database, Definition, DirGrant, Flag, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, Origin,
+    Rule, Then, Timeout, paths,
 };
 
 /// What one guest may do.
@@ -62,6 +62,16 @@ fn unresolved<S: Serializer>(_: &[Wish], _: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Wish {
+    /// The flag that asks for the same, and the host path of it.
+    pub(crate) fn place(&self) -> Option<(&'static str, DirGrant)> {
+        let (flag, guest, host) = match self {
+            Wish::Dir(flag, guest, host) => (*flag, guest, host),
+            Wish::Database(name, Database { source: crate::Source::Sqlite(host), .. }) => (Flag::Database, name, host),
+            Wish::Origin(_) | Wish::Database(..) => return None,
+        };
+        Some((flag.as_str(), DirGrant { guest: guest.clone(), host: host.clone() }))
+    }
+
     pub(crate) fn fulfil(self, policy: &mut SecurityPolicy, catalogue: &Catalogue) -> Result<(), String> {
         let (flag, socket) = match &self {
             Wish::Dir(flag, ..) => (*flag, false),
@@ -79,10 +89,10 @@ impl Wish {
                 host.and_then(|host| grant.add(&guest, host)).map_err(|fault| format!("{}: {fault}", capability.name))
             }
             Wish::Origin(origin) => grant.add_origin(capability, origin).map_err(|fault| format!("allow_net: {fault}")),
-            Wish::Database(name, database) => {
-                grant.databases.insert(name, database);
-                Ok(())
-            }
+            Wish::Database(name, database) => match grant.databases.insert(name.clone(), database) {
+                None => Ok(()),
+                Some(_) => Err(format!("allow_database: `{name}` is granted twice")),
+            },
         }
     }
 }
@@ -174,7 +184,7 @@ impl SecurityPolicy {
     }
 
     /// Changes the grant of a capability. [`SecurityPolicy::resolve`] checks what comes out, and adds the numbers that
-    /// hold where it has none.
+    /// hold where it has none; what is asked for by `allow_read` and its like is not in it yet, and comes on top.
     #[must_use]
     pub fn grant(mut self, capability: &str, change: impl FnOnce(&mut Grant)) -> Self {
         let grant = self.grants.entry(capability.to_owned());

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::nearest::quoted;
 use crate::{
-    Authority, Catalogue, Grant, MAX_ATTEMPTS, MAX_AUTHORITIES, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS, MAX_METHODS,
-    MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, ScopeKind, SecurityPolicy, Source, Then, database, dial, grant, paths, rule,
+    Authority, Catalogue, FlagError, Grant, MAX_ATTEMPTS, MAX_AUTHORITIES, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS,
+    MAX_METHODS, MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, ScopeKind, SecurityPolicy, Source, Then, database, dial, grant,
+    paths, rule,
 };
 
 impl SecurityPolicy {
@@ -25,7 +26,10 @@ impl SecurityPolicy {
             if let Some(capability) = catalogue.by_name(&rule.capability)
                 && let Err(fault) = rule.read(capability)
             {
-                self.faults.push(format!("rule {}: {fault}", quoted(&rule.name)));
+                let fault = format!("rule {}: {fault}", quoted(&rule.name));
+                if !self.faults.contains(&fault) {
+                    self.faults.push(fault);
+                }
             }
         }
         for (name, grant) in &mut self.grants {
@@ -45,6 +49,14 @@ impl SecurityPolicy {
             return if faults.is_empty() { Ok(()) } else { Err(faults) };
         }
         self.clone().resolve(catalogue)
+    }
+
+    /// The same where flags are to change it.
+    pub(crate) fn resolve_for_flags(&mut self, catalogue: &Catalogue) -> Result<(), FlagError> {
+        if self.is_resolved() {
+            return Ok(());
+        }
+        self.resolve(catalogue).map_err(|faults| FlagError::new("--policy", "", faults.join("; "), None))
     }
 
     fn faults(&self, catalogue: &Catalogue) -> Vec<String> {

@@ -22,12 +22,15 @@ impl SecurityPolicy {
     /// path has a label for messages ("the state directory"). Paths are compared by component: make them
     /// canonical first.
     pub fn overlap(&self, protected: &[(&str, &Path)]) -> Option<Overlap> {
-        let places = self.grants.iter().flat_map(|(name, grant)| places(grant).map(move |dir| (name, dir)));
+        let granted = self.grants.iter().flat_map(|(name, grant)| places(grant).map(move |dir| (name.as_str(), dir)));
+        // What is asked for, though nobody has said yet of which capability.
+        let asked = self.wishes.iter().filter_map(|wish| wish.place());
+        let places = granted.chain(asked);
         places
             .flat_map(|place| protected.iter().map(move |path| (place.clone(), path)))
             .find(|((_, dir), (_, path))| dir.host.starts_with(path) || path.starts_with(&dir.host))
             .map(|((name, dir), (label, path))| Overlap {
-                capability: name.clone(),
+                capability: name.to_owned(),
                 dir,
                 label: (*label).to_owned(),
                 path: path.to_path_buf(),
@@ -39,6 +42,12 @@ impl SecurityPolicy {
     /// [`SecurityPolicy::narrow`] asks this of paths as text. A symbolic link below a granted directory can
     /// lead out of it, so ask again when the hosts of both policies have been made canonical.
     pub fn stays_within(&self, wider: &SecurityPolicy, catalogue: &Catalogue) -> Result<(), FlagError> {
+        if !self.is_resolved() || !wider.is_resolved() {
+            let (mut own, mut wider) = (self.clone(), wider.clone());
+            own.resolve_for_flags(catalogue)?;
+            wider.resolve_for_flags(catalogue)?;
+            return own.stays_within(&wider, catalogue);
+        }
         for (name, grant) in &self.grants {
             let wide = wider.grants.get(name);
             let dirs = wide.map_or(&[][..], |grant| &grant.dirs);

@@ -6,7 +6,9 @@ mod common;
 use std::path::Path;
 
 use common::{Arguments, CATALOGUE, capability, names, path, policy, resolved};
-use parole_policy::{Level, LimitKey, Limits, Link, SecurityPolicy, Timeout, size_text};
+use parole_policy::{
+    Database, Flags, Level, LimitKey, Limits, Link, Mode, SecurityPolicy, Source, Then, Timeout, size_text,
+};
 
 #[test]
 fn levels_in_words() {
@@ -160,4 +162,30 @@ fn explanations_name_the_line() {
     check("", "read_file", "/x", "deny read_file: `read_file` may not reach `/x`");
     let explanation = policy(file).explain(capability("read_file"), &Arguments::Read { path: &path("/in/x") });
     assert_eq!((explanation.verdict, explanation.line), ("allow", Some(9)));
+}
+
+/// A policy that was put together in Rust is what it will be when something is compared with it.
+#[test]
+fn nothing_is_lost_before_it_is_resolved() {
+    let source = || Source::Sqlite("/srv/state/x.db".into());
+    let built = SecurityPolicy::new(Level::Trusted)
+        .allow_read("/d", "/srv/data")
+        .allow_database("x", Database { source: source(), mode: Mode::Rw })
+        .rule("no-env", "read_file", Some("path.contains('.env')"), Then::Deny);
+    let narrowed = built.clone().narrow(&Flags::default(), Path::new("/cwd"), &CATALOGUE).unwrap();
+    assert_eq!((narrowed.rules.len(), narrowed.grants["read_file"].dirs.len()), (1, 1));
+    let error = built.stays_within(&SecurityPolicy::new(Level::Trusted), &CATALOGUE).unwrap_err();
+    assert_eq!((error.flag.as_str(), error.asked.as_str()), ("--database", "x"));
+    assert!(built.stays_within(&resolved(built.clone()), &CATALOGUE).is_ok());
+    for (place, label) in [("/srv/data/deep", "--allow-read"), ("/srv/state", "--database")] {
+        assert_eq!(built.overlap(&[("it", Path::new(place))]).unwrap().capability, label);
+    }
+    assert!(built.overlap(&[("it", Path::new("/etc"))]).is_none());
+    // Of two databases of one name neither is taken in silence, and a number that was taken away stays away.
+    let ro = Database { source: source(), mode: Mode::Ro };
+    let twice = built.clone().grant("query", |grant| drop(grant.databases.insert("x".into(), ro.clone())));
+    assert!(twice.validate(&CATALOGUE).unwrap_err()[0].contains("`x` is granted twice"));
+    let mut unlimited = resolved(SecurityPolicy::new(Level::Trusted).allow_write("/o", "/o"));
+    unlimited.grants.get_mut("write_file").unwrap().quota = None;
+    assert_eq!(resolved(unlimited).grants["write_file"].quota, None);
 }

@@ -406,7 +406,13 @@ impl Drive {
             // Boxed: it is gone while the execution is parked, with what it had opened.
             let needs = match opened.take() {
                 Some(opened) => opened,
-                None => Box::pin(self.open_again()).await?,
+                None => match Box::pin(self.open_again()).await? {
+                    Some((opened, so_far)) => {
+                        used = so_far;
+                        opened
+                    }
+                    None => return self.runtime.show_async(self.id).await,
+                },
             };
             let (ended, _, gathered) = Box::pin(self.attempt(&needs, creation.take(), used, Mode::Live)).await?;
             drop(needs);
@@ -424,20 +430,23 @@ impl Drive {
                 Ended::Broken(error) => return Err(error),
                 Ended::Head(step) => return Err(Error::Internal(format!("step {step} has no effects"))),
             }
-            let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
-            if record.fence != self.fence || record.outcome.is_some() {
-                return self.runtime.show_async(self.id).await;
-            }
-            used = record.usage;
         }
     }
 
-    /// What the next attempt needs, after the execution was parked.
-    async fn open_again(&self) -> Result<Box<Opened>, Error> {
-        let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
+    /// What the next attempt needs after the execution was parked, and what was used by then; nothing if it was canceled or
+    /// taken over meanwhile.
+    async fn open_again(&self) -> Result<Option<(Box<Opened>, Usage)>, Error> {
         // As in `reopen`: it may have to be compiled once more.
-        let _turn = self.runtime.0.opening.acquire().await;
-        Opened::open(&self.runtime, &record, Purpose::Wake).await.map(Box::new)
+        let _turn = tokio::select! {
+            turn = self.runtime.0.opening.acquire() => turn,
+            () = self.runtime.0.stopping.begun() => return Err(Error::Stopped),
+        };
+        let record = self.runtime.hub().execution(self.id)?.ok_or(Error::NoExecution(self.id))?;
+        if record.fence != self.fence || record.outcome.is_some() {
+            return Ok(None);
+        }
+        let opened = Opened::open(&self.runtime, &record, Purpose::Wake).await?;
+        Ok(Some((Box::new(opened), record.usage)))
     }
 
     /// An attempt that could not go on. If the execution was canceled meanwhile that is its outcome;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parole_capabilities::CATALOGUE;
 use parole_durable::hub::now;
 use parole_durable::store::{GrantRecord, Refusal};
 use parole_durable::{Digest, ExecutionId, Write, Written};
@@ -58,6 +59,7 @@ impl Runtime {
             let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
             let old = self.policy(id)?;
             let mut new = change(&old)?;
+            new.resolve(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
             if !scopes_only(&old, &new) {
                 return Err(Error::Usage("a grant changes scopes; level, block list, rules and limits stay".into()));
             }

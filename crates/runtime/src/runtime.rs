@@ -224,8 +224,10 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NotAGuest`].
-    pub async fn inspect(&self, guest: Guest, policy: SecurityPolicy) -> Result<Inspection, Error> {
+    pub async fn inspect(&self, guest: Guest, mut policy: SecurityPolicy) -> Result<Inspection, Error> {
         let this = self.inside();
+        // What is wrong with it is why nothing may be linked.
+        let _ = policy.resolve(&CATALOGUE);
         self.on_workers(Box::pin(async move {
             let id = ExecutionId::generate();
             let component = this.component(&guest, id).await?;

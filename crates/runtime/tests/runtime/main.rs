@@ -10,6 +10,7 @@ mod stop;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parole_policy::Then;
 use parole_runtime::{
     Call, Denied, Error, Event, Guest, Level, Outcome, PromiseFilter, Report, ResumeOptions, RunOptions, Runtime,
     SecurityPolicy, Validator, Wait,
@@ -188,6 +189,24 @@ async fn an_answer_reaches_a_guest_that_waits_in_memory_and_one_that_was_parked(
         assert!(answered.won);
         assert_eq!(report.unwrap().output, "Hello, Ada!\n");
     }
+}
+
+/// A policy that is put together in Rust does not know the declarations: whoever takes one adds what they say.
+#[tokio::test]
+async fn a_policy_of_rust_is_as_good_as_one_of_a_file() {
+    let runtime = runtime();
+    let granted = tempfile::tempdir().unwrap();
+    let host = granted.path().canonicalize().unwrap();
+    let built = || at(Level::Standard).allow_read("/data", &host).rule("r", "print", Some("text == ''"), Then::Deny);
+    let inspected = runtime.inspect(guest("prebuilt/files.wasm"), built()).await.unwrap();
+    assert!(inspected.denied.is_empty(), "{:?}", inspected.denied);
+    let report = runtime.run(greet(), built(), RunOptions::default()).await.unwrap();
+    let id = suspended(&report);
+    let more = |policy: &SecurityPolicy| Ok(policy.clone().allow_write("/out", &host));
+    assert_eq!(runtime.regrant(report.execution, more, "grant", "test").await.unwrap(), 1);
+    runtime.promises().resolve(&id, &json!("Ada"), "test").await.unwrap();
+    let report = runtime.resume(report.execution, ResumeOptions::default()).await.unwrap();
+    assert_eq!((report.outcome, report.output.as_str()), (Outcome::Completed, "Hello, Ada!\n"));
 }
 
 #[tokio::test]
