@@ -191,7 +191,7 @@ fn classify(failed: &Failed, met: &Met) -> Ended {
                 Ended::Over(Ending::limit(name, format!("the {name} limit of {limit} is reached")))
             }
             // It is a step of the journal, and among what the execution has gathered.
-            Stop::Denied(refused) => Ended::Over(Ending::error(Outcome::Denied, refused.error.to_string())),
+            Stop::Denied(refused) => Ended::Over(Ending::error(Outcome::Denied, reason(refused.error))),
             stop => broken(stop),
         };
     }
@@ -214,6 +214,14 @@ fn classify(failed: &Failed, met: &Met) -> Ended {
             Some(name) => Ended::Over(Ending::limit(name, format!("the {name} limit is reached: {text}"))),
             None => Ended::Broken(Error::Internal(format!("the engine failed: {text}"))),
         },
+    }
+}
+
+/// Why something was refused; that it was is said by the outcome.
+fn reason(error: parole_capabilities::Error) -> String {
+    match error {
+        parole_capabilities::Error::Denied(reason) => reason,
+        error => error.to_string(),
     }
 }
 
