@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parole_capabilities::Event;
 use parole_durable::hub::now;
 use parole_durable::{ExecutionId, PromiseRecord};
-use parole_policy::{Flag, ScopeKind};
+use parole_policy::ScopeKind;
 use parole_runtime::{NotShown, Sink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -128,10 +128,9 @@ impl Console {
                     ScopeKind::Name => "database",
                     ScopeKind::Url | ScopeKind::SocketUrl | ScopeKind::Nothing => "origin",
                 };
-                let (name, flag) = (&capability.name, capability.flag.map_or("[grant]", Flag::usage));
-                self.notice(&format!(
-                    "parole: `{name}` is linked but may reach nothing: no {what} is granted ({flag})"
-                ));
+                let name = &capability.name;
+                let how = capability.flag.map_or_else(|| format!("[grant.{name}]"), |flag| flag.usage().to_owned());
+                self.notice(&format!("parole: `{name}` is linked but may reach nothing: no {what} is granted ({how})"));
             }
             Event::Compiling { bytes } => {
                 *self.compiling() = Some(Compiling { bytes: *bytes, since: Instant::now(), told: None });

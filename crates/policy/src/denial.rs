@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::nearest::quoted;
 use crate::origin::Scheme;
-use crate::{Definition, Flag, Grant, MAX_GUEST_PATH, SecurityPolicy, paths};
+use crate::{Definition, Grant, MAX_GUEST_PATH, SecurityPolicy, paths};
 
 /// Why a call may not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +69,17 @@ pub(crate) fn no_file(path: &str) -> Denial {
     invalid(format!("{} is not a plain file", quoted(path)), "none: the guest has to name a file")
 }
 
+/// What would grant it: the flag of the capability, where it has one, or a line of a policy file.
+fn by_flag_or_file(capability: &Definition, value: &str, line: &str) -> String {
+    let flag = capability.flag.map(|flag| format!("{} {value}, or ", flag.as_str()));
+    format!("{}in the policy file: {line}", flag.unwrap_or_default())
+}
+
 pub(crate) fn outside(capability: &Definition, path: &str) -> Denial {
     let name = &*capability.name;
-    let flag = capability.flag.map_or("[grant]", Flag::as_str);
     let guest = paths::parent(path).escape_debug().to_string();
-    let remedy =
-        format!("{flag} {guest}=DIR, or in the policy file: [grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}");
+    let line = format!("[grant.{name}] dirs = {{ \"{guest}\" = \"DIR\" }}");
+    let remedy = by_flag_or_file(capability, &format!("{guest}=DIR"), &line);
     deny(format!("`{name}` may not reach {}", quoted(path)), remedy)
 }
 
@@ -117,9 +122,7 @@ pub(crate) fn elsewhere(capability: &Definition, url: &Url) -> Denial {
     let (name, origin) = (&capability.name, origin_of(url));
     let reason = format!("`{name}` may not reach {}", quoted(&origin));
     let remedy = match origin.parse::<crate::Origin>() {
-        Ok(_) => {
-            format!("--allow-net {origin}, or in the policy file: [grant.{name}] origins = [\"{origin}\"]")
-        }
+        Ok(_) => by_flag_or_file(capability, &origin, &format!("[grant.{name}] origins = [\"{origin}\"]")),
         Err(_) => "none: no policy can name this host".to_owned(),
     };
     deny(reason, remedy)
@@ -128,10 +131,10 @@ pub(crate) fn elsewhere(capability: &Definition, url: &Url) -> Denial {
 pub(crate) fn no_database(capability: &Definition, name: &str) -> Denial {
     let reason = format!("`{}` has no database {}", capability.name, quoted(name));
     let remedy = match crate::database::name(name) {
-        Ok(()) => format!(
-            "--database {name}=URL, or in the policy file: [grant.{}.databases] {name} = {{ sqlite = \"FILE\" }}",
-            capability.name
-        ),
+        Ok(()) => {
+            let line = format!("[grant.{}.databases] {name} = {{ sqlite = \"FILE\" }}", capability.name);
+            by_flag_or_file(capability, &format!("{name}=URL"), &line)
+        }
         Err(_) => "none: no policy can name this database".to_owned(),
     };
     deny(reason, remedy)

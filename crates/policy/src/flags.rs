@@ -55,10 +55,10 @@ impl FlagError {
 
     /// A directory that lies in none of those that the file grants.
     pub(crate) fn outside(capability: &str, flag: Option<Flag>, asked: &str, granted: &[DirGrant]) -> Self {
-        let flag = flag.map_or("[grant]", Flag::as_str);
+        let flag = flag.map_or_else(|| format!("[grant.{capability}] dirs"), |flag| flag.as_str().to_owned());
         let list: Vec<String> = granted.iter().map(|dir| quoted(&dir.host.to_string_lossy())).collect();
         let has = if list.is_empty() { "no directories".to_owned() } else { list.join(", ") };
-        FlagError::widens(flag, asked, &format!("{has} for `{capability}`"))
+        FlagError::widens(&flag, asked, &format!("{has} for `{capability}`"))
     }
 }
 

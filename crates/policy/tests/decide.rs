@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Arguments, capability, path, policy, resolved};
-use parole_policy::{Denial, DenialKind, GuestPath, Level, SecurityPolicy, Verdict, decide};
+use parole_policy::{Definition, Denial, DenialKind, Flag, GuestPath, Level, SecurityPolicy, Verdict, decide};
 
 /// `/data`, `/data/in` and `/deep/er` are granted.
 const NESTED: &str =
@@ -273,4 +273,20 @@ fn denials_say_what_and_what_would_allow_it() {
     );
     let (reason, _) = denial("", "read_file", &format!("/\u{1b}[2J\n{}", "x".repeat(4000)));
     assert!(reason.len() < 300 && reason.starts_with("`read_file` may not reach `/\\u{1b}[2J\\nxxx"), "{reason}");
+}
+
+/// A capability without a flag of its own is granted in a policy file, and its denials name no flag.
+#[test]
+fn a_remedy_names_only_what_there_is() {
+    let policy = resolved(SecurityPolicy::new(Level::Restricted));
+    let path = path("/data/x");
+    for (flag, start) in
+        [(Some(Flag::AllowRead), "--allow-read /data=DIR, or in"), (None, "in the policy file: [grant.")]
+    {
+        let capability = Definition { flag, ..capability("read_file").clone() };
+        match decide(&policy, 0, &capability, &Arguments::Read { path: &path }) {
+            Verdict::Deny(denial) => assert!(denial.remedy.starts_with(start), "{}", denial.remedy),
+            other => panic!("{other:?}"),
+        }
+    }
 }
