@@ -42,9 +42,9 @@ pub enum Resource<'a> {
 
 /// The arguments of a call that reaches nothing, by name.
 #[derive(Copy, Clone, Debug)]
-pub struct Unscoped<'a>(pub &'a [(&'static str, Fact<'a>)]);
+pub struct PlainFacts<'a>(pub &'a [(&'static str, Fact<'a>)]);
 
-impl Facts for Unscoped<'_> {
+impl Facts for PlainFacts<'_> {
     fn resource(&self) -> Resource<'_> {
         Resource::Nothing
     }

@@ -72,7 +72,7 @@ pub use definition::{Catalogue, Definition, Flag, GrantKey, Key, Kind, ScopeKind
 pub use denial::{Denial, DenialKind};
 pub use dial::{MAX_PRIVATE, is_global, may_dial};
 pub use explain::Explanation;
-pub use facts::{Fact, Facts, Fields, QueryValue, Resource, Unscoped};
+pub use facts::{Fact, Facts, Fields, PlainFacts, QueryValue, Resource};
 pub use file::{MAX_ERRORS, MAX_FILE, PolicyError};
 pub use flags::{FlagError, Flags};
 pub use grant::{

@@ -43,12 +43,12 @@ pub struct SecurityPolicy {
     pub(crate) source: Source,
     /// What was asked for by what it is about: [`SecurityPolicy::resolve`] knows which capability that is.
     #[serde(default, skip_deserializing, skip_serializing_if = "Vec::is_empty", serialize_with = "unresolved")]
-    pub(crate) wishes: Vec<Wish>,
+    pub(crate) pending: Vec<PendingGrant>,
 }
 
 /// What a policy that is put together in Rust is to let guests reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum PendingGrant {
     /// A directory at a guest path.
     Dir(Flag, String, PathBuf),
     /// An origin.
@@ -57,39 +57,43 @@ pub(crate) enum Wish {
     Database(String, Database),
 }
 
-fn unresolved<S: Serializer>(_: &[Wish], _: S) -> Result<S::Ok, S::Error> {
+fn unresolved<S: Serializer>(_: &[PendingGrant], _: S) -> Result<S::Ok, S::Error> {
     Err(S::Error::custom("nobody has resolved it"))
 }
 
-impl Wish {
+impl PendingGrant {
     /// The flag that asks for the same, and the host path of it.
     pub(crate) fn place(&self) -> Option<(&'static str, DirGrant)> {
         let (flag, guest, host) = match self {
-            Wish::Dir(flag, guest, host) => (*flag, guest, host),
-            Wish::Database(name, Database { source: crate::Source::Sqlite(host), .. }) => (Flag::Database, name, host),
-            Wish::Origin(_) | Wish::Database(..) => return None,
+            PendingGrant::Dir(flag, guest, host) => (*flag, guest, host),
+            PendingGrant::Database(name, Database { source: crate::Source::Sqlite(host), .. }) => {
+                (Flag::Database, name, host)
+            }
+            PendingGrant::Origin(_) | PendingGrant::Database(..) => return None,
         };
         Some((flag.as_str(), DirGrant { guest: guest.clone(), host: host.clone() }))
     }
 
     pub(crate) fn fulfil(self, policy: &mut SecurityPolicy, catalogue: &Catalogue) -> Result<(), String> {
         let (flag, socket) = match &self {
-            Wish::Dir(flag, ..) => (*flag, false),
-            Wish::Origin(origin) => (Flag::AllowNet, origin.scheme.is_socket()),
-            Wish::Database(..) => (Flag::Database, false),
+            PendingGrant::Dir(flag, ..) => (*flag, false),
+            PendingGrant::Origin(origin) => (Flag::AllowNet, origin.scheme.is_socket()),
+            PendingGrant::Database(..) => (Flag::Database, false),
         };
         let none = || format!("no capability of this host is for `{}`", flag.as_str());
         let capability = catalogue.by_flag(flag, socket).ok_or_else(none)?;
         let grant = policy.grants.entry(capability.name.to_string());
         let grant = grant.or_insert_with(|| Grant::of(capability, HOST_TIMEOUT));
         match self {
-            Wish::Dir(_, guest, host) => {
+            PendingGrant::Dir(_, guest, host) => {
                 let host = host.to_str().ok_or_else(|| "a host path is not UTF-8".to_owned());
                 let host = host.and_then(|text| paths::host(Path::new(""), text));
                 host.and_then(|host| grant.add(&guest, host)).map_err(|fault| format!("{}: {fault}", capability.name))
             }
-            Wish::Origin(origin) => grant.add_origin(capability, origin).map_err(|fault| format!("allow_net: {fault}")),
-            Wish::Database(name, database) => match grant.databases.insert(name.clone(), database) {
+            PendingGrant::Origin(origin) => {
+                grant.add_origin(capability, origin).map_err(|fault| format!("allow_net: {fault}"))
+            }
+            PendingGrant::Database(name, database) => match grant.databases.insert(name.clone(), database) {
                 None => Ok(()),
                 Some(_) => Err(format!("allow_database: `{name}` is granted twice")),
             },
@@ -137,7 +141,7 @@ impl SecurityPolicy {
             revoked: BTreeSet::new(),
             faults: Vec::new(),
             source: Source::default(),
-            wishes: Vec::new(),
+            pending: Vec::new(),
         }
     }
 
@@ -151,20 +155,20 @@ impl SecurityPolicy {
     /// Lets guests read in an absolute host directory, at a guest path.
     #[must_use]
     pub fn allow_read(self, guest: &str, host: impl AsRef<Path>) -> Self {
-        self.wish(Wish::Dir(Flag::AllowRead, guest.to_owned(), host.as_ref().to_owned()))
+        self.with_pending(PendingGrant::Dir(Flag::AllowRead, guest.to_owned(), host.as_ref().to_owned()))
     }
 
     /// Lets guests write in an absolute host directory, at a guest path. Writing does not imply reading.
     #[must_use]
     pub fn allow_write(self, guest: &str, host: impl AsRef<Path>) -> Self {
-        self.wish(Wish::Dir(Flag::AllowWrite, guest.to_owned(), host.as_ref().to_owned()))
+        self.with_pending(PendingGrant::Dir(Flag::AllowWrite, guest.to_owned(), host.as_ref().to_owned()))
     }
 
     /// Lets guests connect to an origin: `https://api.example.com`, or `wss://…` for sockets.
     #[must_use]
     pub fn allow_net(mut self, origin: &str) -> Self {
         match origin.parse::<Origin>() {
-            Ok(origin) => self.wish(Wish::Origin(origin)),
+            Ok(origin) => self.with_pending(PendingGrant::Origin(origin)),
             Err(bad) => {
                 self.faults.push(format!("allow_net: {}", bad.message));
                 self
@@ -175,11 +179,11 @@ impl SecurityPolicy {
     /// Lets guests use a database by a name.
     #[must_use]
     pub fn allow_database(self, name: &str, database: Database) -> Self {
-        self.wish(Wish::Database(name.to_owned(), database))
+        self.with_pending(PendingGrant::Database(name.to_owned(), database))
     }
 
-    fn wish(mut self, wish: Wish) -> Self {
-        self.wishes.push(wish);
+    fn with_pending(mut self, grant: PendingGrant) -> Self {
+        self.pending.push(grant);
         self
     }
 
@@ -224,7 +228,7 @@ impl SecurityPolicy {
     /// Whether it knows what the declarations of its capabilities say.
     pub(crate) fn is_resolved(&self) -> bool {
         let is_unread = |rule: &Rule| rule.when.as_ref().is_some_and(|when| !when.is_read());
-        self.wishes.is_empty() && !self.rules.iter().any(is_unread)
+        self.pending.is_empty() && !self.rules.iter().any(is_unread)
     }
 
     /// Why the policy's own level or block list excludes a capability, if it does.

@@ -17,8 +17,8 @@ impl SecurityPolicy {
     /// What is wrong with it: paths, origins, names that are not in the catalogue, grants and rules that its own level or
     /// block list excludes, conditions.
     pub fn resolve(&mut self, catalogue: &Catalogue) -> Result<(), Vec<String>> {
-        for wish in std::mem::take(&mut self.wishes) {
-            if let Err(fault) = wish.fulfil(self, catalogue) {
+        for pending in std::mem::take(&mut self.pending) {
+            if let Err(fault) = pending.fulfil(self, catalogue) {
                 self.faults.push(fault);
             }
         }

@@ -24,7 +24,7 @@ impl SecurityPolicy {
     pub fn overlap(&self, protected: &[(&str, &Path)]) -> Option<Overlap> {
         let granted = self.grants.iter().flat_map(|(name, grant)| places(grant).map(move |dir| (name.as_str(), dir)));
         // What is asked for, though nobody has said yet of which capability.
-        let asked = self.wishes.iter().filter_map(|wish| wish.place());
+        let asked = self.pending.iter().filter_map(|pending| pending.place());
         let places = granted.chain(asked);
         places
             .flat_map(|place| protected.iter().map(move |path| (place.clone(), path)))

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parole_capabilities::call::door::Task;
+use parole_capabilities::call::driver::Driver;
 use parole_capabilities::{Execution, Meter, Stop, StoreData, lack};
 use parole_durable::journal::Fault;
 use parole_durable::store::Lease;
@@ -67,14 +67,9 @@ pub(crate) async fn attempt(machine: &Machine, target: &Target, mut store: Store
     if let Err(stop) = execution.catch_up() {
         return broken(stop);
     }
-    let result = Driver {
-        guest: Box::pin(call(&machine.pre, &mut store, target, machine.limits.output)),
-        call: None,
-        execution: &execution,
-        meter: &machine.meter,
-        ticker: &machine.ticker,
-    }
-    .await;
+    let guest = Box::pin(call(&machine.pre, &mut store, target, machine.limits.output));
+    let driver = Driver::new(execution.clone(), guest);
+    let result = Metered { driver, meter: &machine.meter, ticker: &machine.ticker }.await;
     // What it holds of the guest goes now: to make an end durable takes no memory of its own.
     drop(store);
     let ended = match result {
@@ -254,51 +249,21 @@ fn broken(stop: Stop) -> Ended {
 
 struct Panicked;
 
-/// Drives one guest: polls it, and the call that it has begun and that waits. That borrows nothing of the store, and while
-/// it waits nothing but its answer wakes the guest.
-///
-/// It brackets each poll for the meter and the ticker, and keeps a panic of a host function from the thread that drives it.
-struct Driver<'d, F> {
-    guest: Pin<Box<F>>,
-    call: Option<Task>,
-    execution: &'d Execution,
+/// Brackets each turn of a driver for the meter and the ticker, and keeps a panic of a host function from the thread
+/// that polls it.
+struct Metered<'d, F> {
+    driver: Driver<F>,
     meter: &'d Meter,
     ticker: &'d Ticker,
 }
 
-impl<F: Future> Driver<'_, F> {
-    fn turn(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
-        let wakes = self.execution.wakes();
-        wakes.register(context.waker());
-        if let Some(call) = self.call.as_mut().filter(|_| wakes.take_call()) {
-            match call.as_mut().poll(&mut Context::from_waker(wakes.call_waker())) {
-                // It has woken the guest.
-                Poll::Ready(()) => self.call = None,
-                Poll::Pending => {}
-            }
-        }
-        if wakes.take_guest() {
-            let waker = wakes.guest_waker();
-            if let Poll::Ready(ended) = self.guest.as_mut().poll(&mut Context::from_waker(&waker)) {
-                return Poll::Ready(ended);
-            }
-            if self.call.is_none() {
-                self.call = self.execution.take_begun();
-            }
-        }
-        // What has woken itself meanwhile, a guest at a tick or a call that has more to do, has woken the driver as well:
-        // others get their turn before it goes on.
-        Poll::Pending
-    }
-}
-
-impl<F: Future> Future for Driver<'_, F> {
+impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let running = self.ticker.running();
         self.meter.enter();
-        let polled = catch_unwind(AssertUnwindSafe(|| self.turn(context)));
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.driver).poll(context)));
         self.meter.leave();
         drop(running);
         match polled {

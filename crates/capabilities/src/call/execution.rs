@@ -7,7 +7,7 @@
 //!
 //! What an execution has is behind a lock that is held for a section ([`Execution::with`]) and never across an
 //! `.await`. So a call that waits borrows nothing: it is polled once where the guest makes it, and from then on by the
-//! driver ([`door`](super::door)).
+//! [`driver`](super::driver).
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use parole_policy::{Definition, Fact};
 use wasmtime::ResourceLimiter;
 
 use super::barrier::CANCEL_DELAY;
-use super::door::Wakes;
+use super::driver::Wakes;
 use super::slot::{Slot, Slots};
 use super::state::State;
 use crate::backends::Outside;

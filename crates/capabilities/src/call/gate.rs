@@ -38,14 +38,14 @@ pub(crate) struct PermittedCall {
     /// The grants under which it was decided, and their generation.
     pub(crate) policy: Arc<OpenedPolicy>,
     pub(crate) generation: u64,
-    pub(crate) leave: Leave,
+    pub(crate) entries: GrantEntries,
     /// Whether it is admitted, durably: a person has allowed it.
     pub(crate) admitted: bool,
 }
 
 /// Which entries of a grant a call goes by.
 #[derive(Clone, Copy)]
-pub(crate) struct Leave {
+pub(crate) struct GrantEntries {
     /// The granted directory: an index.
     pub(crate) dir: Option<usize>,
     /// The granted origin: an index.
@@ -56,7 +56,7 @@ pub(crate) struct Leave {
     below: usize,
 }
 
-impl Leave {
+impl GrantEntries {
     const NOTHING: Self = Self { dir: None, origin: None, is_named: false, below: 0 };
 
     pub(super) fn of(permit: &Permit<'_>) -> Self {
@@ -99,8 +99,8 @@ enum Decided {
 
 /// A verdict without its borrow of the policy; the texts name the rule.
 enum Ruling {
-    Go(Leave, Option<String>),
-    Ask(Leave, String, Option<Timeout>),
+    Go(GrantEntries, Option<String>),
+    Ask(GrantEntries, String, Option<Timeout>),
     No(Refused, Option<String>),
 }
 
@@ -167,7 +167,7 @@ impl Execution {
         }
     }
 
-    /// Asks the policy, then the checks in Rust, about the values that will be acted on. Checks may block: they are asked
+    /// DecidedBy the policy, then the checks in Rust, about the values that will be acted on. Checks may block: they are asked
     /// on a thread for that.
     async fn ruling(&self, policy: &Arc<OpenedPolicy>, generation: u64, call: &CallRequest<'_>) -> Ruling {
         let ruling = ruling_of(policy, generation, call);
@@ -207,7 +207,7 @@ impl Execution {
         &self,
         permitted: &mut PermittedCall,
         call: &CallRequest<'_>,
-    ) -> Result<Leave, Refused> {
+    ) -> Result<GrantEntries, Refused> {
         let ruling = self.ruling(&permitted.policy, permitted.generation, call).await;
         self.with(|state| state.redirected(permitted, call, ruling))
     }
@@ -308,7 +308,7 @@ impl State {
         (policy, generation, ruling): (Arc<OpenedPolicy>, u64, Ruling),
         mut approved: bool,
     ) -> Result<Decided, Stop> {
-        let (leave, rule) = match ruling {
+        let (entries, rule) = match ruling {
             Ruling::No(mut refused, rule) => {
                 if was_begun(&open) && matches!(open.effect, EffectClass::Idempotent | EffectClass::Once) {
                     self.note(&mut open, call, self.verdict(AuditEvent::Doubt));
@@ -319,8 +319,8 @@ impl State {
                 self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Deny) });
                 return Ok(Decided::Done(Err(self.refuse(open, refused)?)));
             }
-            Ruling::Go(leave, rule) => (leave, rule),
-            Ruling::Ask(leave, rule, timeout) => {
+            Ruling::Go(entries, rule) => (entries, rule),
+            Ruling::Ask(entries, rule, timeout) => {
                 approved = approved || self.is_preapproved(&rule, call);
                 if !approved {
                     let asked = match self.refusals.of(&rule, || call.digest()) {
@@ -332,7 +332,7 @@ impl State {
                         Err(error) => self.settle(open, call, Err(error)).map(Decided::Done),
                     };
                 }
-                (leave, Some(rule))
+                (entries, Some(rule))
             }
         };
         self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Allow) });
@@ -342,7 +342,7 @@ impl State {
             capability: Arc::clone(call.definition),
             policy,
             generation,
-            leave,
+            entries,
             admitted,
         }))
     }
@@ -352,7 +352,7 @@ impl State {
         &mut self,
         definition: &Definition,
         resource: Resource<'_>,
-    ) -> Result<Vec<(Arc<OpenedPolicy>, Leave)>, Stop> {
+    ) -> Result<Vec<(Arc<OpenedPolicy>, GrantEntries)>, Stop> {
         let policy = self.current_scope()?;
         let earlier = (0..self.generation).rev().take(GENERATIONS_MAX);
         let earlier: Vec<_> =
@@ -360,8 +360,8 @@ impl State {
         let all = std::iter::once(policy).chain(earlier);
         Ok(all
             .filter_map(|policy| {
-                let leave = Leave::of(&reach(&policy.policy, definition, resource)?);
-                Some((policy, leave))
+                let entries = GrantEntries::of(&reach(&policy.policy, definition, resource)?);
+                Some((policy, entries))
             })
             .collect())
     }
@@ -419,10 +419,10 @@ impl State {
         permitted: &mut PermittedCall,
         call: &CallRequest<'_>,
         ruling: Ruling,
-    ) -> Result<Leave, Refused> {
+    ) -> Result<GrantEntries, Refused> {
         let capability = &*call.definition.name;
         let (verdict, rule, result) = match ruling {
-            Ruling::Go(leave, rule) => (AuditEvent::Allow, rule, Ok(leave)),
+            Ruling::Go(entries, rule) => (AuditEvent::Allow, rule, Ok(entries)),
             Ruling::No(refused, rule) => (AuditEvent::Deny, rule, Err(refused)),
             Ruling::Ask(_, rule, _) => {
                 let text = format!("a redirect leads to where `{capability}` needs a decision: call it there");
@@ -451,10 +451,10 @@ impl State {
                 self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Deny) });
                 Ok(Gate::Done(Err(self.refuse(open, refused)?)))
             }
-            Ruling::Go(leave, _) | Ruling::Ask(leave, ..) => {
+            Ruling::Go(entries, _) | Ruling::Ask(entries, ..) => {
                 self.note(&mut open, call, self.verdict_under(generation, AuditEvent::Allow));
                 let capability = Arc::clone(call.definition);
-                Ok(Gate::Go(PermittedCall { open, capability, policy, generation, leave, admitted: false }))
+                Ok(Gate::Go(PermittedCall { open, capability, policy, generation, entries, admitted: false }))
             }
         }
     }
@@ -467,7 +467,7 @@ impl State {
             capability,
             policy,
             generation: self.generation,
-            leave: Leave::NOTHING,
+            entries: GrantEntries::NOTHING,
             admitted: false,
         })
     }
@@ -486,8 +486,8 @@ fn ruling_of(policy: &OpenedPolicy, generation: u64, call: &CallRequest<'_>) -> 
     };
     match decide(&policy.policy, generation, capability, form) {
         Verdict::Deny(denial) => no(denial),
-        Verdict::Allow(permit) => Ruling::Go(Leave::of(&permit), permit.rule.map(str::to_owned)),
-        Verdict::Ask(asked) => Ruling::Ask(Leave::of(&asked.permit), asked.rule.to_owned(), asked.timeout),
+        Verdict::Allow(permit) => Ruling::Go(GrantEntries::of(&permit), permit.rule.map(str::to_owned)),
+        Verdict::Ask(asked) => Ruling::Ask(GrantEntries::of(&asked.permit), asked.rule.to_owned(), asked.timeout),
     }
 }
 

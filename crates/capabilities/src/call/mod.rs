@@ -4,7 +4,7 @@
 //! # How to read it
 //!
 //! [`Execution`] is a running guest as its calls see it; what it has is in [`state`]. A call comes in by a [`door`] and
-//! is answered from the journal, or open. An open one is decided at the [`gate`], which may ask a person
+//! is answered from the journal, or open; while it waits the [`driver`] carries it on. An open one is decided at the [`gate`], which may ask a person
 //! ([`asking`]); it is performed, or waits for a promise ([`wait`]). [`barrier`] makes durable what was recorded.
 //!
 //! # What it does not do
@@ -15,7 +15,8 @@ mod asking;
 pub mod audit;
 mod barrier;
 mod call_request;
-pub mod door;
+pub(crate) mod door;
+pub mod driver;
 pub mod effect;
 mod execution;
 pub mod failure;

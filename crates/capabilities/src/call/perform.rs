@@ -15,7 +15,7 @@ use parole_policy::{Facts as _, GrantEffect, Kind, Resource, Retry, Timeout};
 use super::effect::{Answer as _, Attempt, Await, Effect, Failure, Form, Formless, Function, Unformed};
 use super::execution::Execution;
 use super::gate::{Gate, PermittedCall, was_begun};
-use super::permit::{Asks, Found, Permit, Scope, Terms};
+use super::permit::{DecidedBy, GrantMatch, Permit, Scope, Terms};
 use super::retry::Retries;
 use super::state::Begin;
 use super::{CallRequest, OUTPUT_DELAY};
@@ -106,10 +106,10 @@ async fn perform<E: Effect>(
     let call = CallRequest::new(E::definition(), dynamic(&form), recorded);
     let (number, leaves) = (open.number, E::LEAVES && was_begun(&open));
     let left = leaves.then(|| execution.with(|state| state.key(&open, &E::definition().name)));
-    let mut gate = match E::Scope::ASKS {
-        Asks::All => execution.authorize(open, &call).await?,
-        Asks::PolicyAlone => execution.recheck(open, &call).await?,
-        Asks::Nobody => execution.with(|state| state.unasked(open, E::definition())),
+    let mut gate = match E::Scope::DECIDED_BY {
+        DecidedBy::PolicyAndPersons => execution.authorize(open, &call).await?,
+        DecidedBy::PolicyAlone => execution.recheck(open, &call).await?,
+        DecidedBy::Nobody => execution.with(|state| state.unasked(open, E::definition())),
     };
     loop {
         let permitted = match (gate, &form) {
@@ -160,18 +160,18 @@ async fn attempts<E: Effect>(
     if let Err(error) = E::before(slot, &permit, form) {
         return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended);
     }
-    let is_admitted = E::Scope::ASKS == Asks::All && class != EffectClass::Read;
+    let is_admitted = E::Scope::DECIDED_BY == DecidedBy::PolicyAndPersons && class != EffectClass::Read;
     if is_admitted && !permitted.admitted {
         permitted = match Box::pin(execution.admit(permitted, call)).await? {
             Ok(permitted) => permitted,
             Err(gate) => return Ok(Next::Decided(gate)),
         };
     }
-    match E::Scope::ASKS {
-        Asks::All if E::OUTSIDE => execution.commit_creation().await?,
-        Asks::All => {}
+    match E::Scope::DECIDED_BY {
+        DecidedBy::PolicyAndPersons if E::OUTSIDE => execution.commit_creation().await?,
+        DecidedBy::PolicyAndPersons => {}
         // What the guest acts upon is durable before the outside sees that it acts; and it may wait for long.
-        Asks::PolicyAlone | Asks::Nobody => Box::pin(execution.commit(Lease::Keep)).await?,
+        DecidedBy::PolicyAlone | DecidedBy::Nobody => Box::pin(execution.commit(Lease::Keep)).await?,
     }
     let mut retries = Retries::of(retry.as_ref());
     let result = loop {
@@ -252,11 +252,11 @@ async fn redirected<E: Effect>(
             }
         };
         let call = CallRequest::new(E::definition(), Ok(&next), &[]);
-        let leave = match Box::pin(execution.redirect(permitted, &call)).await {
-            Ok(leave) => leave,
+        let entries = match Box::pin(execution.redirect(permitted, &call)).await {
+            Ok(entries) => entries,
             Err(refused) => return Ok(Outcome::Refused(refused)),
         };
-        let found = Found { leave, ..permitted.found(next.resource()) };
+        let found = GrantMatch { entries, ..permitted.found(next.resource()) };
         match E::Scope::reach(&found) {
             Ok(reach) => hop = Some((permit.leading_to(reach), next)),
             Err(error) => return Ok(Outcome::Failed(error.into())),
@@ -299,10 +299,10 @@ async fn conclude<E: Effect>(
         (Ok(answer), Ok(recorded)) => Ok(answer.replayed(recorded)),
         (answer, _) => answer,
     };
-    match E::Scope::ASKS {
-        Asks::All => execution.conclude(open, result).await?,
+    match E::Scope::DECIDED_BY {
+        DecidedBy::PolicyAndPersons => execution.conclude(open, result).await?,
         // What dies with the process is never asked about.
-        Asks::PolicyAlone | Asks::Nobody => execution.with(|state| state.finish(open, None, result))?,
+        DecidedBy::PolicyAlone | DecidedBy::Nobody => execution.with(|state| state.finish(open, None, result))?,
     }
     Ok(answer)
 }
@@ -311,8 +311,8 @@ async fn conclude<E: Effect>(
 /// led.
 async fn clear_up<E: Effect>(execution: &Execution, key: &PromiseId, form: &E::Form) -> Result<(), Stop> {
     let (capability, resource) = (E::definition(), form.resource());
-    for (policy, leave) in execution.with(|state| state.reached_so_far(E::definition(), resource))? {
-        if let Ok(reach) = E::Scope::reach(&Found { policy: &policy, capability, leave, resource }) {
+    for (policy, entries) in execution.with(|state| state.reached_so_far(E::definition(), resource))? {
+        if let Ok(reach) = E::Scope::reach(&GrantMatch { policy: &policy, capability, entries, resource }) {
             E::clear_up(&reach, key).await;
         }
     }
@@ -349,8 +349,8 @@ async fn wait<A: Await>(
 }
 
 impl PermittedCall {
-    fn found<'f>(&'f self, resource: Resource<'f>) -> Found<'f> {
-        Found { policy: &self.policy, capability: &self.capability, leave: self.leave, resource }
+    fn found<'f>(&'f self, resource: Resource<'f>) -> GrantMatch<'f> {
+        GrantMatch { policy: &self.policy, capability: &self.capability, entries: self.entries, resource }
     }
 }
 

@@ -33,7 +33,7 @@ use parole_durable::{EffectClass, PromiseId};
 use parole_policy::{Authority, Database, Definition, Grant, GrantKey, Resource, Timeout, Url, may_dial};
 
 use super::failure::Failure;
-use super::gate::Leave;
+use super::gate::GrantEntries;
 use super::opened::OpenedPolicy;
 use crate::Error;
 use crate::clock;
@@ -136,27 +136,27 @@ pub trait Scope: sealed::Sealed + Sized + Send + Sync + 'static {
     type Reach: Send + Sync + 'static;
 
     /// Who is asked about a call.
-    const ASKS: Asks = Asks::All;
+    const DECIDED_BY: DecidedBy = DecidedBy::PolicyAndPersons;
 
     /// What a call may reach by these entries of its grant.
     #[doc(hidden)]
-    fn reach(found: &Found<'_>) -> Result<Self::Reach, Error>;
+    fn reach(found: &GrantMatch<'_>) -> Result<Self::Reach, Error>;
 }
 
 /// What was decided about a call, as a kind of scope is made from it.
 #[doc(hidden)]
-pub struct Found<'f> {
+pub struct GrantMatch<'f> {
     pub(super) policy: &'f Arc<OpenedPolicy>,
     pub(super) capability: &'f Arc<Definition>,
-    pub(super) leave: Leave,
+    pub(super) entries: GrantEntries,
     pub(super) resource: Resource<'f>,
 }
 
 /// Who is asked about a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asks {
+pub enum DecidedBy {
     /// The policy, and whom it wants asked.
-    All,
+    PolicyAndPersons,
     /// The policy alone.
     PolicyAlone,
     /// Nobody.
@@ -192,25 +192,25 @@ impl sealed::Sealed for Name {}
 impl Scope for Nothing {
     type Reach = ();
 
-    fn reach(_: &Found<'_>) -> Result<(), Error> {
+    fn reach(_: &GrantMatch<'_>) -> Result<(), Error> {
         Ok(())
     }
 }
 
 impl Scope for Open {
     type Reach = ();
-    const ASKS: Asks = Asks::PolicyAlone;
+    const DECIDED_BY: DecidedBy = DecidedBy::PolicyAlone;
 
-    fn reach(_: &Found<'_>) -> Result<(), Error> {
+    fn reach(_: &GrantMatch<'_>) -> Result<(), Error> {
         Ok(())
     }
 }
 
 impl Scope for Release {
     type Reach = ();
-    const ASKS: Asks = Asks::Nobody;
+    const DECIDED_BY: DecidedBy = DecidedBy::Nobody;
 
-    fn reach(_: &Found<'_>) -> Result<(), Error> {
+    fn reach(_: &GrantMatch<'_>) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -237,14 +237,14 @@ pub enum Links {
 impl Scope for Path {
     type Reach = DirPath;
 
-    fn reach(found: &Found<'_>) -> Result<DirPath, Error> {
+    fn reach(found: &GrantMatch<'_>) -> Result<DirPath, Error> {
         let gone = || Error::Failed("the granted directory is not open".into());
-        let (Resource::Path(path), Some(index)) = (found.resource, found.leave.dir) else { return Err(gone()) };
+        let (Resource::Path(path), Some(index)) = (found.resource, found.entries.dir) else { return Err(gone()) };
         let dirs = found.policy.dirs.get(&*found.capability.name).map_or(&[][..], Vec::as_slice);
         let dir = dirs.get(index).and_then(Option::as_ref).map(Arc::clone).ok_or_else(gone)?;
         let named = path.as_str();
         let links = if found.policy.looks(found.capability).path { Links::Refuse } else { Links::Follow };
-        Ok(DirPath { dir, path: found.leave.below(named).to_owned(), links, named: named.to_owned() })
+        Ok(DirPath { dir, path: found.entries.below(named).to_owned(), links, named: named.to_owned() })
     }
 }
 
@@ -275,8 +275,8 @@ pub struct AllowedUrl {
 impl Scope for Origin {
     type Reach = AllowedUrl;
 
-    fn reach(found: &Found<'_>) -> Result<AllowedUrl, Error> {
-        let (Resource::Url { url, .. }, Some(origin)) = (found.resource, found.leave.origin) else {
+    fn reach(found: &GrantMatch<'_>) -> Result<AllowedUrl, Error> {
+        let (Resource::Url { url, .. }, Some(origin)) = (found.resource, found.entries.origin) else {
             return Err(Error::Denied("no origin is granted".into()));
         };
         let (policy, capability) = (Arc::clone(found.policy), Arc::clone(found.capability));
@@ -326,9 +326,9 @@ pub struct NamedDatabase {
 impl Scope for Name {
     type Reach = NamedDatabase;
 
-    fn reach(found: &Found<'_>) -> Result<NamedDatabase, Error> {
+    fn reach(found: &GrantMatch<'_>) -> Result<NamedDatabase, Error> {
         let denied = || Error::Denied("nothing is granted".into());
-        let (Resource::Name(name), true) = (found.resource, found.leave.is_named) else { return Err(denied()) };
+        let (Resource::Name(name), true) = (found.resource, found.entries.is_named) else { return Err(denied()) };
         let grant = found.policy.policy.grants.get(&*found.capability.name).ok_or_else(denied)?;
         let database = grant.databases.get(name).cloned().ok_or_else(denied)?;
         Ok(NamedDatabase { name: name.to_owned(), database, authorities: grant.database_ca.get(name).cloned() })

@@ -8,10 +8,10 @@ use chacha20::ChaCha20Rng;
 use parole_durable::hub::{Seen, Waiter, now};
 use parole_durable::journal::{DROPPED, Fault, Next, OUTPUT, Open};
 use parole_durable::{EffectClass, ExecutionId, Journal, PromiseId, PromiseRecord, StepResult, UnixMs};
-use parole_policy::{Definition, Denial, Fact, Facts, Looks, Unscoped, Verdict, decide};
+use parole_policy::{Definition, Denial, Fact, Facts, Looks, PlainFacts, Verdict, decide};
 
 use super::barrier::Flight;
-use super::door::Task;
+use super::driver::Task;
 use super::refusals::Refusals;
 use super::view::View;
 use super::{ExecutionConfig, Gathered};
@@ -171,7 +171,7 @@ impl State {
     ) -> Result<(), Stop> {
         let mut channel = channel;
         let overhead = if channel == crate::sink::DISPLAY { crate::sink::DISPLAY_FRAME } else { 0 };
-        if let Some((_, rule)) = self.refusal(definition, &Unscoped(fields), || error::canonical(fields))? {
+        if let Some((_, rule)) = self.refusal(definition, &PlainFacts(fields), || error::canonical(fields))? {
             let note = audit::Note { rule, ..self.verdict(audit::AuditEvent::Deny) };
             let number = self.config.journal.calls();
             audit::tell(self.id(), number, &definition.name, &error::canonical(fields), &note);

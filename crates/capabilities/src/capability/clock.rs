@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::EffectClass;
-use parole_policy::{Definition, Function, Int, Kind, Level, Type, Unscoped};
+use parole_policy::{Definition, Function, Int, Kind, Level, PlainFacts, Type};
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
 
@@ -37,7 +37,7 @@ const NAME: &str = "clock";
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap("now", |store: StoreContextMut<'_, StoreData>, (): ()| {
-        Ok((give::<Now>(&store.data().execution, Unscoped(&[]))?,))
+        Ok((give::<Now>(&store.data().execution, PlainFacts(&[]))?,))
     })
 }
 
@@ -49,7 +49,7 @@ impl Immediate for Now {
     }
 
     const NAME: &'static str = NAME;
-    type Args = Unscoped<'static>;
+    type Args = PlainFacts<'static>;
     type Answer = u64;
 
     fn shown(args: &Self::Args) -> Vec<u8> {
