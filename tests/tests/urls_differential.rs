@@ -171,7 +171,7 @@ enum Wanted {
 fn wanted(policy: &SecurityPolicy, zone: &Zone, text: &str) -> Result<Wanted, Failure> {
     let refused = |kind: DenialKind| if kind == DenialKind::Denied { Wanted::Denied } else { Wanted::Invalid };
     let capability = CATALOGUE.by_name("fetch").ok_or("there is no fetch")?;
-    let request = match Typed::read(capability, &["GET", text], policy.looks(capability)) {
+    let request = match Typed::read(capability, None, &["GET", text], policy.looks(capability)) {
         Ok(request) => request,
         Err(Mistyped::Formless(denial)) => return Ok(refused(denial.kind)),
         Err(Mistyped::Usage(what)) => return Err(what.into()),

@@ -103,7 +103,8 @@ pub fn decide() -> Vec<Row> {
     };
     let mut files = host::policy().allow_read("/data", "/tmp").allow_read("/data/deep", "/var");
     files.resolve(&CATALOGUE).unwrap();
-    let call = |name: &str, given: &[&str]| Typed::read(CATALOGUE.by_name(name).unwrap(), given, Looks::ALL).unwrap();
+    let call =
+        |name: &str, given: &[&str]| Typed::read(CATALOGUE.by_name(name).unwrap(), None, given, Looks::ALL).unwrap();
     let path = call("read_file", &["/data/directory/file.txt"]);
     let parse = |rules: &str| {
         let text = format!("level = \"unrestricted\"\n{FETCH}{rules}");

@@ -111,7 +111,7 @@ pub(crate) fn canonical(fields: &[(&'static str, Fact<'_>)]) -> Vec<u8> {
                     Fact::Int(number) => Cow::Owned(number.to_string()),
                     Fact::Bytes(bytes) => Cow::Owned(base64(bytes)),
                     // No call of so few words has them.
-                    Fact::Null | Fact::Real(_) | Fact::List(_) | Fact::Record(_) => Cow::Borrowed(""),
+                    Fact::Null | Fact::Bool(_) | Fact::Real(_) | Fact::List(_) | Fact::Record(_) => Cow::Borrowed(""),
                 };
                 (name.replace('_', "-"), value)
             }))

@@ -1,9 +1,11 @@
 //! The policy of a run: a file, flags, or a file narrowed by flags.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
-use parole_policy::{FlagError, Flags, Grant, Level, MAX_FILE, SecurityPolicy, Source};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
+use parole_policy::{Files, FlagError, Flags, Grant, Level, MAX_FILE, MAX_WIT, SecurityPolicy, Source};
 use parole_runtime::{CATALOGUE, question, read_authority};
 
 use crate::fail::{Failure, Result};
@@ -102,14 +104,39 @@ impl ScopeFlags {
     }
 }
 
-/// A parser that knows the names of all capabilities.
-pub fn capability() -> PossibleValuesParser {
-    PossibleValuesParser::new(CATALOGUE.names())
+/// A parser that knows the names of all capabilities of the host, and takes those of interfaces, which a policy may
+/// define.
+pub fn capability() -> Names {
+    Names(CATALOGUE.names().map(PossibleValue::from).collect())
 }
 
 /// A parser that knows whatever a promise can be of: capabilities, and the questions about calls.
-pub fn promise_of() -> PossibleValuesParser {
-    PossibleValuesParser::new(CATALOGUE.names().chain([question::ASK, question::DOUBT]))
+pub fn promise_of() -> Names {
+    Names(CATALOGUE.names().chain([question::ASK, question::DOUBT]).map(PossibleValue::from).collect())
+}
+
+/// See [`capability`].
+#[derive(Clone)]
+pub struct Names(Vec<PossibleValue>);
+
+impl TypedValueParser for Names {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        flag: Option<&Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<String, clap::Error> {
+        match value.to_str().filter(|name| name.contains(':')) {
+            Some(interface) => Ok(interface.to_owned()),
+            None => PossibleValuesParser::new(self.0.clone()).parse_ref(command, flag, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().cloned()))
+    }
 }
 
 /// `/abs/year=2024` is a DIR at its own place, or the DIR `2024` at `/abs/year`: where there is a directory of the whole
@@ -185,7 +212,8 @@ pub fn read(path: &Path) -> Result<SecurityPolicy> {
     let text = texts::read(&path, &format!("the policy file {name}"), MAX_FILE)
         .map_err(|error| Failure::usage(format!("{error}: expected TOML")))?;
     let base = path.parent().unwrap_or(Path::new("/"));
-    SecurityPolicy::parse_with(&text, base, &CATALOGUE, &read_authority)
+    let wit = |file: &Path| texts::read(file, "the file", MAX_WIT);
+    SecurityPolicy::parse_with(&text, base, &CATALOGUE, &Files { authority: &read_authority, wit: &wit })
         .map_err(|errors| diagnostics::policy(&name, &text, &errors))
 }
 

@@ -15,8 +15,12 @@ pub(crate) enum ArgType {
     Text(u32),
     /// The same without capitals: comparing it with a capital letter is a mistake.
     Lower(u32),
+    /// True or false.
+    Bool,
     /// A whole number.
     Int,
+    /// A number with a fraction.
+    Real,
     /// Bytes, of any length.
     Bytes,
     /// What only the value can tell: null, a number, text or bytes.

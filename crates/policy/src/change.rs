@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::flags::{flagged, guest_and_host, known, scopes};
+use crate::flags::{flagged, guest_and_host, part, scopes};
 use crate::flags_net::{self as net, DATABASE, NET};
 use crate::within::{databases, list};
 use crate::{Catalogue, Definition, Flag, FlagError, Flags, SecurityPolicy, paths};
@@ -21,9 +21,19 @@ impl SecurityPolicy {
     ) -> Result<Self, FlagError> {
         let mut policy = self.clone();
         policy.resolve_for_flags(catalogue)?;
+        let catalogue = &*policy.catalogue(catalogue);
         fixed(flags)?;
         for name in names(capabilities) {
-            policy.give_back("grant", name, known("grant", name, name, catalogue)?)?;
+            let (capability, function) = part("grant", name, name, catalogue)?;
+            policy.give_back("grant", name, capability)?;
+            match function {
+                Some(function) => {
+                    policy.revoked.remove(&*function.name);
+                }
+                None => capability.functions.iter().for_each(|own| {
+                    policy.revoked.remove(&*own.name);
+                }),
+            }
         }
         for (flag, dirs) in scopes(flags) {
             for asked in dirs {
@@ -66,6 +76,7 @@ impl SecurityPolicy {
     ) -> Result<Self, FlagError> {
         let mut policy = self.clone();
         policy.resolve_for_flags(catalogue)?;
+        let catalogue = &*policy.catalogue(catalogue);
         fixed(flags)?;
         for (flag, dirs) in scopes(flags) {
             for asked in dirs {
@@ -96,9 +107,10 @@ impl SecurityPolicy {
             policy.source.lines.remove(&format!("grant.{capability}.databases:{name}"));
         }
         for name in names(capabilities) {
-            let capability = known("revoke", name, name, catalogue)?;
+            let (capability, function) = part("revoke", name, name, catalogue)?;
             policy.must_link("revoke", name, capability)?;
-            if !policy.revoked.insert(name.to_owned()) {
+            let full = function.map_or(&capability.name, |function| &function.name);
+            if !policy.revoked.insert(full.to_string()) {
                 return Err(FlagError::new("revoke", name, format!("`{name}` is revoked already"), None));
             }
         }

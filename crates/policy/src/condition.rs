@@ -58,13 +58,13 @@ impl Condition {
         self.read.is_some()
     }
 
-    /// Reads an expression that may look at the arguments of this capability.
-    pub fn compile(source: &str, capability: &Definition) -> Result<Self, BadCondition> {
+    /// Reads an expression that may look at the arguments of this capability, or of one function of it.
+    pub fn compile(source: &str, capability: &Definition, function: Option<&str>) -> Result<Self, BadCondition> {
         if source.len() > MAX_EXPRESSION {
             let message = format!("an expression is {MAX_EXPRESSION} bytes long at most");
             return Err(BadCondition { message, at: 0..0, help: None });
         }
-        let read = catch_unwind(AssertUnwindSafe(|| cel::compile(source, capability)));
+        let read = catch_unwind(AssertUnwindSafe(|| cel::compile(source, capability, function)));
         let compiled = read.unwrap_or_else(|_| {
             let message = "the expression cannot be read".to_owned();
             Err(BadCondition { message, at: 0..0, help: None })

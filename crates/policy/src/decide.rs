@@ -66,7 +66,17 @@ pub fn decide<'a>(
         return Verdict::Deny(denial::unlinked(policy, capability));
     }
     if policy.revoked.contains(&*capability.name) {
-        return Verdict::Deny(denial::revoked(capability));
+        return Verdict::Deny(denial::revoked(&capability.name));
+    }
+    if capability.is_users() {
+        match capability.function(facts.function()) {
+            Some(function) if policy.blocks(function) => return Verdict::Deny(denial::blocked(function)),
+            Some(function) if policy.revoked.contains(&*function.name) => {
+                return Verdict::Deny(denial::revoked(&function.name));
+            }
+            Some(_) => {}
+            None => return Verdict::Deny(denial::unread(capability)),
+        }
     }
     let grant = policy.grants.get(&*capability.name);
     let whole = Permit { generation, dir: None, relative: "", origin: None, database: None, rule: None, grant };
@@ -163,7 +173,11 @@ fn rules<'a>(
     permit: Permit<'a>,
     facts: &dyn Facts,
 ) -> Verdict<'a> {
-    for rule in policy.rules.iter().filter(|rule| *rule.capability == *capability.name) {
+    let is_about = |rule: &&'a crate::Rule| {
+        *rule.capability == *capability.name
+            && rule.function.as_deref().is_none_or(|function| function == facts.function())
+    };
+    for rule in policy.rules.iter().filter(is_about) {
         let holds = rule.when.as_ref().map_or(Ok(true), |when| when.holds(facts));
         return match (holds, rule.then) {
             (Ok(false), _) => continue,

@@ -1,12 +1,15 @@
 //! What the host can offer: the declaration of a capability, and the catalogue of all of them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::argtype::{ArgType, ArgumentTable};
 use crate::schema::{self, Function};
-use crate::{Field, Level, Looks, MAX_BYTES, MAX_FILES, MAX_QUOTA, MAX_ROWS, Origin, Timeout, Type, Unit, name};
+use crate::{
+    Field, Level, Looks, MAX_BYTES, MAX_FILES, MAX_QUOTA, MAX_ROWS, Origin, Timeout, Type, Unit, WorkEffect, name, user,
+};
 
 /// The interface of the package that has no functions and no resources, so no authority: always linked.
 pub const TYPES_INTERFACE: &str = "parole:capabilities/types@0.1.0";
@@ -24,6 +27,8 @@ pub enum Kind {
     Timer,
     /// By the host itself.
     Host,
+    /// By whoever settles its promises.
+    Worker,
 }
 
 impl Kind {
@@ -203,6 +208,8 @@ pub struct Definition {
     pub flag: Option<Flag>,
     /// Its functions. The first is what is decided, asked about and explained; others act on what that has given.
     pub functions: Vec<Function>,
+    /// Of one that users define: what it means to do each function again. Built-in ones say that where they act.
+    pub effects: Vec<WorkEffect>,
     /// When its promises expire if no policy says so.
     pub timeout: Timeout,
     /// One line for listings.
@@ -223,10 +230,16 @@ impl Definition {
             keys: Vec::new(),
             flag: None,
             functions: Vec::new(),
+            effects: Vec::new(),
             timeout: Timeout::Never,
             summary: "".into(),
             shown: "".into(),
         }
+    }
+
+    /// Whether users define it: its name is its interface, and each of its functions is decided for itself.
+    pub fn is_users(&self) -> bool {
+        self.name == self.interface
     }
 
     /// Whether `[grant.NAME]` may have this key.
@@ -249,15 +262,32 @@ impl Definition {
         self.functions.first().and_then(|function| function.result.as_ref())
     }
 
-    /// The variables of its rules.
-    pub(crate) fn arguments(&self) -> ArgumentTable {
-        let own = schema::table(self.params());
+    /// The function of that name in WIT.
+    pub fn function(&self, wit: &str) -> Option<&Function> {
+        self.functions.iter().find(|function| *function.wit == *wit)
+    }
+
+    /// The variables of its rules, or of those of one function of it. Of one that users define, a rule for all functions
+    /// has what all of them take, by name and type.
+    pub(crate) fn arguments(&self, function: Option<&str>) -> ArgumentTable {
+        let own = match function.map(|wit| self.function(wit)) {
+            Some(one) => schema::table(one.map_or(&[], |function| &function.params)),
+            None if self.is_users() => self.common(),
+            None => schema::table(self.params()),
+        };
         match self.scope {
             ScopeKind::Url | ScopeKind::SocketUrl => {
                 own.iter().cloned().chain([("target".into(), ArgType::target())]).collect()
             }
             ScopeKind::Nothing | ScopeKind::Path | ScopeKind::Name => own,
         }
+    }
+
+    fn common(&self) -> ArgumentTable {
+        let mut tables = self.functions.iter().map(|function| schema::table(&function.params));
+        let first = tables.next().unwrap_or_default();
+        let rest: Vec<ArgumentTable> = tables.collect();
+        first.iter().filter(|own| rest.iter().all(|table| table.contains(own))).cloned().collect()
     }
 
     /// What a rule looks at that has this argument in its condition, or only this field of it.
@@ -326,6 +356,38 @@ impl Catalogue {
     /// The capability of that name (`read_file`).
     pub fn by_name(&self, name: &str) -> Option<&Arc<Definition>> {
         self.0.iter().find(|capability| *capability.name == *name)
+    }
+
+    /// What a policy calls a capability, or one function of one that users define: `acme:crm/customers@1.0.0.delete`,
+    /// with or without the version.
+    pub fn named(&self, text: &str) -> Option<(&Arc<Definition>, Option<&str>)> {
+        user::named(self.0.iter(), text)
+    }
+
+    /// The full name of what [`Catalogue::named`] finds; what it does not find stays as it is.
+    pub(crate) fn full(&self, text: &str) -> String {
+        match self.named(text) {
+            Some((own, None)) => own.name.to_string(),
+            Some((own, Some(function))) => format!("{}.{function}", own.name),
+            None => text.to_owned(),
+        }
+    }
+
+    /// Whether there is nothing that a guest could take for this one.
+    pub(crate) fn has_room_for(&self, more: Definition) -> Result<Definition, String> {
+        match self.find(&more.interface) {
+            Found::Unknown => Ok(more),
+            _ => Err("this host defines it already".to_owned()),
+        }
+    }
+
+    /// The same with these as well.
+    #[must_use]
+    pub fn with(&self, more: &[Arc<Definition>]) -> Cow<'_, Catalogue> {
+        match more {
+            [] => Cow::Borrowed(self),
+            more => Cow::Owned(Catalogue(self.0.iter().chain(more).cloned().collect())),
+        }
     }
 
     /// The capability that a flag is about; of two, the one for sockets or the other one.

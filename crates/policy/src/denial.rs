@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::nearest::quoted;
 use crate::origin::Scheme;
-use crate::{Definition, Grant, MAX_GUEST_PATH, SecurityPolicy, paths};
+use crate::{Definition, Function, Grant, MAX_GUEST_PATH, SecurityPolicy, paths};
 
 /// Why a call may not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +51,12 @@ pub(crate) fn unlinked(policy: &SecurityPolicy, capability: &Definition) -> Deni
     deny(format!("`{}` is not granted", capability.name), remedy.unwrap_or_default())
 }
 
-pub(crate) fn revoked(capability: &Definition) -> Denial {
-    let name = &*capability.name;
+pub(crate) fn blocked(function: &Function) -> Denial {
+    let name = &function.name;
+    deny(format!("`{name}` is not granted"), format!("remove `{name}` from `block` (or from --block)"))
+}
+
+pub(crate) fn revoked(name: &str) -> Denial {
     deny(format!("`{name}` was revoked"), format!("grant `{name}` to the execution again"))
 }
 

@@ -15,6 +15,12 @@ pub trait Facts: Sync {
     /// and a rule that looks at it denies.
     fn fact(&self, name: &str) -> Option<Fact<'_>>;
 
+    /// Which function of the capability is called, by its name in WIT; of one that users define, each is decided for
+    /// itself.
+    fn function(&self) -> &str {
+        ""
+    }
+
     /// For rules that look at how much of it this form was read, beside a URL, which says so itself. One without other
     /// parts that can be spelt in several ways is for all.
     fn read_for(&self) -> Looks {
@@ -59,6 +65,8 @@ impl Facts for PlainFacts<'_> {
 pub enum Fact<'a> {
     /// Nothing.
     Null,
+    /// True or false.
+    Bool(bool),
     /// A whole number.
     Int(i64),
     /// A number with a fraction.

@@ -8,16 +8,25 @@ use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
+use crate::file_capability::capabilities;
 use crate::file_grants as grants;
 use crate::file_rules::rules;
 use crate::nearest::quoted;
 use crate::reader::{Reader, Setting, Value};
-use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, SecurityPolicy};
+use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, ReadWit, SecurityPolicy};
 
 /// The longest policy file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
 /// The most errors that are reported for one file.
 pub const MAX_ERRORS: usize = 100;
+
+/// What reads the files that a policy names: this crate does not touch files.
+pub struct Files<'f> {
+    /// Reads certificates of authorities.
+    pub authority: &'f ReadAuthority,
+    /// Reads WIT.
+    pub wit: &'f ReadWit<'f>,
+}
 
 /// Something wrong in a policy file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +48,9 @@ pub struct PolicyError {
 /// those of the level.
 type TopKey = (&'static str, fn(&mut Reader, &Setting<'_>, &mut SecurityPolicy, &Value<'_>));
 
-const KEYS: [TopKey; 6] = [
+const KEYS: [TopKey; 7] = [
     ("level", level),
+    ("capability", capabilities),
     ("block", block),
     ("async", async_guests),
     ("limits", limits),
@@ -49,27 +59,26 @@ const KEYS: [TopKey; 6] = [
 ];
 
 /// Keys of later versions, so that a file for one of them gets a clear answer.
-const LATER: [&str; 2] = ["capability", "wasi"];
+const LATER: [&str; 1] = ["wasi"];
 
 impl SecurityPolicy {
     /// Reads a policy file. `base` is the absolute directory of the file: host paths are relative to it.
     ///
     /// On failure there is at least one error; they stand in the order of the file, [`MAX_ERRORS`] at most.
     ///
-    /// Files of certificate authorities stay unread: see [`SecurityPolicy::parse_with`].
+    /// Files of certificate authorities stay unread, and those of WIT are missed: see [`SecurityPolicy::parse_with`].
     pub fn parse(toml: &str, base: &Path, catalogue: &Catalogue) -> Result<Self, Vec<PolicyError>> {
-        Self::read(toml, &Setting { base, catalogue, authorities: None })
+        Self::read(toml, &Setting { base, catalogue, files: None })
     }
 
-    /// The same, with the files of certificate authorities read, so that what is wrong with one is an error with its
-    /// place.
+    /// The same, with the files read that it names, so that what is wrong with one is an error with its place.
     pub fn parse_with(
         toml: &str,
         base: &Path,
         catalogue: &Catalogue,
-        authorities: &ReadAuthority,
+        files: &Files<'_>,
     ) -> Result<Self, Vec<PolicyError>> {
-        Self::read(toml, &Setting { base, catalogue, authorities: Some(authorities) })
+        Self::read(toml, &Setting { base, catalogue, files: Some(files) })
     }
 
     fn read(toml: &str, setting: &Setting<'_>) -> Result<Self, Vec<PolicyError>> {
@@ -143,13 +152,16 @@ fn walk(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy,
     for (name, read) in KEYS {
         if let Some((key, value)) = root.get_key_value(name) {
             let faults = reader.faults();
-            read(reader, setting, policy, value);
+            let catalogue = policy.catalogue(setting.catalogue).into_owned();
+            read(reader, &Setting { catalogue: &catalogue, ..*setting }, policy, value);
             if reader.faults() == faults {
                 reader.mark(name.to_owned(), &key.span());
             }
         }
     }
     if let Some(value) = root.get("grant").filter(|_| !reader.no_level) {
+        let catalogue = policy.catalogue(setting.catalogue).into_owned();
+        let setting = &Setting { catalogue: &catalogue, ..*setting };
         grants::excluded(reader, setting, policy, value);
     }
     for key in root.keys() {
@@ -186,9 +198,10 @@ fn block(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy
         let Some(name) = reader.text("block", entry) else {
             continue;
         };
-        if let Some(capability) = grants::capability(reader, setting, name, entry.span()) {
+        if let Some((capability, function)) = grants::part(reader, setting, name, entry.span()) {
+            let name = function.map_or_else(|| capability.name.to_string(), |own| format!("{}.{own}", capability.name));
             reader.mark(format!("block.{name}"), &entry.span());
-            policy.block.insert(capability.name.to_string());
+            policy.block.insert(name);
         }
     }
 }

@@ -17,12 +17,29 @@ pub(crate) fn capability(
     name: &str,
     span: std::ops::Range<usize>,
 ) -> Option<Arc<Definition>> {
-    let found = setting.catalogue.by_name(name);
+    match part(reader, setting, name, span.clone())? {
+        (capability, None) => Some(capability),
+        (capability, Some(_)) => {
+            let message = format!("{} is one function of a capability", quoted(name));
+            reader.fault(span, message, Some(format!("write {}", capability.name)));
+            None
+        }
+    }
+}
+
+/// The same, or one function of a capability that users define.
+pub(crate) fn part(
+    reader: &mut Reader,
+    setting: &Setting<'_>,
+    name: &str,
+    span: std::ops::Range<usize>,
+) -> Option<(Arc<Definition>, Option<String>)> {
+    let found = setting.catalogue.named(name);
     if found.is_none() {
         let valid: Vec<&str> = setting.catalogue.names().collect();
         reader.fault(span, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)));
     }
-    found.cloned()
+    found.map(|(own, function)| (Arc::clone(own), function.map(str::to_owned)))
 }
 
 /// `[grant]`: one table for each capability.
@@ -35,6 +52,7 @@ pub(crate) fn grants(reader: &mut Reader, setting: &Setting<'_>, policy: &mut Se
         let Some(capability) = capability(reader, setting, name, key.span()) else {
             continue;
         };
+        let name = &*capability.name;
         reader.mark(format!("grant.{name}"), &key.span());
         if capability.keys.is_empty() {
             let message = format!("grant.{name}: `{name}` takes no grant; its level and `block` decide");

@@ -225,7 +225,7 @@ pub(crate) fn authorities(
             continue;
         };
         let one = Authority::of(setting.base, text).and_then(|mut authority| {
-            authority.read = setting.authorities.map(|read| read(&authority.file)).transpose()?;
+            authority.read = setting.files.map(|files| (files.authority)(&authority.file)).transpose()?;
             authority::add(&mut all, authority)
         });
         if let Err(message) = one {

@@ -1,5 +1,7 @@
 //! The `[[rule]]` tables of a policy file.
 
+use std::sync::Arc;
+
 use toml::de::DeTable;
 
 use crate::file_grants;
@@ -38,8 +40,8 @@ fn one(
     }
     let name = name(reader, policy, entry, table);
     let capability = required(reader, "capability", entry, table).and_then(|(text, value)| {
-        let found = file_grants::capability(reader, setting, text, value.span())?;
-        fits(reader, policy, &found, value).then_some(found)
+        let found = file_grants::part(reader, setting, text, value.span())?;
+        fits(reader, policy, &found.0, value).then_some(found)
     });
     let then = required(reader, "then", entry, table).and_then(|(word, value)| {
         let then = Then::of(word);
@@ -61,7 +63,7 @@ fn one(
         None => None,
         Some(value) => Some((reader.timeout("rule.timeout_ms", value)?, value)),
     };
-    let (name, capability, then) = (name?, capability?, then?);
+    let (name, (capability, function), then) = (name?, capability?, then?);
     if let Some((_, value)) = timeout
         && then != Then::Ask
     {
@@ -69,7 +71,7 @@ fn one(
         return None;
     }
     let timeout = timeout.map(|(timeout, _)| timeout);
-    let rule = Rule { name, capability: capability.name.to_string(), when, then, timeout };
+    let rule = Rule { name, capability: capability.name.to_string(), function, when, then, timeout };
     if let Some(why) = rule.unfit(&capability) {
         let span = table.get("then").map_or_else(|| entry.span(), |value| value.span());
         reader.fault(span, format!("rule.then: {why}"), Some("allow or deny".to_owned()));
@@ -127,9 +129,13 @@ fn fits(reader: &mut Reader, policy: &SecurityPolicy, capability: &Definition, v
     }
 }
 
-fn condition(reader: &mut Reader, capability: &Definition, value: &Value<'_>) -> Option<Condition> {
+fn condition(
+    reader: &mut Reader,
+    (capability, function): &(Arc<Definition>, Option<String>),
+    value: &Value<'_>,
+) -> Option<Condition> {
     let text = reader.text("rule.when", value)?;
-    let read = Condition::compile(text, capability);
+    let read = Condition::compile(text, capability, function.as_deref());
     match read.and_then(|condition| condition.never().cloned().map_or(Ok(condition), Err)) {
         Ok(condition) => Some(condition),
         Err(bad) => {

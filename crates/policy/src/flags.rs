@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::nearest::{help, quoted};
-use crate::{Catalogue, Definition, DirGrant, Flag, GrantKey, Level, LimitKey, Limits, SecurityPolicy, Timeout, paths};
+use crate::{
+    Catalogue, Definition, DirGrant, Flag, Function, GrantKey, Level, LimitKey, Limits, SecurityPolicy, Timeout, paths,
+};
 
 pub(crate) const CA: &str = "--ca";
 
@@ -90,6 +92,8 @@ impl SecurityPolicy {
     /// [`SecurityPolicy::stays_within`].
     pub fn narrow(mut self, flags: &Flags, cwd: &Path, catalogue: &Catalogue) -> Result<Self, FlagError> {
         self.resolve_for_flags(catalogue)?;
+        let host = catalogue;
+        let catalogue = &*self.catalogue(host);
         let mut policy = self.clone();
         if let Some(asked) = flags.ca.first() {
             // Trust in one more authority reaches servers that the file does not.
@@ -112,7 +116,7 @@ impl SecurityPolicy {
         }
         policy.set_origins(&flags.allow_net, catalogue)?;
         policy.set_databases(&flags.databases, cwd, catalogue)?;
-        policy.stays_within(&self, catalogue)?;
+        policy.stays_within(&self, host)?;
         for asked in &flags.timeouts {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
             let has = self.timeout_of(capability);
@@ -138,8 +142,8 @@ impl SecurityPolicy {
 
     fn add_blocks(&mut self, flags: &Flags, catalogue: &Catalogue) -> Result<(), FlagError> {
         for name in flags.block.iter().flat_map(|list| list.split(',')) {
-            let capability = known("--block", name, name, catalogue)?;
-            self.block.insert(capability.name.to_string());
+            let (capability, function) = part("--block", name, name, catalogue)?;
+            self.block.insert(function.map_or_else(|| capability.name.to_string(), |own| own.name.to_string()));
         }
         Ok(())
     }
@@ -196,13 +200,31 @@ pub(crate) fn scopes(flags: &Flags) -> [(Flag, &[String]); 2] {
     [(Flag::AllowRead, &flags.allow_read), (Flag::AllowWrite, &flags.allow_write)]
 }
 
+/// The capability of a name.
 pub(crate) fn known<'c>(
     flag: &str,
     asked: &str,
     name: &str,
     catalogue: &'c Catalogue,
 ) -> Result<&'c Arc<Definition>, FlagError> {
-    catalogue.by_name(name).ok_or_else(|| {
+    match part(flag, asked, name, catalogue)? {
+        (capability, None) => Ok(capability),
+        (capability, Some(_)) => {
+            let message = format!("{} is one function of a capability", quoted(name));
+            Err(FlagError::new(flag, asked, message, Some(format!("write {}", capability.name))))
+        }
+    }
+}
+
+/// The capability of a name, or one function of one that users define.
+pub(crate) fn part<'c>(
+    flag: &str,
+    asked: &str,
+    name: &str,
+    catalogue: &'c Catalogue,
+) -> Result<(&'c Arc<Definition>, Option<&'c Function>), FlagError> {
+    let found = catalogue.named(name);
+    found.map(|(own, function)| (own, function.and_then(|wit| own.function(wit)))).ok_or_else(|| {
         let valid: Vec<&str> = catalogue.names().collect();
         FlagError::new(flag, asked, format!("unknown capability {}", quoted(name)), Some(help(name, &valid)))
     })

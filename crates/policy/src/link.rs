@@ -41,6 +41,7 @@ impl SecurityPolicy {
             let capability = capability.map(|capability| capability.name.to_string());
             Link::Denied(LinkDenial { import: import.to_owned(), capability, reason, remedy })
         };
+        let catalogue = &*self.catalogue(catalogue);
         match catalogue.find(import) {
             Found::Types => Link::Types,
             Found::Capability { capability, twin } => match self.refusal(capability, twin) {
@@ -56,7 +57,10 @@ impl SecurityPolicy {
                 let offers: Vec<String> = catalogue.offers().map(|(offered, _)| offered).collect();
                 let near = nearest_interface(import, &offers);
                 let near = near.map(|near| format!(" (the nearest is {})", quoted(near))).unwrap_or_default();
-                denied(None, format!("no capability is defined for {}{near}", quoted(import)), None)
+                let remedy = crate::user::may_be_defined(import)
+                    .is_ok()
+                    .then(|| format!("in the policy file: [capability.{import:?}] wit = \"FILE\", via = \"worker\""));
+                denied(None, format!("no capability is defined for {}{near}", quoted(import)), remedy)
             }
         }
     }

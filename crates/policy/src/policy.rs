@@ -1,5 +1,6 @@
 //! The policy: what one guest may do.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    Catalogue, Condition, Database, Definition, DirGrant, Flag, Grant, HOST_TIMEOUT, Level, LimitKey, Limits, Origin,
-    Rule, Then, Timeout, paths,
+    Catalogue, Condition, Database, Definition, DirGrant, Flag, Function, Grant, HOST_TIMEOUT, Level, LimitKey, Limits,
+    Origin, Rule, Then, Timeout, UserCapability, paths,
 };
 
 /// What one guest may do.
@@ -36,9 +37,15 @@ pub struct SecurityPolicy {
     /// Capabilities that were taken away from the execution, by name: linked, but each call is denied.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub revoked: BTreeSet<String>,
+    /// What it defines beside what the host does, by interface.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, UserCapability>,
     /// What is wrong with a policy that was put together in Rust. Such a policy links and allows nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) faults: Vec<String>,
+    /// The declarations of what it defines.
+    #[serde(skip)]
+    pub(crate) own: Vec<Arc<Definition>>,
     #[serde(skip)]
     pub(crate) source: Source,
     /// What was asked for by what it is about: [`SecurityPolicy::resolve`] knows which capability that is.
@@ -139,10 +146,24 @@ impl SecurityPolicy {
             grants: BTreeMap::new(),
             rules: Vec::new(),
             revoked: BTreeSet::new(),
+            capabilities: BTreeMap::new(),
+            own: Vec::new(),
             faults: Vec::new(),
             source: Source::default(),
             pending: Vec::new(),
         }
+    }
+
+    /// Defines a capability: `interface` is `acme:crm/customers@1.0.0`. [`SecurityPolicy::resolve`] reads its WIT.
+    #[must_use]
+    pub fn define(mut self, interface: &str, capability: UserCapability) -> Self {
+        self.capabilities.insert(interface.to_owned(), capability);
+        self
+    }
+
+    /// The capabilities that there are under this policy: those of the host, and those that it defines.
+    pub fn catalogue<'c>(&self, host: &'c Catalogue) -> Cow<'c, Catalogue> {
+        host.with(&self.own)
     }
 
     /// Refuses a capability, whatever the level. [`SecurityPolicy::validate`] checks the name.
@@ -200,7 +221,8 @@ impl SecurityPolicy {
     #[must_use]
     pub fn rule(mut self, name: &str, capability: &str, when: Option<&str>, then: Then) -> Self {
         let (name, capability) = (name.to_owned(), capability.to_owned());
-        self.rules.push(Rule { name, capability, when: when.map(Condition::unread), then, timeout: None });
+        let when = when.map(Condition::unread);
+        self.rules.push(Rule { name, capability, function: None, when, then, timeout: None });
         self
     }
 
@@ -228,7 +250,7 @@ impl SecurityPolicy {
     /// Whether it knows what the declarations of its capabilities say.
     pub(crate) fn is_resolved(&self) -> bool {
         let is_unread = |rule: &Rule| rule.when.as_ref().is_some_and(|when| !when.is_read());
-        self.pending.is_empty() && !self.rules.iter().any(is_unread)
+        self.pending.is_empty() && self.own.len() == self.capabilities.len() && !self.rules.iter().any(is_unread)
     }
 
     /// Why the policy's own level or block list excludes a capability, if it does.
@@ -246,6 +268,11 @@ impl SecurityPolicy {
     /// Whether level and block list let a guest link this capability.
     pub fn links(&self, capability: &Definition) -> bool {
         self.fault().is_none() && capability.level <= self.level && !self.block.contains(&*capability.name)
+    }
+
+    /// Whether the block list has this function of a capability that users define.
+    pub fn blocks(&self, function: &Function) -> bool {
+        self.block.contains(&*function.name)
     }
 
     /// When the promises of a capability expire under this policy.

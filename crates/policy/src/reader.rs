@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use crate::nearest::{help, quoted};
-use crate::{Catalogue, MAX_TIMEOUT_MS, PolicyError, ReadAuthority, Timeout, Unit, parse_size};
+use crate::{Catalogue, Files, MAX_TIMEOUT_MS, PolicyError, Timeout, Unit, parse_size};
 
 pub(crate) type Key<'t> = Spanned<DeString<'t>>;
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -17,8 +17,8 @@ pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 pub(crate) struct Setting<'s> {
     pub(crate) base: &'s Path,
     pub(crate) catalogue: &'s Catalogue,
-    /// Reads the files of authorities, if somebody does.
-    pub(crate) authorities: Option<&'s ReadAuthority>,
+    /// Reads the files that it names, if somebody does.
+    pub(crate) files: Option<&'s Files<'s>>,
 }
 
 /// The text of a policy file, what was found wrong with it, and where its keys stand.

@@ -50,6 +50,9 @@ pub struct Rule {
     pub name: String,
     /// The capability that it is about.
     pub capability: String,
+    /// The function that it is about, of a capability that users define; none: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
     /// When it decides; always, if there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,
@@ -73,7 +76,8 @@ impl Rule {
     /// Reads its condition, if nobody has.
     pub(crate) fn read(&mut self, capability: &Definition) -> Result<(), String> {
         if let Some(when) = self.when.as_mut().filter(|when| !when.is_read()) {
-            *when = Condition::compile(when.source(), capability).map_err(|bad| bad.message)?;
+            *when =
+                Condition::compile(when.source(), capability, self.function.as_deref()).map_err(|bad| bad.message)?;
         }
         Ok(())
     }

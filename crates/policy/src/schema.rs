@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::Looks;
 use crate::argtype::{ArgType, ArgumentTable, MAX_SEEN};
 
@@ -19,20 +17,41 @@ pub struct Function {
     pub params: Arc<[Field]>,
     /// The ok value; `None`: there is none.
     pub result: Option<Type>,
-    /// Whether it may answer with an error.
-    pub fails: bool,
+    /// How it says that it did not work.
+    pub error: ErrorType,
+}
+
+/// How a function says that it did not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    /// Not at all: it is no `result`.
+    None,
+    /// With the error of `parole:capabilities/types`.
+    Shared,
+    /// With an error of its own, that holds this.
+    Own(Option<Type>),
 }
 
 impl Function {
     /// One that takes these parameters and may answer with an error. `wit` is its name in the interface, `name` that in
     /// the journal.
     pub fn new(wit: &str, name: &str, params: impl Into<Arc<[Field]>>, result: Option<Type>) -> Self {
-        Self { wit: wit.into(), name: name.into(), params: params.into(), result, fails: true }
+        Self { wit: wit.into(), name: name.into(), params: params.into(), result, error: ErrorType::Shared }
     }
 
     /// The same for one that never does.
     pub fn infallible(wit: &str, name: &str, params: impl Into<Arc<[Field]>>, result: Option<Type>) -> Self {
-        Self { fails: false, ..Self::new(wit, name, params, result) }
+        Self { error: ErrorType::None, ..Self::new(wit, name, params, result) }
+    }
+
+    /// What it returns, as WIT has it: the ok value, or a `result` around it; `None`: nothing.
+    pub fn returns(&self) -> Option<Type> {
+        let part = |of: &Option<Type>| of.clone().map(Arc::new);
+        match &self.error {
+            ErrorType::None => self.result.clone(),
+            ErrorType::Shared => Some(Type::Result(part(&self.result), Some(Arc::new(Type::error())))),
+            ErrorType::Own(error) => Some(Type::Result(part(&self.result), part(error))),
+        }
     }
 }
 
@@ -52,8 +71,12 @@ pub enum Type {
     Bool,
     /// A whole number.
     Int(Int),
+    /// `f32`
+    Single,
     /// `f64`
     Real,
+    /// `char`
+    Char,
     /// `string`, of which a rule looks at so many bytes.
     Text(u32),
     /// `string`: the path of a file.
@@ -70,7 +93,9 @@ pub enum Type {
     Contents,
     /// A list of records of two texts, `name` and `value`: headers.
     Headers,
-    /// An enum of these words, of so many letters at most.
+    /// A value of a database: null, a number, text or bytes.
+    SqlValue,
+    /// An enum of these words.
     Enum(Arc<[Arc<str>]>),
     /// One of several cases, some with a value.
     Variant(Arc<[(Arc<str>, Option<Type>)]>),
@@ -78,23 +103,65 @@ pub enum Type {
     List(Arc<Type>),
     /// Fields by name.
     Record(Arc<[Field]>),
+    /// Values in order.
+    Tuple(Arc<[Type]>),
+    /// Any of these words.
+    Flags(Arc<[Arc<str>]>),
+    /// An ok value or an error, each of which may hold something.
+    Result(Option<Arc<Type>>, Option<Arc<Type>>),
     /// That or nothing.
     Option(Arc<Type>),
     /// A resource that an earlier call has given.
     Handle,
 }
 
-/// The whole numbers of WIT that a capability uses.
+/// The whole numbers of WIT.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they are named as WIT names them")]
 pub enum Int {
-    /// `u16`
+    U8,
     U16,
-    /// `u32`
     U32,
-    /// `u64`
     U64,
-    /// `s64`
+    S8,
+    S16,
+    S32,
     S64,
+}
+
+impl Int {
+    /// The name that WIT has for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Int::U8 => "u8",
+            Int::U16 => "u16",
+            Int::U32 => "u32",
+            Int::U64 => "u64",
+            Int::S8 => "s8",
+            Int::S16 => "s16",
+            Int::S32 => "s32",
+            Int::S64 => "s64",
+        }
+    }
+
+    /// The numbers that it holds.
+    pub const fn range(self) -> (i128, i128) {
+        match self {
+            Int::U8 => (0, u8::MAX as i128),
+            Int::U16 => (0, u16::MAX as i128),
+            Int::U32 => (0, u32::MAX as i128),
+            Int::U64 => (0, u64::MAX as i128),
+            Int::S8 => (i8::MIN as i128, i8::MAX as i128),
+            Int::S16 => (i16::MIN as i128, i16::MAX as i128),
+            Int::S32 => (i32::MIN as i128, i32::MAX as i128),
+            Int::S64 => (i64::MIN as i128, i64::MAX as i128),
+        }
+    }
+
+    /// Whether JSON has it as text, because programs read its numbers as floats.
+    pub const fn is_wide(self) -> bool {
+        matches!(self, Int::U64 | Int::S64)
+    }
 }
 
 /// A field of a record, or a parameter.
@@ -131,10 +198,40 @@ impl Type {
         Type::Variant(cases.into_iter().map(|(name, of)| (name.into(), of)).collect())
     }
 
+    /// The variant of [`Type::SqlValue`].
+    pub fn sql_value() -> Type {
+        Type::variant([
+            ("null", None),
+            ("integer", Some(Type::Int(Int::S64))),
+            ("real", Some(Type::Real)),
+            ("text", Some(Type::TEXT)),
+            ("blob", Some(Type::Bytes)),
+        ])
+    }
+
+    /// The error that functions share: `parole:capabilities/types`.
+    pub fn error() -> Type {
+        Type::variant([
+            ("denied", Some(Type::TEXT)),
+            ("expired", None),
+            ("canceled", None),
+            ("closed", None),
+            ("not-found", None),
+            ("invalid", Some(Type::TEXT)),
+            ("too-large", Some(Type::Int(Int::U64))),
+            ("exhausted", Some(Type::TEXT)),
+            ("failed", Some(Type::TEXT)),
+        ])
+    }
+
     /// The same as far as a rule is concerned; `None`: a rule sees nothing of it.
     pub(crate) fn seen(&self) -> Option<ArgType> {
         Some(match self {
-            Type::Bool | Type::Real | Type::Variant(_) => ArgType::Any,
+            Type::SqlValue => ArgType::Any,
+            Type::Bool => ArgType::Bool,
+            Type::Single | Type::Real => ArgType::Real,
+            Type::Variant(cases) => variant(cases),
+            Type::Char => ArgType::Text(4),
             Type::Int(_) => ArgType::Int,
             Type::Text(most) => ArgType::Text(*most),
             Type::Path => ArgType::Text(crate::MAX_GUEST_PATH as u32),
@@ -146,11 +243,18 @@ impl Type {
                 let header = [("name", ArgType::Lower(MAX_SEEN)), ("value", ArgType::Text(MAX_SEEN))];
                 ArgType::List(Arc::new(ArgType::record(header)))
             }
-            Type::Enum(words) => {
-                let longest = words.iter().map(|word| word.len()).max().unwrap_or_default();
-                ArgType::Lower(u32::try_from(longest).unwrap_or(MAX_SEEN))
+            Type::Enum(words) => word(words),
+            Type::Flags(words) => ArgType::List(Arc::new(word(words))),
+            Type::List(of) => match of.seen()? {
+                // A condition goes through a list, and not through lists in it.
+                ArgType::List(_) => return None,
+                of => ArgType::List(Arc::new(of)),
+            },
+            Type::Result(ok, error) => {
+                let part = |of: &Option<Arc<Type>>| of.as_deref().cloned();
+                variant(&[("ok".into(), part(ok)), ("err".into(), part(error))])
             }
-            Type::List(of) => ArgType::List(Arc::new(of.seen()?)),
+            Type::Tuple(_) => return None,
             Type::Record(fields) => ArgType::Record(table(fields)),
             Type::Option(of) => ArgType::Optional(Arc::new(of.seen()?)),
             Type::Handle => return None,
@@ -170,105 +274,25 @@ impl Type {
             _ => none,
         }
     }
-
-    /// JSON that stands for one, to be copied and changed: `true`, `"…"`.
-    pub fn example(&self) -> String {
-        match self {
-            Type::Bool => "true".to_owned(),
-            Type::Int(Int::U64 | Int::S64) => "\"0\"".to_owned(),
-            Type::Int(_) | Type::Real => "0".to_owned(),
-            Type::List(_) | Type::Headers => "[]".to_owned(),
-            Type::Option(_) => "null".to_owned(),
-            Type::Record(fields) => {
-                let field = |field: &Field| format!("\"{}\": {}", field.name, field.of.example());
-                format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
-            }
-            Type::Enum(words) => format!("\"{}\"", words.first().map_or("", |word| word)),
-            Type::Variant(cases) => match cases.first() {
-                Some((name, Some(of))) => format!("{{\"{name}\": {}}}", of.example()),
-                Some((name, None)) => format!("\"{name}\""),
-                None => "null".to_owned(),
-            },
-            _ => "\"…\"".to_owned(),
-        }
-    }
-
-    /// Whether a JSON value stands for one.
-    ///
-    /// # Errors
-    /// Where it does not, and what was expected there. `place` is the way to it.
-    pub fn check(&self, value: &Value, place: &str) -> Result<(), String> {
-        let expected = |what: &str| {
-            let place = if place.is_empty() { String::new() } else { format!("`{place}`: ") };
-            Err(format!("{place}expected {what}"))
-        };
-        let is_base64 = |text: &str| {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD.decode(text).is_ok()
-        };
-        match (self, value) {
-            (Type::Bool, Value::Bool(_)) | (Type::Option(_), Value::Null) => Ok(()),
-            (Type::Bool, _) => expected("true or false"),
-            (Type::Text(_) | Type::Path | Type::Url | Type::Method | Type::Name, Value::String(_)) => Ok(()),
-            (Type::Text(_) | Type::Path | Type::Url | Type::Method | Type::Name, _) => {
-                expected("a JSON string, such as \"Ada\"")
-            }
-            (Type::Int(Int::U64), Value::String(text)) if text.parse::<u64>().is_ok() => Ok(()),
-            (Type::Int(Int::S64), Value::String(text)) if text.parse::<i64>().is_ok() => Ok(()),
-            (Type::Int(Int::U64 | Int::S64), _) => expected("a whole number as text, such as \"5\""),
-            (Type::Int(Int::U16), Value::Number(number)) if number.as_u64().is_some_and(|n| n < 1 << 16) => Ok(()),
-            (Type::Int(Int::U32), Value::Number(number)) if number.as_u64().is_some_and(|n| n < 1 << 32) => Ok(()),
-            (Type::Int(_), _) => expected("a whole number"),
-            (Type::Real, Value::Number(_)) => Ok(()),
-            (Type::Real, _) => expected("a number"),
-            (Type::Bytes | Type::Contents, Value::String(text)) if is_base64(text) => Ok(()),
-            (Type::Bytes | Type::Contents, _) => expected("base64 text"),
-            (Type::Headers, value) => {
-                let header = Type::record([field("name", Type::TEXT), field("value", Type::TEXT)]);
-                Type::list(header).check(value, place)
-            }
-            (Type::Enum(words), Value::String(text)) if words.iter().any(|word| **word == **text) => Ok(()),
-            (Type::Enum(words), _) => expected(&format!("one of {}", words.join(", "))),
-            (Type::Variant(cases), value) => {
-                let (name, payload) = match value {
-                    Value::String(name) => (name.as_str(), None),
-                    Value::Object(one) if one.len() == 1 => {
-                        one.iter().next().map_or(("", None), |(name, value)| (name.as_str(), Some(value)))
-                    }
-                    _ => ("", None),
-                };
-                match (cases.iter().find(|(own, _)| **own == *name), payload) {
-                    (Some((_, None)), None) => Ok(()),
-                    (Some((name, Some(of))), Some(value)) => of.check(value, &below(place, name)),
-                    _ => {
-                        let names: Vec<&str> = cases.iter().map(|(name, _)| &**name).collect();
-                        expected(&format!("one of {}", names.join(", ")))
-                    }
-                }
-            }
-            (Type::List(of), Value::Array(items)) => {
-                items.iter().zip(0..).try_for_each(|(item, index)| of.check(item, &format!("{place}[{index}]")))
-            }
-            (Type::List(_), _) => expected("an array"),
-            (Type::Record(fields), Value::Object(given)) => {
-                if let Some(other) = given.keys().find(|name| !fields.iter().any(|field| *field.name == ***name)) {
-                    return Err(format!("`{}`: unknown field", below(place, other)));
-                }
-                fields.iter().try_for_each(|field| match given.get(&*field.name) {
-                    Some(value) => field.of.check(value, &below(place, &field.name)),
-                    None if matches!(field.of, Type::Option(_)) => Ok(()),
-                    None => Err(format!("`{}`: missing", below(place, &field.name))),
-                })
-            }
-            (Type::Record(_), _) => expected("an object"),
-            (Type::Option(of), value) => of.check(value, place),
-            (Type::Handle, _) => expected("nothing that can be written"),
-        }
-    }
 }
 
-fn below(place: &str, name: &str) -> String {
-    if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
+/// A case as rules see it: `case` is its name, and a case that holds something is a field, null unless it is the case.
+fn variant(cases: &[(Arc<str>, Option<Type>)]) -> ArgType {
+    let names: Vec<Arc<str>> = cases.iter().map(|(name, _)| name.clone()).collect();
+    let held = cases.iter().filter(|(name, _)| **name != *CASE).filter_map(|(name, of)| {
+        let seen = of.as_ref()?.seen()?;
+        Some((rule_name(name), ArgType::Optional(Arc::new(seen))))
+    });
+    ArgType::Record(std::iter::once((CASE.into(), word(&names))).chain(held).collect())
+}
+
+/// The field of a variant that names its case.
+pub(crate) const CASE: &str = "case";
+
+/// One of these words.
+fn word(words: &[Arc<str>]) -> ArgType {
+    let longest = words.iter().map(|word| word.len()).max().unwrap_or_default();
+    ArgType::Lower(u32::try_from(longest).unwrap_or(MAX_SEEN))
 }
 
 /// Parameters or fields as rules see them: a rule spells `duration-ms` as `duration_ms`.
@@ -280,64 +304,4 @@ pub(crate) fn table(fields: &[Field]) -> ArgumentTable {
 /// A name as rules spell it.
 pub(crate) fn rule_name(name: &str) -> Arc<str> {
     name.replace('-', "_").into()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn decision() -> Type {
-        Type::record([
-            field("accepted", Type::Bool),
-            field("text", Type::TEXT),
-            field("comment", Type::option(Type::TEXT)),
-        ])
-    }
-
-    /// Columns: the type, a value, what is said of it.
-    #[test]
-    fn what_does_not_fit_is_said_with_its_place() {
-        let message = Type::variant([("null", None), ("text", Some(Type::TEXT)), ("blob", Some(Type::Bytes))]);
-        let rows = [
-            (Type::Bool, json!(true), ""),
-            (Type::Bool, json!("yes"), "expected true or false"),
-            (Type::TEXT, json!("Ada"), ""),
-            (Type::TEXT, json!(5), "expected a JSON string, such as \"Ada\""),
-            (decision(), json!({ "accepted": true, "text": "t", "comment": null }), ""),
-            (decision(), json!({ "accepted": true, "text": "t" }), ""),
-            (decision(), json!([true, "t", null]), "expected an object"),
-            (decision(), json!({ "accepted": 1, "text": "t" }), "`accepted`: expected true or false"),
-            (decision(), json!({ "accepted": true }), "`text`: missing"),
-            (decision(), json!({ "accepted": true, "text": "t", "rest": 1 }), "`rest`: unknown field"),
-            (Type::list(message.clone()), json!(["null", { "text": "a" }, { "blob": "aGk=" }]), ""),
-            (Type::list(message.clone()), json!([{ "blob": "%" }]), "`[0].blob`: expected base64 text"),
-            (message, json!({ "null": 1 }), "expected one of null, text, blob"),
-            (Type::Int(Int::U64), json!("18446744073709551615"), ""),
-            (Type::Int(Int::U64), json!(5), "expected a whole number as text, such as \"5\""),
-            (Type::Int(Int::U16), json!(65_536), "expected a whole number"),
-            (Type::words(&["a", "b"]), json!("c"), "expected one of a, b"),
-            (Type::Headers, json!([{ "name": "a" }]), "`[0].value`: missing"),
-        ];
-        for (of, value, said) in rows {
-            assert_eq!(of.check(&value, "").err().unwrap_or_default(), said, "{value}");
-        }
-    }
-
-    #[test]
-    fn an_example_fits() {
-        for of in [decision(), Type::Bool, Type::TEXT, Type::Headers, Type::words(&["a"]), Type::Int(Int::S64)] {
-            let example = serde_json::from_str(&of.example()).unwrap_or_default();
-            assert_eq!(of.check(&example, ""), Ok(()), "{of:?}");
-        }
-    }
-
-    #[test]
-    fn a_rule_that_has_a_record_whole_looks_at_all_of_it() {
-        let request = Type::record([field("url", Type::Url), field("headers", Type::Headers)]);
-        assert_eq!(request.looks(), Looks { method: false, ..Looks::ALL });
-        assert_eq!(Type::option(Type::Path).looks(), Looks { path: true, ..Looks::default() });
-        assert_eq!(decision().looks(), Looks::default());
-    }
 }

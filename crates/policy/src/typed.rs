@@ -1,12 +1,16 @@
 //! A call that a person has typed: for the question what a policy would say to it.
 
+use base64::Engine as _;
+use serde_json::Value;
 use std::iter::Copied;
 use std::slice::Iter;
-use std::sync::Arc;
 
 use crate::nearest::quoted;
 use crate::schema::rule_name;
-use crate::{Definition, Denial, Fact, Facts, Field, Fields, GuestPath, Looks, Resource, ScopeKind, Target, Type};
+use crate::{
+    Definition, Denial, Fact, Facts, Field, Fields as _, GuestPath, Looks, OwnedFact, OwnedFields, Resource, ScopeKind,
+    Target, Type,
+};
 
 /// Contents that a rule is shown are made up to this size.
 const CONTENTS_MAX: u64 = 64 << 20;
@@ -14,7 +18,9 @@ const CONTENTS_MAX: u64 = 64 << 20;
 /// A call as somebody typed it, in its one form.
 #[derive(Debug, Default)]
 pub struct Typed {
-    facts: Record,
+    facts: OwnedFields,
+    /// The function, of a capability that users define.
+    function: String,
     reached: Option<Reached>,
     method: Option<String>,
     /// What was typed of what it is to reach.
@@ -37,27 +43,21 @@ pub enum Mistyped {
     Formless(Denial),
 }
 
-#[derive(Debug)]
-enum Held {
-    Null,
-    Int(i64),
-    Real(f64),
-    Text(String),
-    Bytes(Vec<u8>),
-    List(Vec<Held>),
-    Record(Record),
-}
-
-#[derive(Debug, Default)]
-struct Record(Vec<(Arc<str>, Held)>);
-
 impl Typed {
     /// Reads what was typed, in the order of the declaration: scalars as they are, bytes as text, of contents how many,
     /// and no headers. A capability without a scope may be asked about without arguments.
     ///
     /// # Errors
     /// It is not what the capability takes, or it has no form. `looks` is what rules look at.
-    pub fn read(capability: &Definition, given: &[&str], looks: Looks) -> Result<Self, Mistyped> {
+    pub fn read(
+        capability: &Definition,
+        function: Option<&str>,
+        given: &[&str],
+        looks: Looks,
+    ) -> Result<Self, Mistyped> {
+        if capability.is_users() {
+            return Typed::users(capability, function, given);
+        }
         let mut typed = Typed::default();
         if given.is_empty() && capability.scope == ScopeKind::Nothing {
             return Ok(typed);
@@ -68,6 +68,27 @@ impl Typed {
             Some(_) => Err(expected(capability)),
             None => Ok(typed),
         }
+    }
+
+    /// The same for a capability that users define: scalars as they are, and everything else as JSON.
+    fn users(capability: &Definition, function: Option<&str>, given: &[&str]) -> Result<Self, Mistyped> {
+        let one = match (function, capability.functions.as_slice()) {
+            (Some(wit), _) => capability.function(wit),
+            (None, [one]) => Some(one),
+            (None, _) => None,
+        };
+        let one = one.ok_or_else(|| expected(capability))?;
+        if given.len() != one.params.len() {
+            return Err(expected(capability));
+        }
+        let mut facts = Vec::new();
+        for (field, text) in one.params.iter().zip(given) {
+            let value = of_text(&field.of, text);
+            let fits = field.of.check(&value, &field.name);
+            fits.map_err(|fault| Mistyped::Usage(format!("{fault}; {}", usage_of(capability))))?;
+            facts.push((rule_name(&field.name), OwnedFact::of(&value, &field.of)));
+        }
+        Ok(Typed { facts: OwnedFields(facts), function: one.wit.to_string(), ..Typed::default() })
     }
 
     /// What it is to reach, in the form that is decided on, and as it was typed.
@@ -86,30 +107,30 @@ impl Typed {
         fields: &[Field],
         looks: Looks,
         given: &mut Copied<Iter<'_, &str>>,
-    ) -> Result<Record, Mistyped> {
+    ) -> Result<OwnedFields, Mistyped> {
         let mut record = Vec::new();
         for field in fields {
             let held = match &field.of {
-                Type::Record(fields) => Held::Record(self.record(capability, fields, looks, given)?),
+                Type::Record(fields) => OwnedFact::Record(self.record(capability, fields, looks, given)?),
                 Type::List(of) => {
                     let items: Result<_, _> =
                         given.by_ref().map(|text| self.held(capability, of, text, looks)).collect();
-                    Held::List(items?)
+                    OwnedFact::List(items?)
                 }
-                Type::Headers => Held::List(Vec::new()),
+                Type::Headers => OwnedFact::List(Vec::new()),
                 of => match (given.next(), of) {
                     (Some(text), of) => self.held(capability, of, text, looks)?,
-                    (None, Type::Option(_)) => Held::Null,
-                    (None, Type::Contents) => Held::Bytes(Vec::new()),
+                    (None, Type::Option(_)) => OwnedFact::Null,
+                    (None, Type::Contents) => OwnedFact::Bytes(Vec::new()),
                     (None, _) => return Err(expected(capability)),
                 },
             };
             record.push((rule_name(&field.name), held));
         }
-        Ok(Record(record))
+        Ok(OwnedFields(record))
     }
 
-    fn held(&mut self, capability: &Definition, of: &Type, text: &str, looks: Looks) -> Result<Held, Mistyped> {
+    fn held(&mut self, capability: &Definition, of: &Type, text: &str, looks: Looks) -> Result<OwnedFact, Mistyped> {
         let mut reach = |reached: Reached| {
             text.clone_into(&mut self.typed);
             self.reached = Some(reached);
@@ -117,45 +138,60 @@ impl Typed {
         Ok(match of {
             Type::Path => {
                 let path = GuestPath::read(text).map_err(Mistyped::Formless)?;
-                let held = Held::Text(path.as_str().to_owned());
+                let held = OwnedFact::Text(path.as_str().to_owned());
                 reach(Reached::Path(path));
                 held
             }
             Type::Url => {
                 let url = Target::read(text, looks).map_err(Mistyped::Formless)?;
-                let held = Held::Text(url.sent().to_owned());
+                let held = OwnedFact::Text(url.sent().to_owned());
                 reach(Reached::Url(url));
                 held
             }
             Type::Name => {
                 reach(Reached::Name(text.to_owned()));
-                Held::Text(text.to_owned())
+                OwnedFact::Text(text.to_owned())
             }
             Type::Method => {
                 self.method = Some(text.to_owned());
-                Held::Text(text.to_owned())
+                OwnedFact::Text(text.to_owned())
             }
-            Type::Text(_) | Type::Enum(_) => Held::Text(text.to_owned()),
-            Type::Bytes => Held::Bytes(text.as_bytes().to_vec()),
+            Type::Text(_) | Type::Enum(_) => OwnedFact::Text(text.to_owned()),
+            Type::Bytes => OwnedFact::Bytes(text.as_bytes().to_vec()),
             Type::Contents => {
                 let count: u64 = text.parse().map_err(|_| not_a_number(capability, text))?;
                 // Of what is in them nothing is known.
-                Held::Bytes(vec![b' '; usize::try_from(count.min(CONTENTS_MAX)).unwrap_or_default()])
+                OwnedFact::Bytes(vec![b' '; usize::try_from(count.min(CONTENTS_MAX)).unwrap_or_default()])
             }
-            Type::Int(_) => Held::Int(text.parse().map_err(|_| not_a_number(capability, text))?),
+            Type::Int(_) => OwnedFact::Int(text.parse().map_err(|_| not_a_number(capability, text))?),
             Type::Option(of) => self.held(capability, of, text, looks)?,
             _ => match (text, text.parse(), text.parse::<f64>()) {
-                ("null", ..) => Held::Null,
-                (_, Ok(number), _) => Held::Int(number),
-                (_, _, Ok(number)) if number.is_finite() => Held::Real(number),
-                _ => Held::Text(text.to_owned()),
+                ("null", ..) => OwnedFact::Null,
+                (_, Ok(number), _) => OwnedFact::Int(number),
+                (_, _, Ok(number)) if number.is_finite() => OwnedFact::Real(number),
+                _ => OwnedFact::Text(text.to_owned()),
             },
         })
     }
 }
 
 fn expected(capability: &Definition) -> Mistyped {
-    Mistyped::Usage(format!("expected: {}", capability.usage()))
+    Mistyped::Usage(usage_of(capability))
+}
+
+fn usage_of(capability: &Definition) -> String {
+    format!("expected: {}", capability.usage())
+}
+
+/// The JSON that text stands for.
+fn of_text(of: &Type, text: &str) -> Value {
+    match of {
+        Type::Text(_) | Type::Char | Type::Enum(_) => Value::from(text),
+        Type::Int(int) if int.is_wide() => Value::from(text),
+        Type::Bytes => Value::from(base64::engine::general_purpose::STANDARD.encode(text)),
+        Type::Option(inner) if text != "null" && !inner.takes_null() => of_text(inner, text),
+        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+    }
 }
 
 fn not_a_number(capability: &Definition, text: &str) -> Mistyped {
@@ -165,9 +201,16 @@ fn not_a_number(capability: &Definition, text: &str) -> Mistyped {
 impl Definition {
     /// How a call is typed: `fetch METHOD URL [BODY]`.
     pub fn usage(&self) -> String {
-        let mut words = vec![self.name.to_string()];
-        usage(self.params(), &mut words);
-        words.join(" ")
+        let one = |name: &str, params: &[Field]| {
+            let mut words = vec![name.to_owned()];
+            usage(params, &mut words);
+            words.join(" ")
+        };
+        if !self.is_users() {
+            return one(&self.name, self.params());
+        }
+        let all: Vec<String> = self.functions.iter().map(|own| one(&own.name, &own.params)).collect();
+        all.join(", or ")
     }
 }
 
@@ -186,6 +229,10 @@ fn usage(fields: &[Field], words: &mut Vec<String>) {
 }
 
 impl Facts for Typed {
+    fn function(&self) -> &str {
+        &self.function
+    }
+
     fn resource(&self) -> Resource<'_> {
         match &self.reached {
             None => Resource::Nothing,
@@ -200,25 +247,5 @@ impl Facts for Typed {
             (Some(Reached::Url(url)), "target") => Some(Fact::Record(url)),
             _ => self.facts.field(name),
         }
-    }
-}
-
-impl Held {
-    fn fact(&self) -> Fact<'_> {
-        match self {
-            Held::Null => Fact::Null,
-            Held::Int(number) => Fact::Int(*number),
-            Held::Real(number) => Fact::Real(*number),
-            Held::Text(text) => Fact::Text(text),
-            Held::Bytes(bytes) => Fact::Bytes(bytes),
-            Held::List(items) => Fact::List(items.iter().map(Held::fact).collect()),
-            Held::Record(record) => Fact::Record(record),
-        }
-    }
-}
-
-impl Fields for Record {
-    fn field(&self, name: &str) -> Option<Fact<'_>> {
-        self.0.iter().find(|(own, _)| **own == *name).map(|(_, held)| held.fact())
     }
 }

@@ -1,12 +1,13 @@
 //! What is wrong with a policy that was put together in Rust or read from a record.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::nearest::quoted;
 use crate::{
-    Authority, Catalogue, FlagError, Grant, MAX_ATTEMPTS, MAX_AUTHORITIES, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DIRS,
-    MAX_METHODS, MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, ScopeKind, SecurityPolicy, Source, Then, database, dial, grant,
-    paths, rule,
+    Authority, Catalogue, FlagError, Grant, MAX_ATTEMPTS, MAX_AUTHORITIES, MAX_BACKOFF_MS, MAX_DATABASES, MAX_DEFINED,
+    MAX_DIRS, MAX_METHODS, MAX_ORIGINS, MAX_PRIVATE, MAX_RULES, ScopeKind, SecurityPolicy, Source, Then, database,
+    dial, grant, paths, rule,
 };
 
 impl SecurityPolicy {
@@ -22,10 +23,19 @@ impl SecurityPolicy {
                 self.faults.push(fault);
             }
         }
+        self.define_all(catalogue);
+        let catalogue = &*self.catalogue(catalogue);
+        self.block = std::mem::take(&mut self.block).iter().map(|name| catalogue.full(name)).collect();
+        self.grants =
+            std::mem::take(&mut self.grants).into_iter().map(|(name, own)| (catalogue.full(&name), own)).collect();
         for rule in &mut self.rules {
-            if let Some(capability) = catalogue.by_name(&rule.capability)
-                && let Err(fault) = rule.read(capability)
-            {
+            let named = catalogue.named(&rule.capability).map(|(own, function)| (own, function.map(str::to_owned)));
+            let Some((capability, function)) = named else { continue };
+            if function.is_some() {
+                rule.function = function;
+            }
+            rule.capability = capability.name.to_string();
+            if let Err(fault) = rule.read(capability) {
                 let fault = format!("rule {}: {fault}", quoted(&rule.name));
                 if !self.faults.contains(&fault) {
                     self.faults.push(fault);
@@ -39,6 +49,28 @@ impl SecurityPolicy {
         }
         let faults = self.faults(catalogue);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Reads what it defines.
+    pub(crate) fn define_all(&mut self, host: &Catalogue) {
+        if self.own.len() == self.capabilities.len() {
+            return;
+        }
+        self.own.clear();
+        for (interface, capability) in &self.capabilities {
+            match capability.definition(interface).and_then(|own| host.has_room_for(own)) {
+                Ok(definition) => self.own.push(Arc::new(definition)),
+                Err(fault) => {
+                    let fault = format!("capability {}: {fault}", quoted(interface));
+                    if !self.faults.contains(&fault) {
+                        self.faults.push(fault);
+                    }
+                }
+            }
+        }
+        if self.capabilities.len() > MAX_DEFINED {
+            self.faults.push(format!("a policy defines {MAX_DEFINED} capabilities at most"));
+        }
     }
 
     /// What is wrong with a policy that was put together in Rust or read from a record; see
@@ -60,10 +92,11 @@ impl SecurityPolicy {
     }
 
     fn faults(&self, catalogue: &Catalogue) -> Vec<String> {
+        let catalogue = &*self.catalogue(catalogue);
         let mut faults = self.faults.clone();
         let unknown = |name: &String| format!("unknown capability {}", quoted(name));
         let named = self.block.iter().chain(&self.revoked);
-        faults.extend(named.filter(|name| catalogue.by_name(name).is_none()).map(unknown));
+        faults.extend(named.filter(|name| catalogue.named(name).is_none()).map(unknown));
         for (name, grant) in &self.grants {
             let capability = catalogue.by_name(name);
             match capability {
@@ -96,6 +129,10 @@ impl SecurityPolicy {
             match catalogue.by_name(&rule.capability) {
                 None => faults.push(here(format!("unknown capability {}", quoted(&rule.capability)))),
                 Some(capability) => {
+                    let has = |name: &String| capability.function(name).is_some();
+                    if !rule.function.as_ref().is_none_or(has) {
+                        faults.push(here("there is no such function".to_owned()));
+                    }
                     let why = self.excludes(capability, "this policy").or_else(|| rule.unfit(capability));
                     faults.extend(why.map(here));
                 }

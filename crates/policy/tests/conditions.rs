@@ -11,7 +11,7 @@ use parole_policy::{
 
 /// What is wrong with an expression: `START..END message | help`, or nothing.
 fn refusal(source: &str, arguments: &Definition) -> Option<String> {
-    let bad = Condition::compile(source, arguments).err()?;
+    let bad = Condition::compile(source, arguments, None).err()?;
     assert!(source.is_char_boundary(bad.at.start) && source.is_char_boundary(bad.at.end), "{bad:?}");
     let help = bad.help.map(|help| format!(" | {help}")).unwrap_or_default();
     Some(format!("{}..{} {}{help}", bad.at.start, bad.at.end, bad.message))
@@ -173,7 +173,7 @@ fn syntax() {
         ("\"\u{e9}\" == @", 8),
         ("true &&\n\n@", 9),
     ] {
-        match Condition::compile(source, capability("fetch")) {
+        match Condition::compile(source, capability("fetch"), None) {
             Ok(_) => assert_eq!(source, "true // comment"),
             Err(bad) => {
                 assert!(bad.message.starts_with("not an expression"), "{source}: {bad:?}");
@@ -240,7 +240,7 @@ fn bombs_for_the_parser() {
     let read = move || {
         let start = std::time::Instant::now();
         for bomb in &bombs {
-            drop(Condition::compile(bomb, capability("fetch")));
+            drop(Condition::compile(bomb, capability("fetch"), None));
         }
         assert!(start.elapsed().as_secs() < 10);
     };

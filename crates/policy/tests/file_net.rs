@@ -403,8 +403,12 @@ fn authorities() {
         _ => Err("it holds no certificate".to_owned()),
     };
     let parse = |toml: &str| {
-        let parsed =
-            parole_policy::SecurityPolicy::parse_with(toml, Path::new("/srv/policies"), &common::CATALOGUE, &read);
+        let parsed = parole_policy::SecurityPolicy::parse_with(
+            toml,
+            Path::new("/srv/policies"),
+            &common::CATALOGUE,
+            &parole_policy::Files { authority: &read, wit: &|_| Err("no".into()) },
+        );
         parsed.map_err(|errors| {
             let text =
                 |error: &parole_policy::PolicyError| format!("{}:{} {}", error.line, error.column, error.message);

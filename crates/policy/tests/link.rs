@@ -65,7 +65,10 @@ fn denials() {
         check(&format!("level = \"{level}\"\nblock = [\"display\"]"), "parole:capabilities/display@0.1.9", blocked);
         check(&format!("level = \"{level}\"\nblock = [\"print\"]"), "parole:capabilities/display@0.1.9", "display");
         let unknown = link(&SecurityPolicy::new(level), "acme:crm/customers@1.0.0");
-        assert_eq!(unknown, "-: no capability is defined for `acme:crm/customers@1.0.0` | -");
+        assert_eq!(
+            unknown,
+            "-: no capability is defined for `acme:crm/customers@1.0.0` | in the policy file: [capability.\"acme:crm/customers@1.0.0\"] wit = \"FILE\", via = \"worker\""
+        );
     }
     check(
         "level = \"sandbox\"\nblock = [\"dial\"]",
@@ -77,7 +80,11 @@ fn denials() {
         "parole:capabilities/raed-file@0.1.0",
         "-: no capability is defined for `parole:capabilities/raed-file@0.1.0` (the nearest is `parole:capabilities/read-file@0.1.0`) | -",
     );
-    check("", "acme:files/read-file@0.1.0", "-: no capability is defined for `acme:files/read-file@0.1.0` | -");
+    check(
+        "",
+        "acme:files/read-file@0.1.0",
+        "-: no capability is defined for `acme:files/read-file@0.1.0` | in the policy file: [capability.\"acme:files/read-file@0.1.0\"] wit = \"FILE\", via = \"worker\"",
+    );
     for odd in ["", "read-file", "@", "/", "\u{1f980}", "parole:capabilities/", "wasi:sockets/tcp@0.2.0"] {
         assert!(
             link(&SecurityPolicy::new(Level::Unrestricted), odd).starts_with("-: no capability is defined for"),

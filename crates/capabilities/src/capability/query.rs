@@ -1,11 +1,12 @@
 //! `query`: one SQL statement on a database that the policy names.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::EffectClass;
 use parole_policy::{
     DEFAULT_ANSWER_BYTES, DEFAULT_MAX_ROWS, Definition, Fact, Facts, Flag, Function as Declared, GrantEffect, GrantKey,
-    HOST_TIMEOUT, Int, Key, Level, Looks, Mode, Resource, ScopeKind, Type, field,
+    HOST_TIMEOUT, Key, Level, Looks, Mode, Resource, ScopeKind, Type, field,
 };
 use serde::{Deserialize, Serialize};
 use wasmtime::StoreContextMut;
@@ -37,13 +38,6 @@ pub(crate) static ENTRY: LazyLock<Entry> = LazyLock::new(|| Entry {
 });
 
 fn definition() -> Definition {
-    let value = Type::variant([
-        ("null", None),
-        ("integer", Some(Type::Int(Int::S64))),
-        ("real", Some(Type::Real)),
-        ("text", Some(Type::TEXT)),
-        ("blob", Some(Type::Bytes)),
-    ]);
     Definition {
         level: Level::Trusted,
         scope: ScopeKind::Name,
@@ -59,10 +53,10 @@ fn definition() -> Definition {
         functions: vec![Declared::new(
             "query",
             "query",
-            [field("database", Type::Name), field("sql", Type::TEXT), field("parameters", Type::list(value.clone()))],
+            [field("database", Type::Name), field("sql", Type::TEXT), field("parameters", Type::list(Type::SqlValue))],
             Some(Type::record([
                 field("columns", Type::list(Type::TEXT)),
-                field("rows", Type::list(Type::list(value))),
+                field("rows", Type::list(Type::list(Type::SqlValue))),
             ])),
         )],
         timeout: HOST_TIMEOUT,
@@ -111,7 +105,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         "query",
         |store: StoreContextMut<'_, StoreData>, (database, sql, parameters): (String, String, Vec<Value>)| {
             plain(&store, |execution| async move {
-                Ok((act::<Query>(&execution, Called { database, sql, parameters }).await?,))
+                Ok((act(&execution, Query, Called { database, sql, parameters }).await?,))
             })
         },
     )
@@ -120,25 +114,28 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
 struct Query;
 
 impl Function for Query {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = "query";
+    fn name(&self) -> Cow<'static, str> {
+        "query".into()
+    }
+
     type Args = Called;
     type Form = Called;
     type Answer = Rows;
     type Slot = ();
 
-    fn recorded(args: &Called) -> Vec<u8> {
+    fn recorded(&self, args: &Called) -> Vec<u8> {
         json(args)
     }
 
-    fn class(_: &Called) -> EffectClass {
+    fn class(&self, _: &Called) -> EffectClass {
         EffectClass::Once
     }
 
-    fn form(args: Called, _: Looks, (): &()) -> Result<Called, Unformed<Rows>> {
+    fn form(&self, args: Called, _: Looks, (): &()) -> Result<Called, Unformed<Rows>> {
         Ok(args)
     }
 }
@@ -184,7 +181,7 @@ impl Effect for Query {
     const OUTSIDE: bool = true;
 
     /// A call that was taken on with its key before a crash keeps it, whatever the grant says by now.
-    fn class_under(_: &Called, begun: EffectClass, reach: &NamedDatabase, granted: GrantEffect) -> EffectClass {
+    fn class_under(&self, _: &Called, begun: EffectClass, reach: &NamedDatabase, granted: GrantEffect) -> EffectClass {
         let keyed = begun == EffectClass::Idempotent;
         match (reach.database.mode, granted) {
             (Mode::Rw, GrantEffect::Once) if !keyed => EffectClass::Once,
@@ -195,6 +192,7 @@ impl Effect for Query {
     }
 
     fn act(
+        &self,
         permit: &Permit<permit::Name>,
         form: &Called,
         outside: &Outside,

@@ -28,11 +28,12 @@ Examples:
 
 pub fn run(file: &Path, name: &str, given: &[String], json: bool) -> Result<u8> {
     let policy = policy_flags::read(file)?;
-    let Some(capability) = CATALOGUE.by_name(name) else {
+    let catalogue = policy.catalogue(&CATALOGUE);
+    let Some((capability, function)) = catalogue.named(name) else {
         return Err(Failure::usage(format!("there is no capability `{name}`")));
     };
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
-    let explanation = explain(&policy, capability, &given)?;
+    let explanation = explain(&policy, (capability, function), &given)?;
     if json {
         output::json(&explanation);
     } else {
@@ -41,8 +42,12 @@ pub fn run(file: &Path, name: &str, given: &[String], json: bool) -> Result<u8> 
     Ok(0)
 }
 
-fn explain(policy: &SecurityPolicy, capability: &Definition, given: &[&str]) -> Result<Explanation> {
-    match Typed::read(capability, given, policy.looks(capability)) {
+fn explain(
+    policy: &SecurityPolicy,
+    (capability, function): (&Definition, Option<&str>),
+    given: &[&str],
+) -> Result<Explanation> {
+    match Typed::read(capability, function, given, policy.looks(capability)) {
         Err(Mistyped::Usage(what)) => Err(Failure::usage(what)),
         Err(Mistyped::Formless(denial)) => Ok(refused(capability, &denial)),
         Ok(call) => {

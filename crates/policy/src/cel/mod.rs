@@ -36,11 +36,11 @@ pub(crate) struct Compiled {
     pub(crate) never: Option<BadCondition>,
 }
 
-pub(crate) fn compile(source: &str, definition: &Definition) -> Result<Compiled, BadCondition> {
+pub(crate) fn compile(source: &str, definition: &Definition, function: Option<&str>) -> Result<Compiled, BadCondition> {
     let depth = u16::try_from(MAX_DEPTH).unwrap_or(u16::MAX);
     let parsed = Parser::new().max_recursion_depth(depth).parse_with_source_info(source);
     let (mut expression, info) = parsed.map_err(|errors| place::of_parser(source, &errors))?;
-    let arguments = definition.arguments();
+    let arguments = definition.arguments(function);
     let found = check::check(&mut expression, Places::new(source, &info), &arguments)?;
     Ok(Compiled { expression, patterns: found.patterns, used: found.used, arguments, never: found.never })
 }

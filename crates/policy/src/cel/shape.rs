@@ -55,7 +55,9 @@ impl Shape {
         match of {
             ArgType::Text(most) => Shape::text((*most).into()),
             ArgType::Lower(most) => Shape { of: Type::Lower, ..Shape::text((*most).into()) },
+            ArgType::Bool => Shape::plain(Type::Bool),
             ArgType::Int => Shape::plain(Type::Int),
+            ArgType::Real => Shape::plain(Type::Double),
             ArgType::Bytes => Shape { of: Type::Bytes, ..Shape::text(UNBOUNDED) },
             ArgType::Any => Shape { of: Type::Any, ..Shape::text(MAX_SEEN.into()) },
             ArgType::List(item) => Shape::list(Shape::argument(item), MAX_ITEMS.into(), MAX_SEEN.into()),

@@ -2,7 +2,7 @@
 
 use cel::ExecutionError;
 use cel::common::traits::Indexer;
-use cel::common::types::{CelBytes, CelDouble, CelInt, CelList, CelNull, CelString, Type};
+use cel::common::types::{CelBool, CelBytes, CelDouble, CelInt, CelList, CelNull, CelString, Type};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 
@@ -62,7 +62,7 @@ impl Size {
                 for item in list {
                     match item {
                         Fact::Bytes(bytes) => self.text += bytes.len(),
-                        Fact::Null | Fact::Int(_) | Fact::Real(_) => self.text += size_of::<i64>(),
+                        Fact::Null | Fact::Bool(_) | Fact::Int(_) | Fact::Real(_) => self.text += size_of::<i64>(),
                         item => self.add(item, of),
                     }
                 }
@@ -92,6 +92,7 @@ impl VariableResolver for Call<'_> {
 fn value<'v>(fact: Fact<'v>) -> Box<dyn Val + 'v> {
     match fact {
         Fact::Null => Box::new(CelNull),
+        Fact::Bool(yes) => Box::new(CelBool::from(yes)),
         Fact::Int(number) => Box::new(CelInt::from(number)),
         Fact::Real(number) => Box::new(CelDouble::from(number)),
         Fact::Text(text) => Box::new(CelString::from(text)),

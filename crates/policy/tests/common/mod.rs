@@ -15,7 +15,6 @@ const DAY: u64 = 86_400_000;
 
 /// `dial` is not a capability of Parole: it gives the tests one above `standard` with a version from 1 up.
 pub static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
-    let value = || Type::variant([("null", None), ("integer", Some(Type::Int(Int::S64))), ("text", Some(Type::TEXT))]);
     let request = Type::record([
         field("method", Type::Method),
         field("url", Type::Url),
@@ -46,7 +45,7 @@ pub static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
     let query = [Databases.into(), Key::number(MaxRows, DEFAULT_MAX_ROWS), bytes, timeout, Effect.into(), Retry.into()];
     let (path, contents) = (field("path", Type::Path), field("contents", Type::Contents));
     let statement =
-        vec![field("database", Type::Name), field("sql", Type::TEXT), field("parameters", Type::list(value()))];
+        vec![field("database", Type::Name), field("sql", Type::TEXT), field("parameters", Type::list(Type::SqlValue))];
     let all = [
         sandbox("print", vec![field("text", Type::TEXT)]),
         sandbox("display", vec![field("mime", Type::Text(1024)), field("data", Type::Bytes)]),
