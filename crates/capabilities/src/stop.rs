@@ -6,7 +6,7 @@ use parole_durable::journal::Fault;
 use parole_durable::store::Refusal;
 use parole_durable::{PromiseId, StoreError, UnixMs};
 
-use crate::error::Refused;
+use crate::error::{Error, Refused};
 
 /// Why the host ended the guest's call.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +37,14 @@ pub enum Stop {
     /// A call without an error channel was refused.
     #[error("{}: {}", .0.capability, .0.error)]
     Denied(Box<Refused>),
+    /// A call did not work, and its function has no way to tell the guest.
+    #[error("`{function}`: {error}; it has no `result` by which the guest could be told")]
+    Untold {
+        /// The function, as the journal names it.
+        function: String,
+        /// What came of the call.
+        error: Error,
+    },
     /// The execution belongs to somebody else by now, or has ended: it was canceled or taken over.
     #[error("the execution was canceled or taken over")]
     Fenced,

@@ -334,7 +334,13 @@ impl Journal {
     ///
     /// # Errors
     /// [`Fault::Mismatch`] on replay, [`Fault::Limit`] when the arguments do not fit in the journal.
-    pub fn call(&mut self, function: &'static str, effect: EffectClass, arguments: &[u8]) -> Result<Next, Fault> {
+    pub fn call(
+        &mut self,
+        function: impl Into<Cow<'static, str>>,
+        effect: EffectClass,
+        arguments: &[u8],
+    ) -> Result<Next, Fault> {
+        let function = function.into();
         let Some(step) = self.recorded.front() else {
             if self.head != Head::Live {
                 return Err(Fault::Head(self.next));
@@ -344,7 +350,7 @@ impl Journal {
         };
         let same = step.function == function && step.arguments == arguments;
         if !same || self.frames_done != 0 {
-            return Err(self.mismatch(function, arguments));
+            return Err(self.mismatch(&function, arguments));
         }
         self.size = self.size.saturating_add(step.size() + STEP_COST as u64);
         let Some(step) = self.recorded.pop_front() else { return Err(Fault::Head(self.next)) };
@@ -377,7 +383,7 @@ impl Journal {
 
     fn open(
         &mut self,
-        function: &'static str,
+        function: Cow<'static, str>,
         effect: EffectClass,
         arguments: Vec<u8>,
         earlier: Option<Earlier>,
@@ -436,7 +442,7 @@ impl Journal {
         self.put(Step {
             number: call.number,
             calls: 1,
-            function: Cow::Borrowed(call.function),
+            function: call.function.clone(),
             effect: call.effect,
             arguments: call.arguments.clone(),
             promise: id,
@@ -470,7 +476,7 @@ impl Journal {
         self.put(Step {
             number: call.number,
             calls: 1,
-            function: Cow::Borrowed(call.function),
+            function: call.function.clone(),
             effect: call.effect,
             arguments: call.arguments,
             promise,

@@ -19,6 +19,11 @@ pub const TAG_EXTERNAL: &str = "resonate:external";
 /// The tag of a promise that its timeout resolves.
 pub const TAG_TIMER: &str = "resonate:timer";
 
+/// The tag that holds the function, by its name in WIT, of a call that workers answer.
+pub const TAG_FUNCTION: &str = "parole:function";
+/// The tag that says what it means to do such a call again: `read`, `idempotent` or `once`.
+pub const TAG_EFFECT: &str = "parole:effect";
+
 /// Where a promise stands. Only `Pending` moves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

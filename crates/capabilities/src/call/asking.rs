@@ -6,6 +6,7 @@ use parole_durable::journal::Open;
 use parole_durable::{Digest, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
 use parole_policy::Timeout;
 
+use super::call_request::identity;
 use super::gate::DecisionOutcome;
 use super::{CallRequest, State};
 use crate::call::audit::{self, AuditEvent, Note};
@@ -109,7 +110,7 @@ impl State {
         rule: &str,
         timeout: Option<Timeout>,
     ) -> Result<Result<PromiseId, Error>, Stop> {
-        let capability = &*call.definition.name;
+        let capability = call.called();
         let text = format!("A guest wants to call `{capability}`. The rule `{rule}` of its policy says: ask.");
         let param = json(&self.question(open, call, text, Some(rule.to_owned())));
         if let Err(error) = self.may_ask(open, param.len()) {
@@ -138,7 +139,7 @@ impl State {
 
     /// Makes the promise that asks what came of the call.
     pub(super) fn doubt(&mut self, open: &mut Open, call: &CallRequest<'_>) -> Result<PromiseId, Stop> {
-        let capability = &*call.definition.name;
+        let capability = call.called();
         let text = format!(
             "A call of `{capability}` was under way when its process ended: it may or may not have happened. \
              Say that it did and what it answered, have it done again, or have it fail."
@@ -201,10 +202,11 @@ impl State {
 
     /// Takes up again what an earlier attempt noted of a call. A note has the digest of its form, unless `arguments` are
     /// that.
-    pub(super) fn remember(&mut self, notes: &[u8], arguments: &[u8]) {
+    pub(super) fn remember(&mut self, function: &str, notes: &[u8], arguments: &[u8]) {
         for note in audit::notes(notes) {
             self.asked = self.asked.saturating_add(note.bytes.unwrap_or(0));
-            let call = || note.arguments.clone().unwrap_or_else(|| Digest::of(arguments).to_string());
+            let digest = || note.arguments.clone().unwrap_or_else(|| Digest::of(arguments).to_string());
+            let call = || identity(function, digest());
             if note.verdict == AuditEvent::Deny {
                 self.refusals.learn(&note, call);
             } else if note.standing {

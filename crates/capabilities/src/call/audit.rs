@@ -224,7 +224,7 @@ pub fn records(execution: ExecutionId, step: &Step) -> Vec<Record> {
         };
         (last.reason, last.argument) = (Some(reason), refused.argument);
     }
-    let capability = crate::call::entry_of(&step.function).map_or("", |entry| &*entry.definition.name);
+    let capability = crate::call::capability_of(&step.function);
     let digest = Digest::of(&step.arguments).to_string();
     all.into_iter()
         .map(|mut note| Record {

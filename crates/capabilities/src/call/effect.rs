@@ -4,6 +4,7 @@
 //! It sees what it was called with, what it may reach and the means for that. It cannot see the execution, the journal or
 //! the policy: those are the path's ([`perform`](super::perform)), and with them everything that could be forgotten.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,9 @@ use crate::backends::Outside;
 /// A function of a capability.
 pub trait Function: Send + Sync + 'static {
     /// The capability.
-    fn definition() -> &'static Arc<Definition>;
+    fn definition(&self) -> &Arc<Definition>;
     /// The name that the journal has for it.
-    const NAME: &'static str;
+    fn name(&self) -> Cow<'static, str>;
     /// What the guest passed.
     type Args: Send + Sync + 'static;
     /// The same in its one form.
@@ -34,20 +35,20 @@ pub trait Function: Send + Sync + 'static {
 
     /// JSON of what the guest passed, as it spelt it: what the journal keeps, and a replay compares. An object by
     /// parameter name, in order.
-    fn recorded(args: &Self::Args) -> Vec<u8>;
+    fn recorded(&self, args: &Self::Args) -> Vec<u8>;
 
     /// Its effect class with these arguments, as the journal has it.
-    fn class(args: &Self::Args) -> EffectClass;
+    fn class(&self, args: &Self::Args) -> EffectClass;
 
     /// The one form of the arguments, for rules that look at so much of them. It is made once, after a replay has
     /// compared what was recorded.
     ///
     /// # Errors
     /// There is none, or the call is over before it is decided.
-    fn form(args: Self::Args, looks: Looks, slot: &Self::Slot) -> Result<Self::Form, Unformed<Self::Answer>>;
+    fn form(&self, args: Self::Args, looks: Looks, slot: &Self::Slot) -> Result<Self::Form, Unformed<Self::Answer>>;
 
     /// Bytes that the guest brings, for [`Effect::count`].
-    fn bytes(_: &Self::Args) -> u64 {
+    fn bytes(&self, _: &Self::Args) -> u64 {
         0
     }
 }
@@ -147,6 +148,7 @@ pub trait Effect: Function {
 
     /// Its effect class, by what was granted; `begun`: as what an earlier attempt was taken on.
     fn class_under(
+        &self,
         _: &Self::Form,
         begun: EffectClass,
         _: &<Self::Scope as Scope>::Reach,
@@ -159,12 +161,13 @@ pub trait Effect: Function {
     ///
     /// # Errors
     /// There is none: the guest gets this.
-    fn before(_: &Self::Slot, _: &Permit<Self::Scope>, _: &Self::Form) -> Result<(), Error> {
+    fn before(&self, _: &Self::Slot, _: &Permit<Self::Scope>, _: &Self::Form) -> Result<(), Error> {
         Ok(())
     }
 
     /// Performs it, once.
     fn act(
+        &self,
         permit: &Permit<Self::Scope>,
         form: &Self::Form,
         outside: &Outside,
@@ -172,13 +175,13 @@ pub trait Effect: Function {
     ) -> impl Future<Output = Attempt<Self::Answer, Self::Form>> + Send;
 
     /// Takes note of a call that is over, replayed or live, in the order of the guest.
-    fn count(_: &Self::Slot, _bytes: u64, _: &Result<Self::Answer, Error>) {}
+    fn count(&self, _: &Self::Slot, _bytes: u64, _: &Result<Self::Answer, Error>) {}
 
     /// Whether an attempt that was cut short leaves something that [`Effect::clear_up`] takes away.
     const LEAVES: bool = false;
 
     /// Takes away what an attempt that was cut short may have left: the call ends without another one. `key` is its id.
-    fn clear_up(_: &<Self::Scope as Scope>::Reach, _key: &PromiseId) -> impl Future<Output = ()> + Send {
+    fn clear_up(&self, _: &<Self::Scope as Scope>::Reach, _key: &PromiseId) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
@@ -202,7 +205,7 @@ pub trait Await: Function<Slot = ()> {
     ///
     /// # Errors
     /// The arguments cannot be right: the guest gets this.
-    fn timer(_: &Self::Form, _now: UnixMs) -> Result<Option<UnixMs>, Error> {
+    fn timer(&self, _: &Self::Form, _now: UnixMs) -> Result<Option<UnixMs>, Error> {
         Ok(None)
     }
 
@@ -210,7 +213,7 @@ pub trait Await: Function<Slot = ()> {
     ///
     /// # Errors
     /// Somebody said no, or it was canceled or has expired.
-    fn read(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+    fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
         match record.state {
             PromiseState::Resolved => Ok(record.value.data.unwrap_or_else(|| "null".into()).into_bytes()),
             PromiseState::Rejected => {

@@ -311,6 +311,21 @@ pub fn show(sink: &dyn Sink, execution: ExecutionId, output: &[u8]) -> Result<()
         .try_for_each(|event| sink.event(execution, event))
 }
 
+/// The capability of a function, as the journal names it.
+#[must_use]
+pub fn capability_of(function: &str) -> &str {
+    match function.rsplit_once('.').filter(|_| is_users(function)) {
+        Some((interface, _)) => interface,
+        None => entry_of(function).map_or("", |entry| &*entry.definition.name),
+    }
+}
+
+/// Whether users define a function that the journal names so: it has the name of its interface in front.
+#[must_use]
+pub fn is_users(function: &str) -> bool {
+    function.contains(':')
+}
+
 /// The entry of a journal function name.
 #[must_use]
 pub fn entry_of(function: &str) -> Option<&'static Entry> {

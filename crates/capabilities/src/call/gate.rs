@@ -117,7 +117,7 @@ impl Execution {
     /// The same for a call that may have to wait for it.
     async fn authorize_in_turn(&self, mut open: Open, call: &CallRequest<'_>) -> Result<Gate, Stop> {
         // What a person allowed for the whole execution holds, whatever became of its first use.
-        self.with(|state| state.remember(&open.notes, &call.arguments));
+        self.with(|state| state.remember(open.function(), &open.notes, &call.arguments));
         let heard = match open.earlier.as_ref().map(|earlier| (earlier.stage, earlier.promise.clone())) {
             Some((Stage::Asked, Some(id))) => self.await_decision(&mut open, call, &id).await?,
             Some((Stage::InDoubt, Some(id))) => self.resolve_doubt(&mut open, call, &id).await?,

@@ -71,7 +71,7 @@ impl State {
             None
         };
         let number = self.journal().calls();
-        match (self.begin(I::NAME, EffectClass::Read, &I::shown(args))?, refused) {
+        match (self.begin(I::NAME.into(), EffectClass::Read, &I::shown(args))?, refused) {
             (Begin::Open(mut open), Some((refused, rule))) => {
                 let note = Note { rule, ..self.verdict(AuditEvent::Deny) };
                 audit::tell(self.id(), number, &refused.capability, open.arguments(), &note);
@@ -107,7 +107,7 @@ impl Own<'_> {
         }
         let number = self.0.journal().calls();
         let (floor, repeated) = last.map_or((0, 0), |last| (last.at, last.repeated));
-        let at = match self.0.begin(function, EffectClass::Read, &json(&Recorded { repeated }))? {
+        let at = match self.0.begin(function.into(), EffectClass::Read, &json(&Recorded { repeated }))? {
             Begin::Answered(answer) => {
                 let recorded = answer.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 recorded.ok_or(Stop::Unreadable(number))?

@@ -15,6 +15,7 @@ mod asking;
 pub mod audit;
 mod barrier;
 mod call_request;
+pub mod component_types;
 pub(crate) mod door;
 pub mod driver;
 pub mod effect;
@@ -30,13 +31,18 @@ mod refusals;
 mod retry;
 pub mod slot;
 mod state;
+pub mod untyped;
 pub mod validator;
 mod view;
 mod wait;
+pub mod wire;
 
 use barrier::OUTPUT_DELAY;
 use call_request::CallRequest;
-pub use execution::{Creation, Execution, ExecutionConfig, Gathered, Parking, Rescope, StoreData, entry_of, show};
+pub use execution::{
+    Creation, Execution, ExecutionConfig, Gathered, Parking, Rescope, StoreData, capability_of, entry_of, is_users,
+    show,
+};
 use gate::Gate;
 pub use perform::REDIRECTS_MAX;
 pub(crate) use perform::{act, ask};

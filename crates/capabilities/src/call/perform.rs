@@ -10,7 +10,7 @@ use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
 use parole_durable::{EffectClass, PromiseId};
-use parole_policy::{Facts as _, GrantEffect, Kind, Resource, Retry, Timeout};
+use parole_policy::{Facts as _, GrantEffect, Resource, Retry, Timeout};
 
 use super::effect::{Answer as _, Attempt, Await, Effect, Failure, Form, Formless, Function, Unformed};
 use super::execution::Execution;
@@ -32,29 +32,43 @@ enum Begun<A> {
 }
 
 /// A call that the host performs.
-pub(crate) async fn act<E: Effect>(execution: &Execution, args: E::Args) -> wasmtime::Result<Result<E::Answer, Error>> {
-    let (slot, bytes) = (execution.slot::<E::Slot>(), E::bytes(&args));
-    let recorded = E::recorded(&args);
-    let answer = match begin::<E>(execution, E::class(&args), &recorded)? {
+pub(crate) async fn act<E: Effect>(
+    execution: &Execution,
+    effect: E,
+    args: E::Args,
+) -> wasmtime::Result<Result<E::Answer, Error>> {
+    let (slot, bytes) = (execution.slot::<E::Slot>(), effect.bytes(&args));
+    let recorded = effect.recorded(&args);
+    let answer = match begin(execution, &effect, effect.class(&args), &recorded)? {
         Begun::Answered(answer) => answer,
-        Begun::Open(open) => perform::<E>(execution, &slot, open, args, &recorded).await?,
+        Begun::Open(open) => perform((execution, &effect, &slot), open, args, &recorded).await?,
     };
-    E::count(&slot, bytes, &answer);
+    effect.count(&slot, bytes, &answer);
     Ok(answer)
 }
 
 /// A call that somebody else answers.
-pub(crate) async fn ask<A: Await>(execution: &Execution, args: A::Args) -> wasmtime::Result<Result<A::Answer, Error>> {
-    let recorded = A::recorded(&args);
-    Ok(match begin::<A>(execution, A::class(&args), &recorded)? {
+pub(crate) async fn ask<A: Await>(
+    execution: &Execution,
+    call: A,
+    args: A::Args,
+) -> wasmtime::Result<Result<A::Answer, Error>> {
+    let recorded = call.recorded(&args);
+    Ok(match begin(execution, &call, call.class(&args), &recorded)? {
         Begun::Answered(answer) => answer,
-        Begun::Open(open) => wait::<A>(execution, open, args, recorded).await?,
+        Begun::Open(open) => wait(execution, &call, open, args, recorded).await?,
     })
 }
 
 /// Takes a call from the journal, or opens it. It never waits, so calls have the order in which the guest makes them.
-fn begin<F: Function>(execution: &Execution, class: EffectClass, recorded: &[u8]) -> Result<Begun<F::Answer>, Stop> {
-    let (number, begun) = execution.with(|state| (state.journal().calls(), state.begin(F::NAME, class, recorded)));
+fn begin<F: Function>(
+    execution: &Execution,
+    function: &F,
+    class: EffectClass,
+    recorded: &[u8],
+) -> Result<Begun<F::Answer>, Stop> {
+    let name = function.name();
+    let (number, begun) = execution.with(|state| (state.journal().calls(), state.begin(name, class, recorded)));
     Ok(match begun? {
         Begin::Answered(answer) => Begun::Answered(decoded::<F>(answer, number)?),
         Begin::Open(open) => Begun::Open(open),
@@ -76,9 +90,14 @@ fn encoded<F: Function>(answer: &Result<F::Answer, Error>) -> Result<Vec<u8>, Er
 }
 
 /// The form of an open call. `Err`: it has ended with this.
-fn formed<F: Function>(execution: &Execution, open: Open, args: F::Args, slot: &F::Slot) -> Result<Formed<F>, Stop> {
-    let looks = execution.with(|state| state.looks(F::definition()));
-    match F::form(args, looks, slot) {
+fn formed<F: Function>(
+    execution: &Execution,
+    function: &F,
+    open: Open,
+    (args, slot): (F::Args, &F::Slot),
+) -> Result<Formed<F>, Stop> {
+    let looks = execution.with(|state| state.looks(function.definition()));
+    match function.form(args, looks, slot) {
         Ok(form) => Ok(Ok((open, Ok(form)))),
         Err(Unformed::Denied(formless)) => Ok(Ok((open, Err(formless)))),
         Err(Unformed::Ended(answer)) => {
@@ -93,39 +112,38 @@ fn dynamic<F: Form>(form: &Result<F, Formless>) -> Result<&dyn Form, &Formless> 
 }
 
 async fn perform<E: Effect>(
-    execution: &Execution,
-    slot: &E::Slot,
+    (execution, effect, slot): (&Execution, &E, &E::Slot),
     open: Open,
     args: E::Args,
     recorded: &[u8],
 ) -> Result<Result<E::Answer, Error>, Stop> {
-    let (open, form) = match formed::<E>(execution, open, args, slot)? {
+    let (open, form) = match formed(execution, effect, open, (args, slot))? {
         Ok(formed) => formed,
         Err(answer) => return Ok(answer),
     };
-    let call = CallRequest::new(E::definition(), dynamic(&form), recorded);
+    let call = CallRequest::new(effect.definition(), effect.name(), dynamic(&form), recorded);
     let (number, leaves) = (open.number, E::LEAVES && was_begun(&open));
-    let left = leaves.then(|| execution.with(|state| state.key(&open, &E::definition().name)));
+    let left = leaves.then(|| execution.with(|state| state.key(&open, &effect.definition().name)));
     let mut gate = match E::Scope::DECIDED_BY {
         DecidedBy::PolicyAndPersons => execution.authorize(open, &call).await?,
         DecidedBy::PolicyAlone => execution.recheck(open, &call).await?,
-        DecidedBy::Nobody => execution.with(|state| state.unasked(open, E::definition())),
+        DecidedBy::Nobody => execution.with(|state| state.unasked(open, effect.definition())),
     };
     loop {
         let permitted = match (gate, &form) {
             (Gate::Go(permitted), Ok(form)) => (permitted, form),
             (Gate::Go(permitted), Err(Formless { argument, denial })) => {
-                let refused = Refused::of(E::definition(), Some(argument.clone()), denial.clone());
+                let refused = Refused::of(effect.definition(), Some(argument.clone()), denial.clone());
                 return Ok(Err(execution.with(|state| state.refuse(permitted.open, refused))?));
             }
             (Gate::Done(answer), form) => {
                 if let (Some(key), Ok(form)) = (left, form) {
-                    Box::pin(clear_up::<E>(execution, &key, form)).await?;
+                    Box::pin(clear_up(execution, effect, &key, form)).await?;
                 }
                 return decoded::<E>(answer, number);
             }
         };
-        match attempts::<E>(execution, slot, permitted, &call).await? {
+        match attempts((execution, effect, slot), permitted, &call).await? {
             Next::Ended(answer) => return Ok(answer),
             Next::Decided(next) => gate = next,
         }
@@ -141,23 +159,22 @@ enum Next<A> {
 
 /// Takes a call on and performs it, as often as the grant's `retry` allows, and records how it went.
 async fn attempts<E: Effect>(
-    execution: &Execution,
-    slot: &E::Slot,
+    (execution, effect, slot): (&Execution, &E, &E::Slot),
     (mut permitted, form): (PermittedCall, &E::Form),
     call: &CallRequest<'_>,
 ) -> Result<Next<E::Answer>, Stop> {
-    let (effect, retry, timeout) = terms_of(&permitted);
+    let (granted, retry, timeout) = terms_of(&permitted);
     let found = permitted.found(form.resource());
     let reach = match E::Scope::reach(&found) {
         Ok(reach) => reach,
         Err(error) => return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended),
     };
     if !permitted.admitted {
-        permitted.open.effect = E::class_under(form, permitted.open.effect, &reach, effect);
+        permitted.open.effect = effect.class_under(form, permitted.open.effect, &reach, granted);
     }
     let class = permitted.open.effect;
     let mut permit = Permit::<E::Scope>::new(reach, execution.terms(&permitted));
-    if let Err(error) = E::before(slot, &permit, form) {
+    if let Err(error) = effect.before(slot, &permit, form) {
         return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended);
     }
     let is_admitted = E::Scope::DECIDED_BY == DecidedBy::PolicyAndPersons && class != EffectClass::Read;
@@ -176,7 +193,7 @@ async fn attempts<E: Effect>(
     let mut retries = Retries::of(retry.as_ref());
     let result = loop {
         permit.starts(timeout, E::LONGEST, !E::OUTSIDE && execution.with(|state| state.has_unshown()));
-        let outcome = redirected::<E>(execution, slot, (&permit, form), &mut permitted).await?;
+        let outcome = redirected((execution, effect, slot), (&permit, form), &mut permitted).await?;
         let again = match &outcome {
             Outcome::Later(_) => class != EffectClass::Once,
             Outcome::Failed(failure) => failure.may_repeat(class),
@@ -198,7 +215,7 @@ async fn attempts<E: Effect>(
                 return Err(Box::pin(execution.withdraw(&permitted.open, Stop::Lack(what))).await);
             }
             Outcome::Failed(Failure::Denied { reason, argument, remedy }) => {
-                let capability = E::definition().name.to_string();
+                let capability = effect.definition().name.to_string();
                 let refused = Refused { capability, argument, error: Error::Denied(reason), remedy };
                 return Ok(Next::Ended(Err(execution.with(|state| state.refuse(permitted.open, refused))?)));
             }
@@ -226,15 +243,14 @@ enum Outcome<A> {
 
 /// One attempt, and where it leads: each redirect is decided like any call, on exactly what will be sent.
 async fn redirected<E: Effect>(
-    execution: &Execution,
-    slot: &E::Slot,
+    (execution, effect, slot): (&Execution, &E, &E::Slot),
     (first, form): (&Permit<E::Scope>, &E::Form),
     permitted: &mut PermittedCall,
 ) -> Result<Outcome<E::Answer>, Stop> {
     let mut hop: Option<(Permit<E::Scope>, E::Form)> = None;
     for redirects in 0..=REDIRECTS_MAX {
         let (permit, form) = hop.as_ref().map_or((first, form), |(permit, form)| (permit, form));
-        let next = match attempt::<E>(execution, slot, permit, form).await? {
+        let next = match attempt((execution, effect, slot), permit, form).await? {
             Attempt::Done(answer) => return Ok(Outcome::Done(answer)),
             Attempt::Later(answer) => return Ok(Outcome::Later(answer)),
             // What is repeated is the whole of it, so the first hop counts.
@@ -248,10 +264,10 @@ async fn redirected<E: Effect>(
         let next = match next {
             Ok(next) => next,
             Err(Formless { argument, denial }) => {
-                return Ok(Outcome::Refused(Refused::of(E::definition(), Some(argument), denial)));
+                return Ok(Outcome::Refused(Refused::of(effect.definition(), Some(argument), denial)));
             }
         };
-        let call = CallRequest::new(E::definition(), Ok(&next), &[]);
+        let call = CallRequest::new(effect.definition(), effect.name(), Ok(&next), &[]);
         let entries = match Box::pin(execution.redirect(permitted, &call)).await {
             Ok(entries) => entries,
             Err(refused) => return Ok(Outcome::Refused(refused)),
@@ -267,12 +283,11 @@ async fn redirected<E: Effect>(
 }
 
 async fn attempt<E: Effect>(
-    execution: &Execution,
-    slot: &E::Slot,
+    (execution, effect, slot): (&Execution, &E, &E::Slot),
     permit: &Permit<E::Scope>,
     form: &E::Form,
 ) -> Result<Attempt<E::Answer, E::Form>, Stop> {
-    let work = E::act(permit, form, execution.outside(), slot);
+    let work = effect.act(permit, form, execution.outside(), slot);
     if E::OUTSIDE {
         return execution.unless_left(permit.class(), work).await;
     }
@@ -309,11 +324,11 @@ async fn conclude<E: Effect>(
 
 /// What the first attempt of a call that is over may have left is nobody's any more, wherever the grants of that time
 /// led.
-async fn clear_up<E: Effect>(execution: &Execution, key: &PromiseId, form: &E::Form) -> Result<(), Stop> {
-    let (capability, resource) = (E::definition(), form.resource());
-    for (policy, entries) in execution.with(|state| state.reached_so_far(E::definition(), resource))? {
+async fn clear_up<E: Effect>(execution: &Execution, effect: &E, key: &PromiseId, form: &E::Form) -> Result<(), Stop> {
+    let (capability, resource) = (effect.definition(), form.resource());
+    for (policy, entries) in execution.with(|state| state.reached_so_far(effect.definition(), resource))? {
         if let Ok(reach) = E::Scope::reach(&GrantMatch { policy: &policy, capability, entries, resource }) {
-            E::clear_up(&reach, key).await;
+            effect.clear_up(&reach, key).await;
         }
     }
     Ok(())
@@ -321,30 +336,30 @@ async fn clear_up<E: Effect>(execution: &Execution, key: &PromiseId, form: &E::F
 
 async fn wait<A: Await>(
     execution: &Execution,
+    call: &A,
     open: Open,
     args: A::Args,
     recorded: Vec<u8>,
 ) -> Result<Result<A::Answer, Error>, Stop> {
     let number = open.number;
-    let (open, form) = match formed::<A>(execution, open, args, &())? {
+    let (open, form) = match formed(execution, call, open, (args, &()))? {
         Ok(formed) => formed,
         Err(answer) => return Ok(answer),
     };
-    let call = CallRequest::new(A::definition(), dynamic(&form), &recorded);
-    let open = match execution.admittance(open, &call).await? {
+    let request = CallRequest::new(call.definition(), call.name(), dynamic(&form), &recorded);
+    let open = match execution.admittance(open, &request).await? {
         Ok(open) => open,
         Err(answer) => return decoded::<A>(answer, number),
     };
-    let timer = form.as_ref().map_or(Ok(None), |form| A::timer(form, now()));
+    let timer = form.as_ref().map_or(Ok(None), |form| call.timer(form, now()));
     let promise = match timer {
         Ok(timer) => execution.with(|state| {
-            let deadline = timer.map_or_else(|| state.deadline(A::definition()), |at| at.min(NEVER));
-            state.promise(&open, A::definition(), recorded.clone(), deadline)
+            let deadline = timer.map_or_else(|| state.deadline(call.definition()), |at| at.min(NEVER));
+            state.promise(&open, &request, recorded.clone(), deadline)
         })?,
         Err(error) => Err(error),
     };
-    let timer = A::definition().kind == Kind::Timer;
-    let answer = execution.answered(open, promise, timer, A::read).await?;
+    let answer = execution.answered(open, promise, call.definition(), |record| call.read(record)).await?;
     decoded::<A>(answer, number)
 }
 

@@ -55,13 +55,23 @@ impl Question {
     /// One line on what it is about. Guest text: not inert.
     #[must_use]
     pub fn summary(&self) -> String {
-        let about =
-            crate::by_name(&self.capability).map(|entry| entry.definition.line(&self.arguments)).unwrap_or_default();
+        let users = || line(self.function.rsplit('.').next().unwrap_or_default(), &self.arguments);
+        let about = match crate::by_name(&self.capability) {
+            Some(entry) => entry.definition.line(&self.arguments),
+            None => users(),
+        };
         match &self.rule {
             Some(rule) => format!("{} {about} (rule `{rule}`)", self.capability),
             None => format!("{} {about} (it may or may not have happened)", self.capability),
         }
     }
+}
+
+/// One line on a call of a function that users define: `delete(id: "42")`. Guest text: not inert.
+#[must_use]
+pub fn line(function: &str, arguments: &Value) -> String {
+    let each = arguments.as_object().into_iter().flatten().map(|(name, value)| format!("{name}: {value}"));
+    format!("{function}({})", each.collect::<Vec<_>>().join(", "))
 }
 
 /// What a decision is bound to: the SHA-256 of component, capability, arguments in their one form, execution and step,

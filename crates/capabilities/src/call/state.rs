@@ -1,5 +1,6 @@
 //! The state of one running guest: what is done in one section, under the lock of its [`Execution`](super::Execution).
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -233,12 +234,12 @@ impl State {
     /// Takes any other call: from the journal, or open. `arguments` is JSON of what the guest passed, as it spelt it.
     pub(super) fn begin(
         &mut self,
-        function: &'static str,
+        function: Cow<'static, str>,
         effect: EffectClass,
         arguments: &[u8],
     ) -> Result<Begin, Stop> {
         let number = self.config.journal.calls();
-        let next = self.config.journal.call(function, effect, arguments)?;
+        let next = self.config.journal.call(function.clone(), effect, arguments)?;
         self.catch_up()?;
         match next {
             // What has not begun by now begins when the execution is resumed.
@@ -246,7 +247,7 @@ impl State {
             Next::Open(open) => Ok(Begin::Open(open)),
             Next::Replayed { result, notes, .. } => {
                 if !notes.is_empty() {
-                    self.remember(&notes, arguments);
+                    self.remember(&function, &notes, arguments);
                 }
                 if let StepResult::Denied(bytes) = &result {
                     self.gathered.denied.extend(serde_json::from_slice(bytes));

@@ -7,7 +7,7 @@ use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
-use parole_policy::{Definition, Timeout};
+use parole_policy::{Definition, Kind, Timeout};
 
 use super::{CallRequest, Execution, Gate, State};
 use crate::Stop;
@@ -36,14 +36,15 @@ impl Execution {
         &self,
         mut open: Open,
         promise: Result<PromiseId, Error>,
-        timer: bool,
+        definition: &Definition,
         read: impl FnOnce(PromiseRecord) -> Result<Vec<u8>, Error>,
     ) -> Result<Result<Vec<u8>, Error>, Stop> {
+        let timer = definition.kind == Kind::Timer;
         let (promise, answer) = match promise {
             Ok(id) => {
                 let record = self.wait(&id, timer).await?;
                 if timer {
-                    self.with(|state| state.note_end(&mut open, &record));
+                    self.with(|state| state.note_end(&mut open, &definition.name, &record));
                 }
                 (Some(id), read(record))
             }
@@ -161,7 +162,7 @@ impl State {
     pub(super) fn promise(
         &mut self,
         open: &Open,
-        definition: &Definition,
+        call: &CallRequest<'_>,
         arguments: Vec<u8>,
         deadline: UnixMs,
     ) -> Result<Result<PromiseId, Error>, Stop> {
@@ -171,12 +172,17 @@ impl State {
         if let Err(error) = self.may_wait(open) {
             return Ok(Err(error));
         }
+        let definition = call.definition;
         let name = &*definition.name;
         let id = self.key(open, name);
-        let timer = definition.kind == parole_policy::Kind::Timer;
+        let timer = definition.kind == Kind::Timer;
         let mut record = self.promise_record(id.clone(), open.number, name, arguments, deadline);
         if timer {
             record.tags.insert(promise::TAG_TIMER.into(), "true".into());
+        }
+        if let Some((function, effect)) = call.work() {
+            record.tags.insert(promise::TAG_FUNCTION.into(), function.into());
+            record.tags.insert(promise::TAG_EFFECT.into(), effect.as_str().into());
         }
         self.made = Some(Box::new(record.clone()));
         self.config.journal.record(open, Stage::Admitted, Some(record), None, now())?;
@@ -192,13 +198,12 @@ impl State {
     }
 
     /// Notes who ended a timer before its time.
-    fn note_end(&self, open: &mut Open, record: &PromiseRecord) {
+    fn note_end(&self, open: &mut Open, name: &str, record: &PromiseRecord) {
         let Some(by) = super::asking::who(record) else { return };
         let canceled = record.state == PromiseState::RejectedCanceled;
         let verdict = if canceled { audit::AuditEvent::Cancel } else { audit::AuditEvent::Done };
         let at = record.settled_at.unwrap_or_else(now);
         let note = audit::Note { promise: Some(record.id.as_str().into()), by: Some(by), at, ..self.verdict(verdict) };
-        let name = super::entry_of(open.function()).map_or("", |entry| &*entry.definition.name);
         audit::tell(self.id(), open.number, name, open.arguments(), &note);
         if open.notes.is_empty() {
             audit::add(

@@ -39,7 +39,7 @@ fn definition() -> Definition {
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("approve", |store: StoreContextMut<'_, StoreData>, (question,): (String,)| {
         plain(&store, |execution| async move {
-            Ok((ask::<Asked<Approve, 1>>(&execution, Texts([("question", question)])).await?,))
+            Ok((ask(&execution, Asked::<Approve, 1>::new(), Texts([("question", question)])).await?,))
         })
     })
 }

@@ -3,6 +3,7 @@
 //! Each request, and each hop of a redirect, goes through the one decision, in the one form that it has ([`Target`],
 //! [`Headers`]): that is what is sent, to addresses that the permit lets be dialled; nothing else is.
 
+use std::borrow::Cow;
 use std::mem;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -88,7 +89,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("fetch", |store: StoreContextMut<'_, StoreData>, (request,): (Request,)| {
         plain(&store, |execution| async move {
             let body = request.body.as_deref().map(Body::of);
-            Ok((act::<Fetch>(&execution, Args { request, body }).await?,))
+            Ok((act(&execution, Fetch, Args { request, body }).await?,))
         })
     })
 }
@@ -199,25 +200,28 @@ impl Request {
 }
 
 impl Function for Fetch {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = "fetch";
+    fn name(&self) -> Cow<'static, str> {
+        "fetch".into()
+    }
+
     type Args = Args;
     type Form = Called;
     type Answer = Response;
     type Slot = Kept;
 
-    fn recorded(Args { request, body }: &Args) -> Vec<u8> {
+    fn recorded(&self, Args { request, body }: &Args) -> Vec<u8> {
         recorded(&request.method, &request.url, request.pairs(), *body)
     }
 
-    fn class(args: &Args) -> EffectClass {
+    fn class(&self, args: &Args) -> EffectClass {
         if is_read(&args.request.method) { EffectClass::Read } else { EffectClass::Once }
     }
 
-    fn form(args: Args, looks: Looks, _: &Kept) -> Result<Called, Unformed<Response>> {
+    fn form(&self, args: Args, looks: Looks, _: &Kept) -> Result<Called, Unformed<Response>> {
         let written = &args.request.url;
         let url = Target::read(written, looks).map_err(Formless::of(written))?;
         let headers = Headers::read(args.request.pairs(), looks).map_err(Formless::of(written))?;
@@ -328,7 +332,7 @@ impl Effect for Fetch {
     type Scope = Origin;
     const OUTSIDE: bool = true;
 
-    fn class_under(form: &Called, begun: EffectClass, _: &AllowedUrl, granted: GrantEffect) -> EffectClass {
+    fn class_under(&self, form: &Called, begun: EffectClass, _: &AllowedUrl, granted: GrantEffect) -> EffectClass {
         match (begun, granted) {
             _ if is_read(&form.method) => EffectClass::Read,
             (_, GrantEffect::Idempotent) => EffectClass::Idempotent,
@@ -337,6 +341,7 @@ impl Effect for Fetch {
     }
 
     fn act(
+        &self,
         permit: &Permit<Origin>,
         form: &Called,
         outside: &Outside,

@@ -39,7 +39,7 @@ fn definition() -> Definition {
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("input", |store: StoreContextMut<'_, StoreData>, (prompt,): (String,)| {
         plain(&store, |execution| async move {
-            Ok((ask::<Asked<Input, 1>>(&execution, Texts([("prompt", prompt)])).await?,))
+            Ok((ask(&execution, Asked::<Input, 1>::new(), Texts([("prompt", prompt)])).await?,))
         })
     })
 }

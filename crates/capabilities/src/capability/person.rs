@@ -1,5 +1,6 @@
 //! What `input`, `approve` and `review` share: a call with texts, which a person answers.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -22,26 +23,35 @@ pub(crate) trait Person<const N: usize>: Send + Sync + 'static {
 /// A call of one.
 pub(crate) struct Asked<P, const N: usize>(PhantomData<P>);
 
+impl<P, const N: usize> Asked<P, N> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
 impl<P: Person<N>, const N: usize> Function for Asked<P, N> {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         P::definition()
     }
 
-    const NAME: &'static str = P::NAME;
+    fn name(&self) -> Cow<'static, str> {
+        P::NAME.into()
+    }
+
     type Args = Texts<N>;
     type Form = Texts<N>;
     type Answer = P::Answer;
     type Slot = ();
 
-    fn recorded(args: &Texts<N>) -> Vec<u8> {
+    fn recorded(&self, args: &Texts<N>) -> Vec<u8> {
         args.recorded()
     }
 
-    fn class(_: &Texts<N>) -> EffectClass {
+    fn class(&self, _: &Texts<N>) -> EffectClass {
         EffectClass::Await
     }
 
-    fn form(args: Texts<N>, _: Looks, (): &()) -> Result<Texts<N>, Unformed<P::Answer>> {
+    fn form(&self, args: Texts<N>, _: Looks, (): &()) -> Result<Texts<N>, Unformed<P::Answer>> {
         Ok(args)
     }
 }

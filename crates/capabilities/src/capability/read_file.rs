@@ -1,5 +1,6 @@
 //! `read_file`: a whole regular file of a granted directory.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::EffectClass;
@@ -53,7 +54,7 @@ fn definition() -> Definition {
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("read-file", |store: StoreContextMut<'_, StoreData>, (path,): (String,)| {
-        plain(&store, |execution| async move { Ok((act::<ReadFile>(&execution, path).await?,)) })
+        plain(&store, |execution| async move { Ok((act(&execution, ReadFile, path).await?,)) })
     })
 }
 
@@ -71,25 +72,28 @@ struct Called {
 }
 
 impl Function for ReadFile {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = "read_file";
+    fn name(&self) -> Cow<'static, str> {
+        "read_file".into()
+    }
+
     type Args = String;
     type Form = Called;
     type Answer = Vec<u8>;
     type Slot = ();
 
-    fn recorded(path: &String) -> Vec<u8> {
+    fn recorded(&self, path: &String) -> Vec<u8> {
         json(&Recorded { path })
     }
 
-    fn class(_: &String) -> EffectClass {
+    fn class(&self, _: &String) -> EffectClass {
         EffectClass::Read
     }
 
-    fn form(path: String, _: Looks, (): &()) -> Result<Called, Unformed<Vec<u8>>> {
+    fn form(&self, path: String, _: Looks, (): &()) -> Result<Called, Unformed<Vec<u8>>> {
         let form = GuestPath::read(&path).map_err(Formless::of(&path))?;
         Ok(Called { is_spelt_so: form.as_str() == path, path: form })
     }
@@ -119,7 +123,7 @@ impl Effect for ReadFile {
     type Scope = Path;
     const OUTSIDE: bool = false;
 
-    async fn act(permit: &Permit<Path>, _: &Called, _: &Outside, (): &()) -> Attempt<Vec<u8>, Called> {
+    async fn act(&self, permit: &Permit<Path>, _: &Called, _: &Outside, (): &()) -> Attempt<Vec<u8>, Called> {
         let max = permit.number(GrantKey::MaxBytes).unwrap_or(MAX_BYTES);
         match files::read::read(permit, max).await {
             Ok(bytes) => Attempt::Done(bytes),

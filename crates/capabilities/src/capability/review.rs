@@ -61,7 +61,7 @@ struct Decision {
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("review", |store: StoreContextMut<'_, StoreData>, (title, text): (String, String)| {
         plain(&store, |execution| async move {
-            Ok((ask::<Asked<Review, 2>>(&execution, Texts([("title", title), ("text", text)])).await?,))
+            Ok((ask(&execution, Asked::<Review, 2>::new(), Texts([("title", title), ("text", text)])).await?,))
         })
     })
 }

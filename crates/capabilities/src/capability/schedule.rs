@@ -1,5 +1,6 @@
 //! `schedule`: a durable timer by the calendar.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::{EffectClass, PromiseRecord, UnixMs};
@@ -44,7 +45,7 @@ fn definition() -> Definition {
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("wait", |store: StoreContextMut<'_, StoreData>, (pattern, zone): (String, String)| {
-        plain(&store, |execution| async move { Ok((ask::<Wait>(&execution, Called { pattern, zone }).await?,)) })
+        plain(&store, |execution| async move { Ok((ask(&execution, Wait, Called { pattern, zone }).await?,)) })
     })
 }
 
@@ -57,25 +58,28 @@ struct Called {
 }
 
 impl Function for Wait {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = "schedule";
+    fn name(&self) -> Cow<'static, str> {
+        "schedule".into()
+    }
+
     type Args = Called;
     type Form = Called;
     type Answer = u64;
     type Slot = ();
 
-    fn recorded(args: &Called) -> Vec<u8> {
+    fn recorded(&self, args: &Called) -> Vec<u8> {
         json(args)
     }
 
-    fn class(_: &Called) -> EffectClass {
+    fn class(&self, _: &Called) -> EffectClass {
         EffectClass::Await
     }
 
-    fn form(args: Called, _: Looks, (): &()) -> Result<Called, Unformed<u64>> {
+    fn form(&self, args: Called, _: Looks, (): &()) -> Result<Called, Unformed<u64>> {
         Ok(args)
     }
 }
@@ -97,13 +101,13 @@ impl Facts for Called {
 impl Form for Called {}
 
 impl Await for Wait {
-    fn timer(form: &Called, now: UnixMs) -> Result<Option<UnixMs>, Error> {
+    fn timer(&self, form: &Called, now: UnixMs) -> Result<Option<UnixMs>, Error> {
         let calendar = Calendar::read_exactly(&form.pattern, &form.zone).map_err(Error::Invalid)?;
         let never = || Error::Invalid("the pattern names a day that no calendar has".into());
         calendar.next(now).map(Some).ok_or_else(never)
     }
 
-    fn read(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+    fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
         passed(&record).map(|at| at.encode())
     }
 }

@@ -1,5 +1,6 @@
 //! `sleep`: a durable timer.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use parole_durable::{EffectClass, PromiseRecord, UnixMs};
@@ -41,7 +42,7 @@ fn definition() -> Definition {
 
 fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
     instance.func_wrap_async("sleep", |store: StoreContextMut<'_, StoreData>, (duration_ms,): (u64,)| {
-        plain(&store, |execution| async move { Ok((ask::<Sleep>(&execution, Called { duration_ms }).await?,)) })
+        plain(&store, |execution| async move { Ok((ask(&execution, Sleep, Called { duration_ms }).await?,)) })
     })
 }
 
@@ -52,17 +53,20 @@ struct Called {
 }
 
 impl Function for Sleep {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = "sleep";
+    fn name(&self) -> Cow<'static, str> {
+        "sleep".into()
+    }
+
     type Args = Called;
     type Form = Called;
     type Answer = ();
     type Slot = ();
 
-    fn recorded(args: &Called) -> Vec<u8> {
+    fn recorded(&self, args: &Called) -> Vec<u8> {
         #[derive(Serialize)]
         struct Recorded {
             #[serde(rename = "duration-ms")]
@@ -71,11 +75,11 @@ impl Function for Sleep {
         json(&Recorded { duration_ms: args.duration_ms.to_string() })
     }
 
-    fn class(_: &Called) -> EffectClass {
+    fn class(&self, _: &Called) -> EffectClass {
         EffectClass::Await
     }
 
-    fn form(args: Called, _: Looks, (): &()) -> Result<Called, Unformed<()>> {
+    fn form(&self, args: Called, _: Looks, (): &()) -> Result<Called, Unformed<()>> {
         Ok(args)
     }
 }
@@ -93,14 +97,14 @@ impl Facts for Called {
 impl Form for Called {}
 
 impl Await for Sleep {
-    fn timer(form: &Called, now: UnixMs) -> Result<Option<UnixMs>, Error> {
+    fn timer(&self, form: &Called, now: UnixMs) -> Result<Option<UnixMs>, Error> {
         match form.duration_ms {
             0..=SLEEP_MAX_MS => Ok(Some(now.saturating_add(form.duration_ms))),
             _ => Err(Error::Invalid(format!("a sleep of more than {SLEEP_MAX_MS} ms"))),
         }
     }
 
-    fn read(record: PromiseRecord) -> Result<Vec<u8>, Error> {
+    fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
         passed(&record).map(|_| Vec::new())
     }
 }

@@ -4,6 +4,7 @@
 //! barrier. An open connection does not outlive its process: after a resume every call on it answers
 //! `closed`, and what it had received comes from the journal.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -147,7 +148,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         "[static]socket.connect",
         |store: StoreContextMut<'_, StoreData>, (url,): (String,)| {
             plain(&store, |execution| async move {
-                let connected = act::<Connect>(&execution, url).await?;
+                let connected = act(&execution, Connect, url).await?;
                 Ok((connected.map(|Number(number)| Handle::<Socket>::new_own(number)),))
             })
         },
@@ -157,7 +158,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         |store: StoreContextMut<'_, StoreData>, (socket, message): (Handle<Socket>, Message)| {
             plain(&store, |execution| async move {
                 let args = Sending { socket: socket.rep(), digest: Digest::of(message.bytes()), message };
-                Ok((act::<Send>(&execution, args).await?,))
+                Ok((act(&execution, Send, args).await?,))
             })
         },
     )?;
@@ -165,7 +166,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         "[method]socket.receive",
         |store: StoreContextMut<'_, StoreData>, (socket,): (Handle<Socket>,)| {
             plain(&store, |execution| async move {
-                let received = act::<Receive>(&execution, socket.rep()).await?;
+                let received = act(&execution, Receive, socket.rep()).await?;
                 Ok((received.map(|Received(message)| message),))
             })
         },
@@ -175,7 +176,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         |store: StoreContextMut<'_, StoreData>, (socket,): (Handle<Socket>,)| {
             plain(&store, |execution| async move {
                 // It has no error for its guest.
-                drop(act::<Close>(&execution, socket.rep()).await?);
+                drop(act(&execution, Close, socket.rep()).await?);
                 Ok(())
             })
         },
@@ -216,25 +217,28 @@ fn url_of(url: &str) -> Vec<u8> {
 }
 
 impl Function for Connect {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = CONNECT;
+    fn name(&self) -> Cow<'static, str> {
+        CONNECT.into()
+    }
+
     type Args = String;
     type Form = Connecting;
     type Answer = Number;
     type Slot = Sockets;
 
-    fn recorded(url: &String) -> Vec<u8> {
+    fn recorded(&self, url: &String) -> Vec<u8> {
         url_of(url)
     }
 
-    fn class(_: &String) -> EffectClass {
+    fn class(&self, _: &String) -> EffectClass {
         EffectClass::Read
     }
 
-    fn form(url: String, looks: Looks, _: &Sockets) -> Result<Connecting, Unformed<Number>> {
+    fn form(&self, url: String, looks: Looks, _: &Sockets) -> Result<Connecting, Unformed<Number>> {
         Ok(Connecting { url: Target::read(&url, looks).map_err(Formless::of(&url))? })
     }
 }
@@ -272,7 +276,7 @@ impl Effect for Connect {
     const OUTSIDE: bool = true;
     const LONGEST: Duration = FAR;
 
-    fn before(sockets: &Sockets, _: &Permit<Origin>, _: &Connecting) -> Result<(), Error> {
+    fn before(&self, sockets: &Sockets, _: &Permit<Origin>, _: &Connecting) -> Result<(), Error> {
         match sockets.with(|table| table.open.len()) {
             SOCKETS_MAX.. => Err(Error::Exhausted(format!("websocket: {SOCKETS_MAX} may be open at once"))),
             _ => Ok(()),
@@ -280,6 +284,7 @@ impl Effect for Connect {
     }
 
     fn act(
+        &self,
         permit: &Permit<Origin>,
         form: &Connecting,
         outside: &Outside,
@@ -303,7 +308,7 @@ impl Effect for Connect {
     }
 
     /// The number of a connection is that of the call among those that wanted one.
-    fn count(sockets: &Sockets, _: u64, _: &Result<Number, Error>) {
+    fn count(&self, sockets: &Sockets, _: u64, _: &Result<Number, Error>) {
         sockets.with(|table| table.made = table.made.saturating_add(1));
     }
 }
@@ -382,17 +387,20 @@ impl Message {
 }
 
 impl Function for Send {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = SEND;
+    fn name(&self) -> Cow<'static, str> {
+        SEND.into()
+    }
+
     type Args = Sending;
     type Form = Live<Message>;
     type Answer = ();
     type Slot = Sockets;
 
-    fn recorded(args: &Sending) -> Vec<u8> {
+    fn recorded(&self, args: &Sending) -> Vec<u8> {
         #[derive(Serialize)]
         struct Recorded {
             socket: u32,
@@ -404,11 +412,11 @@ impl Function for Send {
         json(&Recorded { socket: args.socket, kind, bytes: args.message.bytes().len(), digest: args.digest })
     }
 
-    fn class(_: &Sending) -> EffectClass {
+    fn class(&self, _: &Sending) -> EffectClass {
         EffectClass::Once
     }
 
-    fn form(args: Sending, _: Looks, sockets: &Sockets) -> Result<Live<Message>, Unformed<()>> {
+    fn form(&self, args: Sending, _: Looks, sockets: &Sockets) -> Result<Live<Message>, Unformed<()>> {
         Live::of(sockets, args.socket, args.message)
     }
 }
@@ -419,6 +427,7 @@ impl Effect for Send {
     const LONGEST: Duration = FAR;
 
     async fn act(
+        &self,
         permit: &Permit<Held>,
         form: &Live<Message>,
         _: &Outside,
@@ -458,25 +467,28 @@ impl Answer for Received {
 }
 
 impl Function for Receive {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = RECEIVE;
+    fn name(&self) -> Cow<'static, str> {
+        RECEIVE.into()
+    }
+
     type Args = u32;
     type Form = Live<()>;
     type Answer = Received;
     type Slot = Sockets;
 
-    fn recorded(socket: &u32) -> Vec<u8> {
+    fn recorded(&self, socket: &u32) -> Vec<u8> {
         json(&On { socket: *socket })
     }
 
-    fn class(_: &u32) -> EffectClass {
+    fn class(&self, _: &u32) -> EffectClass {
         EffectClass::Read
     }
 
-    fn form(socket: u32, _: Looks, sockets: &Sockets) -> Result<Live<()>, Unformed<Received>> {
+    fn form(&self, socket: u32, _: Looks, sockets: &Sockets) -> Result<Live<()>, Unformed<Received>> {
         Live::of(sockets, socket, ())
     }
 }
@@ -487,6 +499,7 @@ impl Effect for Receive {
     const LONGEST: Duration = FAR;
 
     async fn act(
+        &self,
         permit: &Permit<Held>,
         form: &Live<()>,
         _: &Outside,
@@ -528,25 +541,28 @@ impl Facts for Closing {
 impl Form for Closing {}
 
 impl Function for Close {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = CLOSE;
+    fn name(&self) -> Cow<'static, str> {
+        CLOSE.into()
+    }
+
     type Args = u32;
     type Form = Closing;
     type Answer = ();
     type Slot = Sockets;
 
-    fn recorded(socket: &u32) -> Vec<u8> {
+    fn recorded(&self, socket: &u32) -> Vec<u8> {
         json(&On { socket: *socket })
     }
 
-    fn class(_: &u32) -> EffectClass {
+    fn class(&self, _: &u32) -> EffectClass {
         EffectClass::Read
     }
 
-    fn form(socket: u32, _: Looks, sockets: &Sockets) -> Result<Closing, Unformed<()>> {
+    fn form(&self, socket: u32, _: Looks, sockets: &Sockets) -> Result<Closing, Unformed<()>> {
         match sockets.take(socket) {
             Some(open) => Ok(Closing(Mutex::new(Some(open.socket)))),
             None => Err(Unformed::Ended(Ok(()))),
@@ -559,7 +575,7 @@ impl Effect for Close {
     // What was sent last arrives: it is not left half way.
     const OUTSIDE: bool = false;
 
-    async fn act(_: &Permit<Release>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
+    async fn act(&self, _: &Permit<Release>, form: &Closing, _: &Outside, _: &Sockets) -> Attempt<(), Closing> {
         let socket = form.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut socket) = socket {
             socket.close().await;

@@ -1,5 +1,6 @@
 //! `write_file`: replaces a file of a granted directory atomically.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use parole_durable::{Digest, EffectClass, PromiseId};
@@ -63,7 +64,7 @@ fn link(instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         |store: StoreContextMut<'_, StoreData>, (path, contents): (String, Vec<u8>)| {
             plain(&store, |execution| async move {
                 let args = Args { path, digest: Digest::of(&contents), contents: Arc::new(contents) };
-                Ok((act::<WriteFile>(&execution, args).await?.map(drop),))
+                Ok((act(&execution, WriteFile, args).await?.map(drop),))
             })
         },
     )
@@ -92,29 +93,32 @@ struct Recorded<'a> {
 }
 
 impl Function for WriteFile {
-    fn definition() -> &'static Arc<Definition> {
+    fn definition(&self) -> &Arc<Definition> {
         &ENTRY.definition
     }
 
-    const NAME: &'static str = "write_file";
+    fn name(&self) -> Cow<'static, str> {
+        "write_file".into()
+    }
+
     type Args = Args;
     type Form = Called;
     type Answer = Made;
     type Slot = Written;
 
-    fn recorded(args: &Args) -> Vec<u8> {
+    fn recorded(&self, args: &Args) -> Vec<u8> {
         json(&Recorded { path: &args.path, bytes: args.contents.len(), digest: args.digest })
     }
 
-    fn class(_: &Args) -> EffectClass {
+    fn class(&self, _: &Args) -> EffectClass {
         EffectClass::Idempotent
     }
 
-    fn bytes(args: &Args) -> u64 {
+    fn bytes(&self, args: &Args) -> u64 {
         args.contents.len() as u64
     }
 
-    fn form(args: Args, _: Looks, _: &Written) -> Result<Called, Unformed<Made>> {
+    fn form(&self, args: Args, _: Looks, _: &Written) -> Result<Called, Unformed<Made>> {
         let path = GuestPath::read(&args.path).map_err(Formless::of(&args.path))?;
         Ok(Called { path, contents: args.contents, digest: args.digest })
     }
@@ -166,11 +170,11 @@ impl Effect for WriteFile {
     const OUTSIDE: bool = false;
     const LEAVES: bool = true;
 
-    fn before(written: &Written, permit: &Permit<Path>, form: &Called) -> Result<(), Error> {
+    fn before(&self, written: &Written, permit: &Permit<Path>, form: &Called) -> Result<(), Error> {
         written.with(|used| used.fits(permit.number(GrantKey::Quota), form.contents.len() as u64))
     }
 
-    async fn act(permit: &Permit<Path>, form: &Called, _: &Outside, written: &Written) -> Attempt<Made, Called> {
+    async fn act(&self, permit: &Permit<Path>, form: &Called, _: &Outside, written: &Written) -> Attempt<Made, Called> {
         let most = permit.number(GrantKey::MaxFiles);
         let may_make = most.is_none_or(|most| written.with(|used| used.files) < most);
         match files::replace::replace(permit, Arc::clone(&form.contents), may_make).await {
@@ -182,11 +186,11 @@ impl Effect for WriteFile {
         }
     }
 
-    fn count(written: &Written, bytes: u64, answer: &Result<Made, Error>) {
+    fn count(&self, written: &Written, bytes: u64, answer: &Result<Made, Error>) {
         written.with(|used| used.charge(bytes, answer));
     }
 
-    async fn clear_up(below: &DirPath, key: &PromiseId) {
+    async fn clear_up(&self, below: &DirPath, key: &PromiseId) {
         let (dir, path, key) = (Arc::clone(&below.dir), below.path.clone(), key.clone());
         let _ = tokio::task::spawn_blocking(move || unfinished::remove(&dir, &path, &key)).await;
     }

@@ -1,5 +1,7 @@
 //! A call on its way through the journal.
 
+use std::borrow::Cow;
+
 use super::{EffectClass, PromiseId, StepResult, UnixMs};
 use crate::step::Stage;
 
@@ -31,15 +33,15 @@ pub struct Open {
     pub notes: Vec<u8>,
     /// Set where the call had been recorded before a crash or a park.
     pub earlier: Option<Earlier>,
-    pub(super) function: &'static str,
+    pub(super) function: Cow<'static, str>,
     pub(super) arguments: Vec<u8>,
 }
 
 impl Open {
     /// The capability function.
     #[must_use]
-    pub fn function(&self) -> &'static str {
-        self.function
+    pub fn function(&self) -> &str {
+        &self.function
     }
 
     /// The canonical arguments.
