@@ -187,6 +187,10 @@ fn classify(failed: &Failed, met: &Met) -> Ended {
             }
             // It is a step of the journal, and among what the execution has gathered.
             Stop::Denied(refused) => Ended::Over(Ending::error(Outcome::Denied, reason(refused.error))),
+            stop @ Stop::Untold { error: parole_capabilities::Error::Denied(_), .. } => {
+                Ended::Over(Ending::error(Outcome::Denied, stop.to_string()))
+            }
+            stop @ Stop::Untold { .. } => Ended::Over(Ending::error(Outcome::Failed, stop.to_string())),
             stop => broken(stop),
         };
     }

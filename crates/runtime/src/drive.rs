@@ -305,7 +305,9 @@ impl Opened {
         let setup = runtime.hub().payload(&record.setup)?;
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {} is gone", record.id)))?;
         let setup = Setup::from_bytes(&setup)?;
-        let known = (purpose == Purpose::Wake).then(|| runtime.prepared(&record.component)).flatten();
+        // What a policy defines is linked for that policy.
+        let alike = purpose == Purpose::Wake && setup.policy.capabilities.is_empty();
+        let known = alike.then(|| runtime.prepared(&record.component)).flatten();
         let guest = match known {
             Some(_) => None,
             None => Some(component_of(runtime, record, &setup, purpose != Purpose::Resume { pinned: false })?),

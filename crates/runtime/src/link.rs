@@ -1,13 +1,15 @@
 //! Before the start: which imports a guest has, which of them the policy grants, and a
 //! linker that holds those and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use parole_capabilities::{ALL, CATALOGUE, StoreData};
-use parole_policy::{Link, SecurityPolicy};
+use parole_capabilities::call::{component_types, untyped};
+use parole_capabilities::{CATALOGUE, StoreData, by_name};
+use parole_durable::Digest;
+use parole_policy::{Definition, Function, Link, LinkDenial, SecurityPolicy};
 use wasmtime::Engine;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::error::Error;
@@ -30,8 +32,95 @@ pub fn imports(engine: &Engine, component: &Component, policy: &SecurityPolicy) 
         .imports(engine)
         // A type has no authority; one that is named at the top comes with an interface.
         .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
-        .map(|(name, _)| Import { name: name.into(), link: policy.link(name, &CATALOGUE) })
+        .map(|(name, import)| {
+            let link = match (policy.link(name, &CATALOGUE), &import.ty) {
+                (Link::Denied(denial), item) if denial.capability.is_none() && is_types_only(engine, item) => {
+                    Link::Types
+                }
+                (Link::Granted(own), ComponentItem::ComponentInstance(instance)) if own.is_users() => {
+                    users(engine, policy, own, name, instance)
+                }
+                (link, _) => link,
+            };
+            Import { name: name.into(), link }
+        })
         .collect()
+}
+
+/// Whether an import has no functions and no resources, none through `use` either: then it carries no authority.
+fn is_types_only(engine: &Engine, item: &ComponentItem) -> bool {
+    match item {
+        ComponentItem::ComponentInstance(instance) => {
+            instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the functions that a guest imports of a capability are those that the policy defines.
+fn users(
+    engine: &Engine,
+    policy: &SecurityPolicy,
+    definition: Arc<Definition>,
+    import: &str,
+    instance: &ComponentInstance,
+) -> Link {
+    let mut faults = Vec::new();
+    let mut blocked = None;
+    for (name, item) in instance.exports(engine) {
+        let name = cut(name, NAME_MAX);
+        let fault = match (definition.function(&name), &item.ty) {
+            (_, ComponentItem::Type(_)) => continue,
+            (_, ComponentItem::Resource(_)) => format!("the guest has the resource `{name}`"),
+            (Some(own), ComponentItem::ComponentFunc(func)) => {
+                blocked = blocked.or(policy.blocks(own).then(|| Arc::clone(&own.name)));
+                match component_types::function(&own.wit, &own.name, func) {
+                    Ok(theirs) if theirs == *own => continue,
+                    Ok(theirs) => differences(own, &theirs),
+                    Err(why) => format!("`{name}`: {why}"),
+                }
+            }
+            _ => format!("the guest imports `{name}`, and the WIT of the policy has no such function"),
+        };
+        faults.push(fault);
+    }
+    let denied = |reason: String, remedy: String| {
+        let capability = Some(definition.name.to_string());
+        Link::Denied(LinkDenial { import: import.to_owned(), capability, reason, remedy: Some(remedy) })
+    };
+    if let Some(name) = blocked {
+        return denied(
+            format!("`{name}` is in the block list"),
+            format!("remove `{name}` from `block` (or from --block)"),
+        );
+    }
+    if !faults.is_empty() {
+        let reason = format!("its types are not those that the policy defines: {}", faults.join("; "));
+        return denied(
+            reason,
+            "build the guest against the WIT of the policy, or give the policy that of the guest".into(),
+        );
+    }
+    Link::Granted(definition)
+}
+
+/// How two functions of one name differ, type by type.
+fn differences(own: &Function, theirs: &Function) -> String {
+    let mut all = Vec::new();
+    let names = |function: &Function| function.params.iter().map(|param| param.name.to_string()).collect::<Vec<_>>();
+    if names(own) == names(theirs) {
+        for (own, theirs) in own.params.iter().zip(&*theirs.params).filter(|(own, theirs)| own.of != theirs.of) {
+            all.push(format!("parameter `{}` is {} for the guest, and {} in the policy", own.name, theirs.of, own.of));
+        }
+    } else {
+        let list = |function: &Function| names(function).join(", ");
+        all.push(format!("its parameters are ({}) for the guest, and ({}) in the policy", list(theirs), list(own)));
+    }
+    let result = |function: &Function| function.returns().map_or("nothing".to_owned(), |of| of.to_string());
+    if own.returns() != theirs.returns() {
+        all.push(format!("it returns {} for the guest, and {} in the policy", result(theirs), result(own)));
+    }
+    format!("`{}`: {}", own.wit, all.join(", "))
 }
 
 /// All refusals at once.
@@ -53,29 +142,47 @@ pub fn refusals(imports: &[Import]) -> Vec<Denied> {
         .collect()
 }
 
-/// The names of the capabilities that a set of imports needs.
-pub(crate) type Wanted = BTreeSet<Arc<str>>;
+/// The capabilities that a set of imports needs: by name, and of those that users define also the digest of what is
+/// defined.
+pub(crate) type Wanted = BTreeSet<(Arc<str>, Option<Digest>)>;
 
 /// Which capabilities a set of imports needs.
 pub(crate) fn wanted(imports: &[Import]) -> Wanted {
-    let granted = |import: &Import| match &import.link {
-        Link::Granted(capability) => Some(Arc::clone(&capability.name)),
+    granted(imports)
+        .map(|own| {
+            let digest = own.is_users().then(|| Digest::of(format!("{own:?}").as_bytes()));
+            (Arc::clone(&own.name), digest)
+        })
+        .collect()
+}
+
+fn granted(imports: &[Import]) -> impl Iterator<Item = &Arc<Definition>> {
+    imports.iter().filter_map(|import| match &import.link {
+        Link::Granted(capability) => Some(capability),
         _ => None,
-    };
-    imports.iter().filter_map(granted).collect()
+    })
 }
 
 /// Links the wanted capabilities, and checks every type.
 ///
 /// # Errors
 /// An import has another type than the capability of that name.
-pub(crate) fn link(engine: &Engine, component: &Component, wanted: &Wanted) -> Result<InstancePre<StoreData>, Error> {
+pub(crate) fn link(
+    engine: &Engine,
+    component: &Component,
+    imports: &[Import],
+) -> Result<InstancePre<StoreData>, Error> {
     let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
     let mut linker = Linker::new(engine);
     linker.instance(parole_policy::TYPES_INTERFACE).map_err(internal)?;
-    for entry in ALL.iter().filter(|entry| wanted.contains(&entry.definition.name)) {
-        let mut instance = linker.instance(&entry.definition.interface).map_err(internal)?;
-        (entry.link)(&mut instance).map_err(internal)?;
+    let wanted: BTreeMap<&str, &Arc<Definition>> = granted(imports).map(|own| (&*own.name, own)).collect();
+    for definition in wanted.into_values() {
+        let mut instance = linker.instance(&definition.interface).map_err(internal)?;
+        match by_name(&definition.name) {
+            Some(entry) => (entry.link)(&mut instance),
+            None => untyped::link(&mut instance, definition),
+        }
+        .map_err(internal)?;
     }
     linker.instantiate_pre(component).map_err(|error| Error::NotAGuest(cut(format!("{error:#}"), TEXT_MAX)))
 }

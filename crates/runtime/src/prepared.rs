@@ -95,7 +95,7 @@ mod tests {
         assert!(weight > 0);
         let digest = |n: u8| Digest::of(&[n]);
         let key = |n: u8| (digest(n), Wanted::new());
-        let other = (digest(0), Wanted::from([Arc::from("one")]));
+        let other = (digest(0), Wanted::from([(Arc::from("one"), None)]));
         let mut cache = Cache::default();
         let insert = |cache: &mut Cache, n: u8| {
             cache.insert_within(key(n), Arc::clone(&prepared), 3, 1 << 30);

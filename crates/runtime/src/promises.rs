@@ -1,15 +1,18 @@
 //! The promises that executions wait for: listed, answered, refused, canceled.
 
+use parole_capabilities::CATALOGUE;
 use parole_capabilities::call::question::{self, Question};
+use parole_capabilities::call::untyped;
 use parole_durable::store::{Listing, PromiseFilter};
-use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written};
-use parole_policy::Kind;
+use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written, promise};
+use parole_policy::{Function, Kind};
 use serde::Serialize;
 
 use crate::block_on::block_on;
 use crate::error::Error;
 use crate::report::Pending;
 use crate::runtime::Runtime;
+use crate::setup::Setup;
 
 /// The longest answer, in bytes of JSON: it is kept in the store and handed to the guest in one piece.
 pub const ANSWER_MAX: usize = 8 << 20;
@@ -110,6 +113,10 @@ impl Promises<'_> {
             checked.map_err(bad)?;
             return self.settle(id, PromiseState::Resolved, Some(data), by).await;
         }
+        if let Some(function) = self.work(&promise.record)? {
+            untyped::check(&function, value).map_err(bad)?;
+            return self.settle(id, PromiseState::Resolved, Some(data), by).await;
+        }
         match entry.filter(|entry| entry.definition.kind == Kind::Person).and_then(|entry| entry.definition.answer()) {
             Some(of) => of.check(value, "").map_err(|why| bad(format!("{why}, as in {}", of.example())))?,
             // As if its time had come.
@@ -122,6 +129,19 @@ impl Promises<'_> {
             None => return Err(Error::Usage(format!("{id} is not settled from outside"))),
         }
         self.settle(id, PromiseState::Resolved, Some(data), by).await
+    }
+
+    /// The function of a promise that a worker answers, as the policy of its execution defines it.
+    fn work(&self, record: &PromiseRecord) -> Result<Option<Function>, Error> {
+        let (Some(wit), Some(id)) = (record.tags.get(promise::TAG_FUNCTION), record.execution()) else {
+            return Ok(None);
+        };
+        let gone = || Error::NotResumed(format!("damaged: the set-up of {id} is gone"));
+        let execution = self.0.hub().execution(id)?.ok_or_else(gone)?;
+        let setup = Setup::from_bytes(&self.0.hub().payload(&execution.setup)?.ok_or_else(gone)?)?;
+        let catalogue = setup.policy.catalogue(&CATALOGUE);
+        let definition = catalogue.by_name(record.capability());
+        Ok(definition.and_then(|own| own.function(wit)).cloned())
     }
 
     /// Says no: the guest gets `denied` with the reason.
@@ -161,8 +181,11 @@ fn summary(record: &PromiseRecord) -> String {
         return question.summary();
     }
     let arguments = record.param.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-    parole_capabilities::by_name(record.capability())
-        .map_or_else(String::new, |entry| entry.definition.line(&arguments))
+    match (parole_capabilities::by_name(record.capability()), record.tags.get(promise::TAG_FUNCTION)) {
+        (Some(entry), _) => entry.definition.line(&arguments),
+        (None, Some(function)) => question::line(function, &arguments),
+        (None, None) => String::new(),
+    }
 }
 
 pub(crate) fn pending_of(record: &PromiseRecord) -> Pending {

@@ -299,7 +299,7 @@ impl Runtime {
         if let Some(prepared) = self.lock_prepared().get(&key) {
             return Ok(Ok(prepared));
         }
-        let pre = match link::link(&self.0.engine, &component, &key.1) {
+        let pre = match link::link(&self.0.engine, &component, &imports) {
             Ok(pre) => pre,
             Err(error) => return Ok(Err(vec![mistyped(&imports, &error)])),
         };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parole_capabilities::call::audit;
-use parole_capabilities::call::{Gathered, entry_of};
+use parole_capabilities::call::{Gathered, entry_of, is_users};
 use parole_capabilities::error::Refused;
 use parole_capabilities::sink::event_of;
 use parole_capabilities::{Event, Payload};
@@ -294,6 +294,15 @@ fn result(function: &str, result: &StepResult) -> Value {
         (StepResult::Ok(_), Some(Payload::Unit)) => json!({ "ok": null }),
         (StepResult::Ok(bytes), Some(Payload::Json)) => {
             json!({ "ok": serde_json::from_slice::<Value>(bytes).unwrap_or_default() })
+        }
+        (StepResult::Ok(bytes), None) if is_users(function) => {
+            // What it returns, which says itself whether it is an error, where it has any.
+            let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+            if matches!(parole_policy::json::case(&value), ("ok" | "err", Some(_))) {
+                value
+            } else {
+                json!({ "ok": value })
+            }
         }
         (StepResult::Ok(bytes), _) => json!({ "ok": base64::engine::general_purpose::STANDARD.encode(bytes) }),
         (StepResult::Err(bytes), _) => json!({ "err": serde_json::from_slice::<Value>(bytes).unwrap_or_default() }),

@@ -1,0 +1,232 @@
+//! Capabilities that users define: calls whose types are known when a guest is linked, and not before.
+//!
+//! A call is JSON by the declaration of its function ([`wire`]), in the journal as in the promise that answers it.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use parole_durable::{EffectClass, PromiseRecord, PromiseState};
+use parole_policy::{
+    Definition, ErrorType, Fact, Facts, Fields as _, Function as Declared, Looks, OwnedFields, Resource,
+};
+use serde_json::Value;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{LinkerInstance, Val};
+
+use super::door::plain;
+use super::effect::{Answer, Await, Form, Function, Unformed};
+use super::{StoreData, ask, wire};
+use crate::error::json;
+use crate::{Error, Stop};
+
+/// Defines the functions of a capability that workers answer.
+///
+/// # Errors
+/// The engine does not take one.
+pub fn link(instance: &mut LinkerInstance<'_, StoreData>, definition: &Arc<Definition>) -> wasmtime::Result<()> {
+    for at in 0..definition.functions.len() {
+        let function = Untyped { definition: Arc::clone(definition), at };
+        let name = Arc::clone(&function.declared().wit);
+        instance.func_new_async(&name, move |store, _, params, results| {
+            called(&store, function.clone(), params, results)
+        })?;
+    }
+    Ok(())
+}
+
+/// A call through this door.
+fn called<'a>(
+    store: &StoreContextMut<'a, StoreData>,
+    function: Untyped,
+    params: &[Val],
+    results: &'a mut [Val],
+) -> Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a> {
+    let arguments = wire::arguments(params, &function.declared().params);
+    let own = function.clone();
+    let call = plain(store, |execution| async move {
+        let arguments = arguments.ok_or_else(|| mistyped(&own, "an argument"))?;
+        ask(&execution, own, arguments).await
+    });
+    Box::new(async move {
+        let answer = Box::into_pin(call).await?;
+        let value = function.returned(answer)?;
+        match (results, value) {
+            ([], None) => Ok(()),
+            ([slot], Some(value)) => {
+                *slot = value;
+                Ok(())
+            }
+            _ => Err(mistyped(&function, "the result")),
+        }
+    })
+}
+
+/// The engine has checked the types before the guest was started.
+fn mistyped(function: &Untyped, what: &str) -> wasmtime::Error {
+    wasmtime::format_err!("{what} of `{}` has another type than it was linked with", function.declared().name)
+}
+
+/// A function of a capability that users define.
+#[derive(Clone)]
+struct Untyped {
+    definition: Arc<Definition>,
+    at: usize,
+}
+
+impl Untyped {
+    fn declared(&self) -> &Declared {
+        &self.definition.functions[self.at]
+    }
+
+    /// The JSON of what the function returns, when this is its ok value.
+    fn ok(&self, data: String) -> String {
+        match self.declared().error {
+            ErrorType::None => data,
+            ErrorType::Shared | ErrorType::Own(_) => format!("{{\"ok\":{data}}}"),
+        }
+    }
+
+    /// The value for the guest.
+    fn returned(&self, answer: Result<Returned, Error>) -> Result<Option<Val>, Stop> {
+        let declared = self.declared();
+        let value = match answer {
+            Ok(Returned(bytes)) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(error) => match told(&declared.error, &error) {
+                Some(value) => serde_json::json!({ "err": value }),
+                None => return Err(Stop::Untold { function: declared.name.to_string(), error }),
+            },
+        };
+        declared.returns().map(|of| wire::read(&value, &of).ok_or_else(|| self.unreadable())).transpose()
+    }
+
+    fn unreadable(&self) -> Stop {
+        Stop::Untold {
+            function: self.declared().name.to_string(),
+            error: Error::Failed("what is recorded of it is no value of its type".into()),
+        }
+    }
+}
+
+/// The JSON by which a function tells its guest of an error; `None`: it has no way to.
+fn told(of: &ErrorType, error: &Error) -> Option<Value> {
+    match of {
+        ErrorType::None => None,
+        ErrorType::Shared => serde_json::to_value(error).ok(),
+        ErrorType::Own(None) => Some(Value::Null),
+        ErrorType::Own(Some(own)) => {
+            let failed = Error::Failed(error.to_string());
+            let forms =
+                [serde_json::to_value(error), serde_json::to_value(error.to_string()), serde_json::to_value(failed)];
+            forms.into_iter().flatten().find(|value| own.check(value, "").is_ok())
+        }
+    }
+}
+
+/// The arguments of a call: JSON by parameter name. It is its own one form.
+struct Arguments {
+    function: Untyped,
+    json: Vec<u8>,
+    /// The same for rules, from the first look on.
+    facts: OnceLock<OwnedFields>,
+}
+
+impl Function for Untyped {
+    fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+
+    fn name(&self) -> Cow<'static, str> {
+        self.declared().name.to_string().into()
+    }
+
+    type Args = Vec<u8>;
+    type Form = Arguments;
+    type Answer = Returned;
+    type Slot = ();
+
+    fn recorded(&self, args: &Vec<u8>) -> Vec<u8> {
+        args.clone()
+    }
+
+    fn class(&self, _: &Vec<u8>) -> EffectClass {
+        EffectClass::Await
+    }
+
+    fn form(&self, json: Vec<u8>, _: Looks, (): &()) -> Result<Arguments, Unformed<Returned>> {
+        Ok(Arguments { function: self.clone(), json, facts: OnceLock::new() })
+    }
+}
+
+impl Await for Untyped {
+    fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
+        let data = record.value.data;
+        match record.state {
+            PromiseState::Resolved => Ok(self.ok(data.unwrap_or_else(|| "null".into())).into_bytes()),
+            PromiseState::Rejected => {
+                let value: Value = data.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default();
+                match &self.declared().error {
+                    ErrorType::Own(Some(own)) if own.check(&value, "").is_ok() => {
+                        Ok(json(&serde_json::json!({ "err": value })))
+                    }
+                    _ => Err(Error::Denied(match value {
+                        Value::String(text) => text,
+                        Value::Null => "whoever answers it said no".into(),
+                        value => value.to_string(),
+                    })),
+                }
+            }
+            PromiseState::RejectedCanceled => Err(Error::Canceled),
+            PromiseState::RejectedTimedout | PromiseState::Pending => Err(Error::Expired),
+        }
+    }
+}
+
+impl Facts for Arguments {
+    fn resource(&self) -> Resource<'_> {
+        Resource::Nothing
+    }
+
+    fn fact(&self, name: &str) -> Option<Fact<'_>> {
+        let facts = self.facts.get_or_init(|| {
+            let value: Value = serde_json::from_slice(&self.json).unwrap_or_default();
+            OwnedFields::of(&value, &self.function.declared().params)
+        });
+        facts.field(name)
+    }
+
+    fn function(&self) -> &str {
+        &self.function.declared().wit
+    }
+}
+
+impl Form for Arguments {
+    fn argument(&self) -> Option<String> {
+        Some(self.function.declared().wit.to_string())
+    }
+}
+
+/// The JSON of what a function returns: the ok value, or an object with `ok` or `err` where it is a `result`.
+pub(crate) struct Returned(Vec<u8>);
+
+impl Answer for Returned {
+    fn encode(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn decode(bytes: Vec<u8>) -> Option<Self> {
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+/// What is wrong with an answer to a call of a function, as somebody settles its promise.
+///
+/// # Errors
+/// The place and what was expected there.
+pub fn check(function: &Declared, value: &Value) -> Result<(), String> {
+    match &function.result {
+        Some(of) => of.check(value, "").map_err(|why| format!("{why}; it is {of}, as in {}", of.example())),
+        None if value.is_null() => Ok(()),
+        None => Err("expected null: the function has no value to give".into()),
+    }
+}
