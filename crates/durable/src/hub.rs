@@ -23,6 +23,7 @@ pub use running::{Acquired, Running};
 pub use watch::{POLL, Waiter};
 pub use writer::{BATCH_LIMIT, Receipt};
 
+use crate::claim::Claim;
 use crate::ids::{Digest, ExecutionId, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::memory::MemoryStore;
 use crate::owner::{Owner, Owners};
@@ -382,6 +383,22 @@ impl Hub {
         }
         self.recompute().await?;
         self.0.shared.read(|reader| reader.promises(filter))
+    }
+
+    /// The claims of workers to promises that are pending.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn claims(&self) -> Result<Vec<Claim>, StoreError> {
+        self.0.shared.read(|reader| reader.claims())
+    }
+
+    /// A number that changes whenever another process has committed. Cheap: no rows are read.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn version(&self) -> Result<u64, StoreError> {
+        self.0.shared.read(|reader| reader.version())
     }
 
     /// A payload by its digest.

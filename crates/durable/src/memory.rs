@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::claim::Claim;
 use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
@@ -26,6 +27,7 @@ struct Maps {
     executions: BTreeMap<ExecutionId, Execution>,
     steps: BTreeMap<(ExecutionId, u64), Step>,
     promises: BTreeMap<PromiseId, Promise>,
+    claims: BTreeMap<PromiseId, Claim>,
     payloads: BTreeMap<Digest, Arc<[u8]>>,
     grants: BTreeMap<(ExecutionId, u64), GrantRecord>,
     schedules: BTreeMap<ScheduleId, ScheduleRecord>,
@@ -87,7 +89,24 @@ impl Maps {
         match write {
             Write::Commit(commit) => self.commit(commit),
             Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
-            Write::Settle { id, state, value, now } => self.settle(id, *state, value, *now),
+            Write::Settle { id, state, value, claim, now } => {
+                if let Some((owner, fence)) = claim {
+                    self.held(id)?.held_by(*owner, *fence)?;
+                }
+                self.settle(id, *state, value, *now)
+            }
+            Write::Take { id, owner, void, now } => {
+                let promise = self.promises.get(id).ok_or_else(|| Refusal::NoPromise(id.clone()))?;
+                let found = self.claims.get(id).cloned();
+                let claim = Claim::take(found, &promise.record, *owner, *void, *now)?;
+                self.claims.insert(id.clone(), claim.clone());
+                Ok(Written::Taken(Box::new(claim)))
+            }
+            Write::Release { id, claim, how, not_before } => {
+                let released = self.held(id)?.clone().release(*claim, *how, *not_before)?;
+                self.claims.insert(id.clone(), released);
+                Ok(Written::Released)
+            }
             Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => Ok(Written::Expired(self.expire(*now))),
@@ -129,6 +148,14 @@ impl Maps {
                 Ok(Written::Claimed)
             }
         }
+    }
+
+    /// The claim to a promise.
+    fn held(&self, id: &PromiseId) -> Result<&Claim, Refusal> {
+        if !self.promises.contains_key(id) {
+            return Err(Refusal::NoPromise(id.clone()));
+        }
+        self.claims.get(id).ok_or_else(|| Refusal::Claimed(id.clone()))
     }
 
     fn grant(&mut self, grant: GrantRecord, policy: &Arc<[u8]>) -> Result<Written, Refusal> {
@@ -342,6 +369,8 @@ impl Maps {
         self.executions.retain(|id, _| !gone.contains(id));
         self.steps.retain(|(id, _), _| !gone.contains(id));
         self.promises.retain(|_, promise| !gone.contains(&promise.execution));
+        let promises = &self.promises;
+        self.claims.retain(|id, _| promises.contains_key(id));
         self.grants.retain(|(id, _), _| !gone.contains(id));
         gone.len() as u64
     }
@@ -465,6 +494,13 @@ impl Reader for MemoryStore {
             .collect();
         found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(found.into())
+    }
+
+    fn claims(&self) -> Result<Vec<Claim>, StoreError> {
+        let maps = self.lock();
+        let is_pending =
+            |id: &PromiseId| maps.promises.get(id).is_some_and(|own| own.record.state == PromiseState::Pending);
+        Ok(maps.claims.values().filter(|claim| is_pending(&claim.promise)).cloned().collect())
     }
 
     fn payload(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::claim::{Claim, Release};
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
@@ -73,6 +74,12 @@ pub trait Reader: Send {
     /// # Errors
     /// See [`StoreError`].
     fn promises(&self, filter: &PromiseFilter) -> Result<Listing<PromiseRecord>, StoreError>;
+
+    /// The claims of workers to promises that are pending, by promise, of those that can be read.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    fn claims(&self) -> Result<Vec<Claim>, StoreError>;
 
     /// A payload by its digest.
     ///
@@ -202,8 +209,33 @@ pub enum Write {
         state: PromiseState,
         /// The answer.
         value: Value,
+        /// Of a worker: who it is, and the fence of its claim. Refused where it has lost that.
+        claim: Option<(OwnerId, u64)>,
         /// The time of the request.
         now: UnixMs,
+    },
+    /// A worker takes a promise that it is going to answer. One that a dead worker held, and that must not be done
+    /// twice, is marked as in doubt, and nobody's from then on.
+    Take {
+        /// Which.
+        id: PromiseId,
+        /// Who takes it.
+        owner: OwnerId,
+        /// The former owner, which the caller has seen to be dead.
+        void: Option<OwnerId>,
+        /// The time of the request.
+        now: UnixMs,
+    },
+    /// A worker gives back what it cannot answer, or not yet.
+    Release {
+        /// Which.
+        id: PromiseId,
+        /// Who it is, and the fence of its claim.
+        claim: (OwnerId, u64),
+        /// What becomes of it.
+        how: Release,
+        /// Nobody takes it before.
+        not_before: UnixMs,
     },
     /// Cancels an execution: the fence goes up, its pending promises are canceled, the outcome is recorded.
     Cancel {
@@ -433,6 +465,10 @@ pub enum Written {
     Felled(u64),
     /// The last output is the claimant's to show.
     Claimed,
+    /// The claim as it stands now: the worker's, or in doubt.
+    Taken(Box<Claim>),
+    /// The claim is nobody's.
+    Released,
     /// The damaged execution has ended.
     SetAside,
     /// The payloads are noted.

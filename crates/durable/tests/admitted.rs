@@ -57,7 +57,7 @@ fn a_timer_is_ended_or_canceled_and_never_refused() {
             first.promises.push(promise(timer.clone(), tags("sleep", id(n), 0, true), NOW + HOUR, NOW));
             one(store, write(first)).unwrap();
             let value = Value { headers: [("parole:by".into(), "ada".into())].into(), data: None };
-            let settle = |now| Write::Settle { id: timer.clone(), state, value: value.clone(), now };
+            let settle = |now| Write::Settle { id: timer.clone(), state, value: value.clone(), claim: None, now };
             let answer = one(store, settle(NOW + 1));
             if state == PromiseState::Rejected {
                 assert_eq!(answer, Err(Refusal::Timer(timer.clone())));

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
+use parole_durable::claim::Release;
 use parole_durable::ids::NEVER;
 use parole_durable::memory::MemoryStore;
 use parole_durable::promise::{TAG_CAPABILITY, TAG_TIMER};
@@ -99,6 +100,16 @@ const ANSWERS: &[&str] = &[
     "claim Held",
     "claim NotEnded",
     "claim NoExecution",
+    "settle Claimed",
+    "take taken",
+    "take in doubt",
+    "take NoPromise",
+    "take Settled",
+    "take Claimed",
+    "take InDoubt",
+    "release done",
+    "release Claimed",
+    "release NoPromise",
 ];
 
 struct World {
@@ -107,6 +118,8 @@ struct World {
     /// Every execution that was ever made, with what its owner believes.
     executions: Vec<Known>,
     promises: Vec<PromiseId>,
+    /// The promise that a worker had to do with last.
+    worked: Option<PromiseId>,
     digests: BTreeSet<Digest>,
     /// Schedules, some of which are gone, with the revision that they had last.
     schedules: Vec<(ScheduleId, u64)>,
@@ -305,6 +318,7 @@ impl World {
             3 => tags.clear(),
             4 => drop(tags.insert("parole:step".into(), "007".into())),
             5 => drop(tags.insert("parole:component".into(), "sha256:zz".into())),
+            6..11 => drop(tags.insert("parole:effect".into(), "once".into())),
             _ => {}
         }
         let timeout = match self.random.random_range(0..6) {
@@ -323,6 +337,25 @@ impl World {
             promise.settled_at = Some(self.now);
         }
         promise
+    }
+
+    /// What a worker does with one of the last promises.
+    fn work(&mut self, id: ExecutionId) -> Write {
+        let (now, count) = (self.now, self.promises.len());
+        let id = match (self.random.random_range(0..100), &self.worked) {
+            (0..3, _) => secret(1).promise_id("input", id, now),
+            // What was worked on just now is worked on again.
+            (3..70, Some(worked)) => worked.clone(),
+            _ => self.promises[self.random.random_range(count.saturating_sub(4)..count)].clone(),
+        };
+        self.worked = Some(id.clone());
+        if self.chance(70) {
+            let void = self.chance(50).then(|| self.owner());
+            return Write::Take { id, owner: self.owner(), void, now };
+        }
+        let how = [Release::Later, Release::Failed, Release::Doubt][self.random.random_range(0..3)];
+        let claim = (self.owner(), self.random.random_range(1..3));
+        Write::Release { id, claim, how, not_before: now + self.random.random_range(0..20) }
     }
 
     fn operation(&mut self) -> Write {
@@ -350,6 +383,9 @@ impl World {
             if self.chance(3) { ExecutionId(Uuid::from_u128(self.random.random())) } else { self.executions[known].id };
         if self.chance(12) {
             return self.grant_or_schedule(known, id);
+        }
+        if !self.promises.is_empty() && self.chance(8) {
+            return self.work(id);
         }
         match self.random.random_range(0..100) {
             0..45 => {
@@ -400,7 +436,8 @@ impl World {
                 };
                 let mut value = Value::json(format!("{}", self.random.next_u32()));
                 value.headers.insert("by".into(), "someone".into());
-                Write::Settle { id, state, value, now }
+                let claim = self.chance(10).then(|| (self.owner(), self.random.random_range(1..3)));
+                Write::Settle { id, state, value, claim, now }
             }
             60..62 => Write::Fell { execution: id, owner: self.owner() },
             62..65 => {
@@ -427,6 +464,8 @@ impl World {
             Write::Commit(_) => "commit",
             Write::Acquire { .. } => "acquire",
             Write::Settle { .. } => "settle",
+            Write::Take { .. } => "take",
+            Write::Release { .. } => "release",
             Write::Cancel { .. } => "cancel",
             Write::Shown { .. } => "shown",
             Write::Expire { .. } => "expire",
@@ -475,6 +514,7 @@ impl World {
                 }
                 if void.is_some() { "taken over".into() } else { "taken".into() }
             }
+            (_, Ok(Written::Taken(claim))) => if claim.doubt { "in doubt" } else { "taken" }.into(),
             (_, Ok(Written::Settled { won: true, .. })) => "won".into(),
             (Write::Settle { .. }, Ok(Written::Settled { record, .. })) => match record.state {
                 PromiseState::RejectedTimedout => "timed out".into(),
@@ -526,6 +566,7 @@ fn compare_all(world: &mut World, model: &dyn Reader, sqlite: &dyn Reader) {
     for digest in &world.digests {
         compare("payload", model.payload(digest).unwrap(), sqlite.payload(digest).unwrap());
     }
+    compare("claims", model.claims().unwrap(), sqlite.claims().unwrap());
     compare("granted", model.granted().unwrap(), sqlite.granted().unwrap());
     compare("schedules", model.schedules().unwrap(), sqlite.schedules().unwrap());
     for (id, _) in &world.schedules {
@@ -554,6 +595,7 @@ fn sqlite_does_what_the_model_does() {
         now: 1_000_000,
         executions: Vec::new(),
         promises: Vec::new(),
+        worked: None,
         digests: BTreeSet::new(),
         schedules: Vec::new(),
     };

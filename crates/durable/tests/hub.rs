@@ -557,7 +557,7 @@ fn a_database_that_is_opened_ahead_says_what_is_wrong_with_it() {
     let raw = rusqlite::Connection::open(place.path.join("parole.db")).unwrap();
     raw.pragma_update(None, "user_version", 99).unwrap();
     drop(raw);
-    let version = StoreError::Version { found: 99, known: 3 };
+    let version = StoreError::Version { found: 99, known: 4 };
     assert_eq!(Hub::sqlite(&place.path).err(), Some(version.clone()));
     let hub = Hub::sqlite_ahead(&place.path).unwrap();
     let ready = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(hub.ready());

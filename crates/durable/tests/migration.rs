@@ -36,9 +36,10 @@ fn id(n: u128) -> ExecutionId {
 }
 
 /// The schema version of this program.
-const PRESENT: i64 = 3;
-/// What a program of version 1 left, and one of version 2.
-const DUMPS: [(i64, &str); 2] = [(1, include_str!("data/0001.sql")), (2, include_str!("data/0002.sql"))];
+const PRESENT: i64 = 4;
+/// What a program of version 1 left, one of version 2, and one of version 3.
+const DUMPS: [(i64, &str); 3] =
+    [(1, include_str!("data/0001.sql")), (2, include_str!("data/0002.sql")), (3, include_str!("data/0003.sql"))];
 
 /// A state directory as a program of schema version 1 left it.
 fn old() -> Place {
@@ -181,6 +182,36 @@ fn a_database_of_version_2_is_taken_over_and_used() {
     assert_eq!(store.reader().unwrap().check().unwrap(), [""; 0]);
 }
 
+/// What the program of version 3 had written is there.
+fn assert_whole_3(place: &Place, store: &SqliteStore) {
+    assert_eq!(version(place), PRESENT);
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.check().unwrap(), [""; 0]);
+    assert_eq!(reader.executions(true).unwrap().whole.len(), 6);
+    let own = reader.executions(false).unwrap().whole.pop().unwrap();
+    assert_eq!((own.calls, own.owner), (Some(1), None));
+    assert_eq!(reader.claims().unwrap(), []);
+}
+
+/// A promise that an older program made can be claimed and settled by a worker.
+#[test]
+fn a_database_of_version_3_is_taken_over_and_used() {
+    let place = left_by(DUMPS[2]);
+    let mut store = place.store();
+    assert_whole_3(&place, &store);
+    let own = store.reader().unwrap().executions(false).unwrap().whole.pop().unwrap();
+    let step = store.reader().unwrap().steps(own.id, 0, 1).unwrap().remove(0);
+    let (id, now) = (step.promise.unwrap(), own.created_at + 1);
+    let taken = one(&mut store, Write::Take { id: id.clone(), owner: owner(5), void: None, now }).unwrap();
+    let Written::Taken(claim) = taken else { panic!("{taken:?}") };
+    assert_eq!(store.reader().unwrap().claims().unwrap(), [*claim.clone()]);
+    let (state, value) = (PromiseState::Resolved, parole_durable::Value::json("\"Ada\""));
+    let settle = |claim| Write::Settle { id: id.clone(), state, value: value.clone(), claim, now };
+    assert_eq!(one(&mut store, settle(Some((owner(6), claim.fence)))), Err(Refusal::Claimed(id.clone())));
+    assert!(matches!(one(&mut store, settle(Some((owner(5), claim.fence)))), Ok(Written::Settled { won: true, .. })));
+    assert_eq!(store.reader().unwrap().claims().unwrap(), []);
+}
+
 /// A crash leaves some beginning of the log: the upgrade is then made again, or it was finished.
 #[test]
 fn a_crash_at_any_point_of_the_upgrade_loses_nothing() {
@@ -206,7 +237,11 @@ fn a_crash_at_any_point_of_the_upgrade_loses_nothing() {
             assert!(before == dump.0 || (before == PRESENT && cut == log.len()), "{before} after {cut} bytes");
             finished += usize::from(before == PRESENT);
             let store = crashed.store();
-            if dump.0 == 1 { assert_whole(&crashed, &store) } else { assert_whole_2(&crashed, &store) }
+            match dump.0 {
+                1 => assert_whole(&crashed, &store),
+                2 => assert_whole_2(&crashed, &store),
+                _ => assert_whole_3(&crashed, &store),
+            }
         }
         assert!(finished > 0);
     }

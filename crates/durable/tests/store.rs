@@ -245,8 +245,8 @@ fn what_is_no_database_and_what_is_too_new_is_refused() {
     drop(place.store());
     place.raw().pragma_update(None, "user_version", 99).unwrap();
     let dir = StateDir::open(&place.path).unwrap();
-    assert_eq!(SqliteStore::open(&dir).err(), Some(StoreError::Version { found: 99, known: 3 }));
-    place.raw().pragma_update(None, "user_version", 3).unwrap();
+    assert_eq!(SqliteStore::open(&dir).err(), Some(StoreError::Version { found: 99, known: 4 }));
+    place.raw().pragma_update(None, "user_version", 4).unwrap();
     drop(place.store());
     for name in ["parole.db-wal", "parole.db-shm"] {
         std::fs::remove_file(place.path.join(name)).unwrap();

@@ -166,8 +166,13 @@ impl Promises<'_> {
             return Err(Error::Usage(format!("an answer has at most {ANSWER_MAX} bytes")));
         }
         let headers = [("parole:by".to_owned(), by.to_owned())].into();
-        let write =
-            Write::Settle { id: id.into(), state, value: Value { headers, data }, now: parole_durable::hub::now() };
+        let write = Write::Settle {
+            id: id.into(),
+            state,
+            value: Value { headers, data },
+            claim: None,
+            now: parole_durable::hub::now(),
+        };
         match self.0.hub().write(write).await? {
             Written::Settled { record, won } => Ok(Settled { promise: Listed::of(*record), won }),
             other => Err(Error::Internal(format!("{other:?}"))),

@@ -336,6 +336,8 @@ impl Committed for Watch {
                 // A grant is seen by the next call; nobody waits for it, nor for a schedule.
                 Write::Commit(_)
                 | Write::Shown { .. }
+                | Write::Take { .. }
+                | Write::Release { .. }
                 | Write::Collect { .. }
                 | Write::Doom { .. }
                 | Write::Sweep { .. }

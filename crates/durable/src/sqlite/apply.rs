@@ -74,7 +74,11 @@ impl<'c> Apply<'c> {
         let answer = match write {
             Write::Commit(commit) => self.commit(commit),
             Write::Acquire { execution, owner, void } => self.acquire(*execution, *owner, *void),
-            Write::Settle { id, state, value, now } => self.settle(id, *state, value, *now),
+            Write::Settle { id, state, value, claim, now } => {
+                self.may_settle(id, *claim).and_then(|()| self.settle(id, *state, value, *now))
+            }
+            Write::Take { id, owner, void, now } => self.take_claim(id, *owner, *void, *now),
+            Write::Release { id, claim, how, not_before } => self.release_claim(id, *claim, *how, *not_before),
             Write::Cancel { execution, outcome, now } => self.cancel(*execution, outcome, *now),
             Write::Shown { execution, upto } => self.shown(*execution, *upto),
             Write::Expire { now } => self.expire(*now).map(Written::Expired),

@@ -63,6 +63,7 @@ impl Apply<'_> {
             for sql in [
                 "DELETE FROM steps WHERE execution = ?",
                 "DELETE FROM promises WHERE execution = ?",
+                "DELETE FROM claims WHERE execution = ?",
                 "DELETE FROM grants WHERE execution = ?",
             ] {
                 self.connection.prepare_cached(sql)?.execute([id.0.as_bytes()])?;

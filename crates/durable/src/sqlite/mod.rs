@@ -16,6 +16,7 @@
 
 mod apply;
 mod aside;
+mod claims;
 mod collect;
 mod grant;
 mod promise_id;
@@ -58,10 +59,11 @@ const CACHE_KIB: u32 = 16 << 10;
 const STATEMENTS: usize = 64;
 
 /// `MIGRATIONS[n]` leads from version `n` to `n + 1`.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
+    include_str!("../migrations/0004.sql"),
 ];
 /// The schema version that this program knows.
 const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -7,10 +7,12 @@ use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
 use super::apply::{CURSOR, find_promise};
 use super::aside::{Damages, lost_tail};
+use super::claims;
 use super::promise_id::decode_id;
 use super::promise_row::PromiseRow;
 use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, number, stored, uuid};
 use super::{collect, failed, grant, schedule};
+use crate::claim::Claim;
 use crate::ids::{Digest, ExecutionId, NEVER, PromiseId, ScheduleId, UnixMs};
 use crate::promise::PromiseRecord;
 use crate::schedule::ScheduleRecord;
@@ -150,6 +152,12 @@ impl Reader for SqliteReader {
         Ok(found)
     }
 
+    fn claims(&self) -> Result<Vec<Claim>, StoreError> {
+        let mut found = claims::pending(&self.0).map_err(|e| failed(&e))?;
+        found.sort_by(|one, other| one.promise.cmp(&other.promise));
+        Ok(found)
+    }
+
     fn payload(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.fetch(digest)
     }
@@ -242,6 +250,7 @@ impl Reader for SqliteReader {
             executions(&transaction, &mut faults)?;
             steps(&transaction, &mut faults)?;
             promises(&transaction, &mut faults)?;
+            claims::check(&transaction, &mut faults)?;
             grant::check(&transaction, &mut faults, FAULTS)?;
             schedule::check(&transaction, &mut faults, FAULTS)?;
             payloads(&transaction, &mut faults)?;

@@ -53,6 +53,15 @@ pub enum Refusal {
     /// The schedule has fired or was changed meanwhile, is paused, or is due no more.
     #[error("the schedule {0} has been changed meanwhile")]
     Changed(ScheduleId),
+    /// It is settled, or is nothing that a worker answers.
+    #[error("{0} is not pending")]
+    Settled(PromiseId),
+    /// It is another worker's, or nobody's yet.
+    #[error("{0} is claimed by another worker, or not to be claimed yet")]
+    Claimed(PromiseId),
+    /// Its worker has died with it, and it must not be done twice.
+    #[error("{0} may or may not have been done: nobody claims it")]
+    InDoubt(PromiseId),
     /// A row that the write depends on is not what was written.
     #[error("damaged: {0}")]
     Damaged(Arc<str>),

@@ -218,7 +218,7 @@ pub fn write(commit: Commit) -> Write {
 }
 
 pub fn resolve(id: &PromiseId, data: &str, now: UnixMs) -> Write {
-    Write::Settle { id: id.clone(), state: PromiseState::Resolved, value: Value::json(data), now }
+    Write::Settle { id: id.clone(), state: PromiseState::Resolved, value: Value::json(data), claim: None, now }
 }
 
 pub const FOREVER: UnixMs = NEVER;
