@@ -33,7 +33,8 @@ pub struct UserCapability {
     /// When its promises expire if no grant says so.
     #[serde(rename = "timeout_ms")]
     pub timeout: Timeout,
-    /// What doing a function again means, by its name in WIT; of one that is not here [`WorkEffect::Once`].
+    /// What doing a function again means, by its name in WIT; of one that is not here
+    /// [`WorkEffect::Idempotent`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub effects: BTreeMap<String, WorkEffect>,
 }
@@ -58,9 +59,9 @@ pub enum WorkEffect {
     /// Nothing: it only looks.
     Read,
     /// The same as doing it once, with the id of the promise as its key.
+    #[default]
     Idempotent,
     /// Something else: it is never done again in silence.
-    #[default]
     Once,
 }
 
@@ -108,7 +109,7 @@ impl UserCapability {
             kind: match self.via {
                 Via::Worker => Kind::Worker,
             },
-            keys: vec![GrantKey::TimeoutMs.into()],
+            keys: vec![GrantKey::Retry.into(), GrantKey::TimeoutMs.into()],
             effects,
             functions,
             timeout: self.timeout,

@@ -259,7 +259,7 @@ fn it_is_pinned_with_its_wit() {
     let catalogue = again.catalogue(&CATALOGUE);
     let own = catalogue.by_name(CRM).unwrap();
     assert_eq!(again.timeout_of(own), Timeout::After(5_000));
-    assert_eq!(own.effects, [WorkEffect::Read, WorkEffect::Once, WorkEffect::Once]);
+    assert_eq!(own.effects, [WorkEffect::Read, WorkEffect::Idempotent, WorkEffect::Idempotent]);
     assert_eq!(own.function("lookup").unwrap().name.as_ref(), "acme:crm/customers@1.0.0.lookup");
     assert!(says(&again, "acme:crm/customers.tell", &["nobody", "1", "true"]).starts_with("deny"));
     // Put together in Rust it comes to the same.

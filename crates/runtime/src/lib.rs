@@ -40,6 +40,7 @@ pub mod stop;
 mod under_way;
 mod unfinished;
 pub mod view;
+pub mod work;
 
 pub use blocking::Blocking;
 pub use builder::Builder;
@@ -48,7 +49,7 @@ pub use drive::Replayed;
 pub use error::Error;
 pub use guest::Guest;
 pub use parole_capabilities::sink::NotShown;
-pub use promises::{Listed, Promises, Settled};
+pub use promises::{Held, Listed, Promises, Settled};
 pub use report::{At, Denied, Outcome, Pending, Report};
 pub use runtime::{Inspection, ResumeOptions, RunOptions, Runtime, Wait};
 pub use schedules::{Missed, Overlap, Planned, Schedule, Spec, When};

@@ -1,11 +1,14 @@
 //! The promises that executions wait for: listed, answered, refused, canceled.
 
+use std::sync::Arc;
+
 use parole_capabilities::CATALOGUE;
 use parole_capabilities::call::question::{self, Question};
 use parole_capabilities::call::untyped;
+use parole_durable::claim::Claim;
 use parole_durable::store::{Listing, PromiseFilter};
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written, promise};
-use parole_policy::{Function, Kind};
+use parole_policy::{Function, Kind, SecurityPolicy};
 use serde::Serialize;
 
 use crate::block_on::block_on;
@@ -31,19 +34,50 @@ pub struct Listed {
     pub capability: String,
     /// Its execution.
     pub execution: String,
+    /// What workers have had to do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Held>,
+}
+
+/// What workers have had to do with a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Whether one has taken it, and has not given it back.
+    pub claimed: bool,
+    /// How many attempts have failed.
+    pub failed: u64,
+    /// Whether it may or may not have been done: its worker has ended, and it must not be done twice. Nobody takes it
+    /// any more: whoever knows what came of it settles the promise.
+    pub doubt: bool,
 }
 
 impl Listed {
-    fn of(record: PromiseRecord) -> Self {
+    pub(crate) fn of(record: PromiseRecord, claim: Option<&Claim>) -> Self {
         let capability = record.capability().to_owned();
         let execution = record.execution().map(|id| id.to_string()).unwrap_or_default();
-        Self { record, capability, execution }
+        let work = claim.filter(|_| record.state == PromiseState::Pending).map(|claim| Held {
+            claimed: claim.owner.is_some(),
+            failed: claim.failed,
+            doubt: claim.doubt,
+        });
+        Self { record, capability, execution, work }
+    }
+
+    /// Whether it may or may not have been done.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.doubt)
     }
 
     /// What it asks, in one line. Guest text: not inert.
     #[must_use]
     pub fn summary(&self) -> String {
-        summary(&self.record)
+        let summary = summary(&self.record);
+        if self.is_in_doubt() {
+            format!("{}: {summary} (its worker ended: it may or may not have happened)", question::DOUBT)
+        } else {
+            summary
+        }
     }
 }
 
@@ -64,6 +98,17 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// The policy of the execution that a promise is of, as it is now; none if the promise is of no execution.
+    pub(crate) fn policy_of(&self, record: &PromiseRecord) -> Result<Option<Arc<SecurityPolicy>>, Error> {
+        let Some(id) = record.execution() else { return Ok(None) };
+        let gone = || Error::NotResumed(format!("damaged: the set-up of {id} is gone"));
+        let execution = self.hub().execution(id)?.ok_or_else(gone)?;
+        let setup = Setup::from_bytes(&self.hub().payload(&execution.setup)?.ok_or_else(gone)?)?;
+        self.policy_now(&execution, &setup.policy).map(Some)
+    }
+}
+
 impl Promises<'_> {
     /// Promises in the order in which they were made, without those that are damaged.
     ///
@@ -79,7 +124,13 @@ impl Promises<'_> {
     /// [`Error::Store`].
     pub fn list_all(&self, filter: &PromiseFilter) -> Result<Listing<Listed>, Error> {
         let Listing { whole, damaged } = self.0.hub().promises(filter)?;
-        Ok(Listing { whole: whole.into_iter().map(Listed::of).collect(), damaged })
+        let claims = self.0.hub().claims()?;
+        let of = |id: &PromiseId| claims.binary_search_by(|claim| claim.promise.cmp(id)).ok().map(|at| &claims[at]);
+        let listed = |record: PromiseRecord| {
+            let claim = of(&record.id);
+            Listed::of(record, claim)
+        };
+        Ok(Listing { whole: whole.into_iter().map(listed).collect(), damaged })
     }
 
     /// One promise.
@@ -92,7 +143,10 @@ impl Promises<'_> {
 
     async fn look(&self, id: &str) -> Result<Listed, Error> {
         let record = self.0.hub().promise_async(&PromiseId::from(id)).await?;
-        record.map(Listed::of).ok_or_else(|| Error::NoPromise(id.into()))
+        let record = record.ok_or_else(|| Error::NoPromise(id.into()))?;
+        let claims = if record.tags.contains_key(promise::TAG_EFFECT) { self.0.hub().claims()? } else { Vec::new() };
+        let claim = claims.iter().find(|claim| claim.promise == record.id);
+        Ok(Listed::of(record, claim))
     }
 
     /// Settles a promise with a value: the JSON of the ok payload of its call. `by` says who did.
@@ -132,14 +186,10 @@ impl Promises<'_> {
     }
 
     /// The function of a promise that a worker answers, as the policy of its execution defines it.
-    fn work(&self, record: &PromiseRecord) -> Result<Option<Function>, Error> {
-        let (Some(wit), Some(id)) = (record.tags.get(promise::TAG_FUNCTION), record.execution()) else {
-            return Ok(None);
-        };
-        let gone = || Error::NotResumed(format!("damaged: the set-up of {id} is gone"));
-        let execution = self.0.hub().execution(id)?.ok_or_else(gone)?;
-        let setup = Setup::from_bytes(&self.0.hub().payload(&execution.setup)?.ok_or_else(gone)?)?;
-        let catalogue = setup.policy.catalogue(&CATALOGUE);
+    pub(crate) fn work(&self, record: &PromiseRecord) -> Result<Option<Function>, Error> {
+        let Some(wit) = record.tags.get(promise::TAG_FUNCTION) else { return Ok(None) };
+        let Some(policy) = self.0.policy_of(record)? else { return Ok(None) };
+        let catalogue = policy.catalogue(&CATALOGUE);
         let definition = catalogue.by_name(record.capability());
         Ok(definition.and_then(|own| own.function(wit)).cloned())
     }
@@ -174,7 +224,7 @@ impl Promises<'_> {
             now: parole_durable::hub::now(),
         };
         match self.0.hub().write(write).await? {
-            Written::Settled { record, won } => Ok(Settled { promise: Listed::of(*record), won }),
+            Written::Settled { record, won } => Ok(Settled { promise: Listed::of(*record, None), won }),
             other => Err(Error::Internal(format!("{other:?}"))),
         }
     }

@@ -19,6 +19,7 @@ mod schedule;
 mod schedules;
 mod show;
 mod wit;
+mod work;
 
 use clap::{Parser, Subcommand};
 
@@ -62,6 +63,7 @@ pub enum Command {
     Promises(promises::Args),
     Promise(promise::Args),
     Answer(answer::Args),
+    Work(work::Args),
     Inspect(inspect::Args),
     Policy(policy::Args),
     Wit(wit::Args),
@@ -87,6 +89,7 @@ impl Command {
             Command::Promises(args) => promises::run(&args),
             Command::Promise(args) => promise::run(&args),
             Command::Answer(args) => answer::run(args),
+            Command::Work(args) => work::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Policy(args) => policy::run(&args),
             Command::Wit(args) => wit::run(&args),

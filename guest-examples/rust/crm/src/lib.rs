@@ -1,4 +1,7 @@
-//! Tidies up two customers of a CRM that its host knows nothing of: somebody defines it in WIT, and workers answer.
+//! Tidies up two customers of a CRM that its host knows nothing of: somebody defines it in WIT, and workers answer. It has
+//! exports beside `run`:
+//!
+//!     parole run crm.wasm --policy examples/crm/policy.toml --invoke 'name-of("1001")'
 
 use parole_guest::print;
 
@@ -10,6 +13,37 @@ mod bindings {
         generate_all,
     });
 }
+
+#[allow(missing_docs, reason = "generated")]
+mod exports {
+    // Only what comes on top: imports are those of the bindings, `run` is that of parole-guest.
+    wit_bindgen::generate!({
+        inline: "
+            package example:crm;
+
+            world crm {
+                /// The name of a customer.
+                export name-of: func(id: string) -> result<string, string>;
+                /// Deletes a customer.
+                export remove: func(id: string) -> result<_, string>;
+            }
+        ",
+    });
+}
+
+struct Crm;
+
+impl exports::Guest for Crm {
+    fn name_of(id: String) -> Result<String, String> {
+        customers::lookup(&id).map(|customer| customer.name).map_err(text)
+    }
+
+    fn remove(id: String) -> Result<(), String> {
+        customers::delete(&id).map_err(text)
+    }
+}
+
+exports::export!(Crm with_types_in exports);
 
 use bindings::acme::crm::customers::{self, Customer, Error};
 
