@@ -10,7 +10,7 @@ use wasmtime::component::Val;
 pub fn write(value: &Val, of: &Type, out: &mut Vec<u8>) -> Option<()> {
     match (of, value) {
         (Type::Bool, Val::Bool(yes)) => out.extend_from_slice(if *yes { b"true" } else { b"false" }),
-        (Type::Int(_), value) => return integer(value, out),
+        (Type::Int(int), value) => return integer(*int, value, out),
         (Type::Single, Val::Float32(number)) => real(f64::from(*number), out),
         (Type::Real, Val::Float64(number)) => real(*number, out),
         (Type::Char, Val::Char(char)) => text(char.encode_utf8(&mut [0; 4]), out),
@@ -28,10 +28,11 @@ pub fn write(value: &Val, of: &Type, out: &mut Vec<u8>) -> Option<()> {
         (Type::List(of), Val::List(items)) => list(items.iter().map(|item| (item, &**of)), out)?,
         (Type::Tuple(types), Val::Tuple(items)) if types.len() == items.len() => list(items.iter().zip(&**types), out)?,
         (Type::Record(fields), Val::Record(own)) => record(fields, own, out)?,
-        (Type::Enum(_), Val::Enum(word)) => text(word, out),
-        (Type::Flags(_), Val::Flags(words)) => {
+        (Type::Enum(words), Val::Enum(word)) if words.iter().any(|own| **own == **word) => text(word, out),
+        (Type::Flags(words), Val::Flags(given)) => {
             out.push(b'[');
-            for (word, at) in words.iter().zip(0..) {
+            for (word, at) in given.iter().zip(0..) {
+                words.iter().find(|own| ***own == **word)?;
                 separate(at, out);
                 text(word, out);
             }
@@ -138,16 +139,16 @@ fn whole(int: Int, number: i128) -> Option<Val> {
     })
 }
 
-fn integer(value: &Val, out: &mut Vec<u8>) -> Option<()> {
-    match value {
-        Val::U8(number) => plain(number, out),
-        Val::U16(number) => plain(number, out),
-        Val::U32(number) => plain(number, out),
-        Val::S8(number) => plain(number, out),
-        Val::S16(number) => plain(number, out),
-        Val::S32(number) => plain(number, out),
-        Val::U64(number) => text(&number.to_string(), out),
-        Val::S64(number) => text(&number.to_string(), out),
+fn integer(int: Int, value: &Val, out: &mut Vec<u8>) -> Option<()> {
+    match (int, value) {
+        (Int::U8, Val::U8(number)) => plain(number, out),
+        (Int::U16, Val::U16(number)) => plain(number, out),
+        (Int::U32, Val::U32(number)) => plain(number, out),
+        (Int::S8, Val::S8(number)) => plain(number, out),
+        (Int::S16, Val::S16(number)) => plain(number, out),
+        (Int::S32, Val::S32(number)) => plain(number, out),
+        (Int::U64, Val::U64(number)) => text(&number.to_string(), out),
+        (Int::S64, Val::S64(number)) => text(&number.to_string(), out),
         _ => return None,
     }
     Some(())

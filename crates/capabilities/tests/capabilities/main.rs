@@ -14,4 +14,5 @@ mod smuggling;
 mod tls;
 mod websocket;
 mod where_to;
+mod wire;
 mod zipped;
