@@ -33,6 +33,11 @@ pub enum Event<'a> {
         /// Which.
         capability: &'a Definition,
     },
+    /// A capability is linked so that each call of it is denied.
+    AllDenied {
+        /// The name of the import. Guest text: not inert.
+        import: &'a str,
+    },
     /// A guest is being compiled for the first time.
     Compiling {
         /// Its size.

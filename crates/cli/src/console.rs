@@ -132,6 +132,12 @@ impl Console {
                 let how = capability.flag.map_or_else(|| format!("[grant.{name}]"), |flag| flag.usage().to_owned());
                 self.notice(&format!("parole: `{name}` is linked but may reach nothing: no {what} is granted ({how})"));
             }
+            Event::AllDenied { import } => {
+                let import = output::cell(import);
+                self.notice(&format!(
+                    "parole: {import} is linked, but each call is denied (`link.denied` of the policy)"
+                ));
+            }
             Event::Compiling { bytes } => {
                 *self.compiling() = Some(Compiling { bytes: *bytes, since: Instant::now(), told: None });
                 let _ = self.notes.send(Note::Compiling);

@@ -13,7 +13,7 @@ use crate::file_grants as grants;
 use crate::file_rules::rules;
 use crate::nearest::quoted;
 use crate::reader::{Reader, Setting, Value};
-use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, ReadWit, SecurityPolicy};
+use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, ReadWit, SecurityPolicy, user};
 
 /// The longest policy file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -48,10 +48,11 @@ pub struct PolicyError {
 /// those of the level.
 type TopKey = (&'static str, fn(&mut Reader, &Setting<'_>, &mut SecurityPolicy, &Value<'_>));
 
-const KEYS: [TopKey; 7] = [
+const KEYS: [TopKey; 8] = [
     ("level", level),
     ("capability", capabilities),
     ("block", block),
+    ("link", link),
     ("async", async_guests),
     ("limits", limits),
     ("grant", grants::grants),
@@ -204,6 +205,40 @@ fn block(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy
             policy.block.insert(name);
         }
     }
+}
+
+fn link(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {
+    let Some(table) = reader.table("link", value) else {
+        return;
+    };
+    for (key, value) in table.iter() {
+        if key.get_ref() != "denied" {
+            reader.unknown_key("link", key, &["denied"]);
+            continue;
+        }
+        for entry in reader.list("link.denied", value).unwrap_or_default() {
+            let Some(name) = reader.text("link.denied", entry) else {
+                continue;
+            };
+            let Some(full) = denied_name(reader, setting, name, entry) else {
+                continue;
+            };
+            if policy.block.contains(&full) {
+                let help = Some(format!("remove `{full}` from one of them"));
+                reader.fault(entry.span(), format!("link.denied: `{full}` is in `block` as well"), help);
+            }
+            reader.mark(format!("link.denied.{full}"), &entry.span());
+            policy.link_denied.insert(full);
+        }
+    }
+}
+
+/// The full name of an entry: that of a capability, or of an interface that nobody defines.
+fn denied_name(reader: &mut Reader, setting: &Setting<'_>, name: &str, entry: &Value<'_>) -> Option<String> {
+    if setting.catalogue.named(name).is_none() && user::may_be_defined(name).is_ok() {
+        return Some(name.to_owned());
+    }
+    grants::capability(reader, setting, name, entry.span()).map(|own| own.name.to_string())
 }
 
 fn async_guests(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::definition::Found;
 use crate::nearest::{nearest, quoted};
-use crate::{Catalogue, Definition, SecurityPolicy};
+use crate::{Catalogue, Definition, Kind, SecurityPolicy, name};
 
 /// What linking one import comes to.
 ///
@@ -17,6 +17,8 @@ pub enum Link {
     Granted(Arc<Definition>),
     /// `parole:capabilities/types`: it carries no authority and is always linked.
     Types,
+    /// It is linked, and each call is denied: the policy names it in `link.denied`.
+    AllDenied(Arc<Definition>),
     /// It may not be linked.
     Denied(LinkDenial),
 }
@@ -44,6 +46,17 @@ impl SecurityPolicy {
         let catalogue = &*self.catalogue(catalogue);
         match catalogue.find(import) {
             Found::Types => Link::Types,
+            Found::Capability { capability, .. }
+                if self.link_denied.contains(&*capability.name)
+                    && !self.block.contains(&*capability.name)
+                    && self.fault().is_none() =>
+            {
+                Link::AllDenied(Arc::clone(capability))
+            }
+            // Nobody defines it: its functions are those that the guest imports.
+            Found::Unknown if let Some(name) = self.denies_undefined(import) => {
+                Link::AllDenied(Arc::new(Definition { kind: Kind::Worker, ..Definition::new(name, name) }))
+            }
             Found::Capability { capability, twin } => match self.refusal(capability, twin) {
                 None => Link::Granted(Arc::clone(capability)),
                 Some((reason, remedy)) => denied(Some(capability), reason, Some(remedy)),
@@ -65,6 +78,12 @@ impl SecurityPolicy {
         }
     }
 
+    /// What `link.denied` calls an interface that nobody defines.
+    fn denies_undefined(&self, import: &str) -> Option<&str> {
+        let mut fitting = self.link_denied.iter().filter(|name| name::fit(name, import) == name::Fit::Same);
+        fitting.next().map(String::as_str).filter(|_| self.fault().is_none())
+    }
+
     /// Why level, block list or `async` refuse a capability, and what would allow it.
     pub(crate) fn refusal(&self, capability: &Definition, twin: bool) -> Option<(String, String)> {
         let name = &*capability.name;
@@ -72,6 +91,11 @@ impl SecurityPolicy {
             Some((format!("this policy is not valid: {fault}"), "correct the policy".to_owned()))
         } else if self.block.contains(name) {
             Some((format!("`{name}` is in the block list"), format!("remove `{name}` from `block` (or from --block)")))
+        } else if self.link_denied.contains(name) {
+            Some((
+                format!("`{name}` is in `link.denied`"),
+                format!("remove `{name}` from `denied` in [link], and grant it"),
+            ))
         } else if capability.level > self.level {
             let (needs, has) = (capability.level, self.level);
             let reason = format!("`{name}` needs level `{needs}` or higher; this policy has `{has}`");

@@ -24,6 +24,10 @@ pub struct SecurityPolicy {
     pub level: Level,
     /// Capabilities that it may not link, whatever the level.
     pub block: BTreeSet<String>,
+    /// Capabilities that are linked although they are not granted, so that a guest with optional needs can run: each
+    /// call is denied. A name of the host, or an interface.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub link_denied: BTreeSet<String>,
     /// Whether guests that use async types may run.
     #[serde(rename = "async")]
     pub async_guests: bool,
@@ -141,6 +145,7 @@ impl SecurityPolicy {
         SecurityPolicy {
             level,
             block: BTreeSet::new(),
+            link_denied: BTreeSet::new(),
             async_guests: true,
             limits: Limits::of(level),
             grants: BTreeMap::new(),
@@ -170,6 +175,14 @@ impl SecurityPolicy {
     #[must_use]
     pub fn block(mut self, capability: &str) -> Self {
         self.block.insert(capability.to_owned());
+        self
+    }
+
+    /// Links a capability that is not granted, so that a guest that can do without it runs: each call is denied.
+    /// `name` is one of the host, or an interface.
+    #[must_use]
+    pub fn link_denied(mut self, name: &str) -> Self {
+        self.link_denied.insert(name.to_owned());
         self
     }
 
@@ -258,6 +271,8 @@ impl SecurityPolicy {
         let name = &*capability.name;
         if self.block.contains(name) {
             Some(format!("`{name}` is in the block list of {this}"))
+        } else if self.link_denied.contains(name) {
+            Some(format!("`{name}` is in `link.denied` of {this}"))
         } else if capability.level > self.level {
             Some(format!("`{name}` needs level `{}`; {this} has `{}`", capability.level, self.level))
         } else {
@@ -267,7 +282,8 @@ impl SecurityPolicy {
 
     /// Whether level and block list let a guest link this capability.
     pub fn links(&self, capability: &Definition) -> bool {
-        self.fault().is_none() && capability.level <= self.level && !self.block.contains(&*capability.name)
+        let denies = |list: &BTreeSet<String>| list.contains(&*capability.name);
+        self.fault().is_none() && capability.level <= self.level && !denies(&self.block) && !denies(&self.link_denied)
     }
 
     /// Whether the block list has this function of a capability that users define.

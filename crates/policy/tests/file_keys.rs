@@ -23,11 +23,11 @@ fn top_keys() {
     check("levle = \"standard\"", &["1:1 unknown key `levle` | did you mean `level`?"]);
     check(
         "allowed_host = [\"x\"]",
-        &["1:1 unknown key `allowed_host` | valid: level, capability, block, async, limits, grant, rule"],
+        &["1:1 unknown key `allowed_host` | valid: level, capability, block, link, async, limits, grant, rule"],
     );
     check(
         "\n\n  colour = 1",
-        &["3:3 unknown key `colour` | valid: level, capability, block, async, limits, grant, rule"],
+        &["3:3 unknown key `colour` | valid: level, capability, block, link, async, limits, grant, rule"],
     );
     check("level = \"Standard\"", &["1:9 unknown level `Standard` | did you mean `standard`?"]);
     check("level = \"trustd\"", &["1:9 unknown level `trustd` | did you mean `trusted`?"]);
@@ -148,7 +148,7 @@ fn all_errors_at_once_in_the_order_of_the_file() {
     check(
         "zzz = 1\nlevel = \"x\"\nblock = [\"y\"]\n[limits]\ncpu_ms = 0\n[grant.read_file]\nq = 1",
         &[
-            "1:1 unknown key `zzz` | valid: level, capability, block, async, limits, grant, rule",
+            "1:1 unknown key `zzz` | valid: level, capability, block, link, async, limits, grant, rule",
             "2:9 unknown level `x` | valid: sandbox, restricted, standard, trusted, unrestricted",
             "3:10 unknown capability `y` | valid: print, display, input, approve, sleep, read_file, write_file, dial, fetch, websocket, query",
             "5:10 `limits.cpu_ms` is too small: 1 ms at least | 1 ms to 86400000 ms",
@@ -202,7 +202,7 @@ fn syntax_and_odd_text() {
     );
     check(
         "\"\\u001b[2J\\n\" = 1",
-        &["1:1 unknown key `\\u{1b}[2J\\n` | valid: level, capability, block, async, limits, grant, rule"],
+        &["1:1 unknown key `\\u{1b}[2J\\n` | valid: level, capability, block, link, async, limits, grant, rule"],
     );
 }
 

@@ -9,6 +9,7 @@ use parole_policy::{Level, Link, SecurityPolicy, levels};
 fn link(policy: &SecurityPolicy, import: &str) -> String {
     match policy.link(import, &CATALOGUE) {
         Link::Granted(capability) => capability.name.to_string(),
+        Link::AllDenied(own) => format!("{} all denied", own.name),
         Link::Types => "types".to_owned(),
         Link::Denied(denial) => {
             assert_eq!(denial.import, import);
@@ -145,4 +146,30 @@ fn async_twins() {
     );
     assert_eq!(link(&policy("async = false"), "parole:capabilities/input@0.1.0"), "input");
     assert_eq!(CATALOGUE.by_import(twin).map(|(c, twin)| (&*c.name, twin)), Some(("input", true)));
+}
+
+/// `link.denied`: linked, and each call is denied, whatever level and block list say.
+#[test]
+fn what_is_linked_so_that_each_call_is_denied() {
+    for level in Level::ALL {
+        let toml = format!("level = \"{level}\"\n[link]\ndenied = [\"fetch\", \"acme:crm/customers@1.2.0\"]");
+        let policy = policy(&toml);
+        assert_eq!(link(&policy, "parole:capabilities/fetch@0.1.0"), "fetch all denied");
+        assert_eq!(link(&policy, "acme:crm/customers@1.0.0"), "acme:crm/customers@1.2.0 all denied");
+        let other = link(&policy, "acme:crm/customers@2.0.0");
+        assert!(other.contains("no capability is defined"), "{other}");
+        assert!(!policy.links(common::capability("fetch")));
+    }
+    let faults = common::faults;
+    assert_eq!(
+        faults("block = [\"fetch\"]\n[link]\ndenied = [\"fetch\"]"),
+        ["3:11 link.denied: `fetch` is in `block` as well | remove `fetch` from one of them"]
+    );
+    assert!(faults("[link]\ndenied = [\"fecth\"]")[0].contains("unknown capability `fecth` | did you mean `fetch`?"));
+    assert!(faults("[link]\ndenied = [\"wasi:sockets/tcp@0.2.0\"]")[0].contains("unknown capability"));
+    assert!(faults("[link]\ndenyed = []")[0].contains("unknown key `link.denyed` | did you mean `denied`?"));
+    assert!(
+        faults("[link]\ndenied = [\"fetch\"]\n[grant.fetch]\norigins = []")[0]
+            .contains("is in `link.denied` of this file")
+    );
 }

@@ -100,7 +100,7 @@ fn rules_that_the_file_itself_excludes() {
     check(
         &format!("foo = 1\n{}", deny("query")),
         &[
-            "1:1 unknown key `foo` | valid: level, capability, block, async, limits, grant, rule",
+            "1:1 unknown key `foo` | valid: level, capability, block, link, async, limits, grant, rule",
             "4:14 rule.capability: `query` needs level `trusted`; this file has `standard` | level = \"trusted\", or remove the rule",
         ],
     );

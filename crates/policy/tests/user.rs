@@ -231,6 +231,7 @@ fn level_and_block_list_decide_at_the_link() {
     let link = |toml: &str, import: &str| match read(toml).unwrap().link(import, &CATALOGUE) {
         Link::Denied(denial) => denial.reason,
         Link::Granted(own) => own.name.to_string(),
+        Link::AllDenied(own) => format!("{} all denied", own.name),
         Link::Types => "types".into(),
     };
     assert_eq!(link(&format!("level = \"standard\"\n{}", table("")), CRM), CRM);

@@ -306,7 +306,8 @@ impl Opened {
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {} is gone", record.id)))?;
         let setup = Setup::from_bytes(&setup)?;
         // What a policy defines is linked for that policy.
-        let alike = purpose == Purpose::Wake && setup.policy.capabilities.is_empty();
+        let alike =
+            purpose == Purpose::Wake && setup.policy.capabilities.is_empty() && setup.policy.link_denied.is_empty();
         let known = alike.then(|| runtime.prepared(&record.component)).flatten();
         let guest = match known {
             Some(_) => None,

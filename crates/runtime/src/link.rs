@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parole_capabilities::call::{component_types, untyped};
 use parole_capabilities::{CATALOGUE, StoreData, by_name};
 use parole_durable::Digest;
-use parole_policy::{Definition, Function, Link, LinkDenial, SecurityPolicy};
+use parole_policy::{Definition, Function, Link, LinkDenial, MAX_FUNCTIONS, SecurityPolicy};
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -22,6 +22,8 @@ pub struct Import {
     pub name: String,
     /// What the policy says.
     pub link: Link,
+    /// Its functions, as WIT has them.
+    pub functions: Vec<String>,
 }
 
 /// Every import of a component, in its order.
@@ -40,11 +42,33 @@ pub fn imports(engine: &Engine, component: &Component, policy: &SecurityPolicy) 
                 (Link::Granted(own), ComponentItem::ComponentInstance(instance)) if own.is_users() => {
                     users(engine, policy, own, name, instance)
                 }
+                (Link::AllDenied(own), ComponentItem::ComponentInstance(instance)) if own.functions.is_empty() => {
+                    undefined(engine, &own, name, instance)
+                }
                 (link, _) => link,
             };
-            Import { name: name.into(), link }
+            Import { name: name.into(), link, functions: functions(engine, name, &import.ty) }
         })
         .collect()
+}
+
+/// The functions of an import or an export, as WIT has them: of an interface all of them.
+pub(crate) fn functions(engine: &Engine, name: &str, item: &ComponentItem) -> Vec<String> {
+    match item {
+        ComponentItem::ComponentFunc(func) => {
+            let name = name.rsplit_once(']').map_or(name, |(_, name)| name);
+            let text = component_types::function(name, name, func)
+                .map_or_else(|why| format!("{}: func ({why})", cut(name, NAME_MAX)), |function| function.to_string());
+            vec![cut(text, TEXT_MAX)]
+        }
+        ComponentItem::ComponentInstance(instance) => {
+            let all = instance.exports(engine).take(MAX_FUNCTIONS);
+            all.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+                .flat_map(|(name, item)| functions(engine, name, &item.ty))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Whether an import has no functions and no resources, none through `use` either: then it carries no authority.
@@ -104,6 +128,34 @@ fn users(
     Link::Granted(definition)
 }
 
+/// An interface that nobody defines, and of which each call is to be denied: its functions are those that the guest
+/// imports.
+fn undefined(engine: &Engine, own: &Definition, import: &str, instance: &ComponentInstance) -> Link {
+    let mut definition = own.clone();
+    for (name, item) in instance.exports(engine) {
+        let function = match &item.ty {
+            ComponentItem::Type(_) => continue,
+            ComponentItem::ComponentFunc(func) => {
+                component_types::function(name, &format!("{}.{name}", own.name), func)
+            }
+            _ => Err("it is no function".to_owned()),
+        };
+        match function {
+            Ok(function) if definition.functions.len() < MAX_FUNCTIONS => definition.functions.push(function),
+            Ok(_) => return undeniable(import, &format!("it has over {MAX_FUNCTIONS} functions")),
+            Err(why) => return undeniable(import, &format!("`{}`: {why}", cut(name, NAME_MAX))),
+        }
+    }
+    Link::AllDenied(Arc::new(definition))
+}
+
+/// Nothing can be put in the place of an import.
+fn undeniable(import: &str, why: &str) -> Link {
+    let reason = format!("`link.denied` names it, but it cannot be linked so that its calls are denied: {why}");
+    let (import, remedy) = (import.to_owned(), Some("build the guest without it".to_owned()));
+    Link::Denied(LinkDenial { import, capability: None, reason, remedy })
+}
+
 /// How two functions of one name differ, type by type.
 fn differences(own: &Function, theirs: &Function) -> String {
     let mut all = Vec::new();
@@ -148,7 +200,7 @@ pub(crate) type Wanted = BTreeSet<(Arc<str>, Option<Digest>)>;
 
 /// Which capabilities a set of imports needs.
 pub(crate) fn wanted(imports: &[Import]) -> Wanted {
-    granted(imports)
+    linked(imports)
         .map(|own| {
             let digest = own.is_users().then(|| Digest::of(format!("{own:?}").as_bytes()));
             (Arc::clone(&own.name), digest)
@@ -156,9 +208,9 @@ pub(crate) fn wanted(imports: &[Import]) -> Wanted {
         .collect()
 }
 
-fn granted(imports: &[Import]) -> impl Iterator<Item = &Arc<Definition>> {
+fn linked(imports: &[Import]) -> impl Iterator<Item = &Arc<Definition>> {
     imports.iter().filter_map(|import| match &import.link {
-        Link::Granted(capability) => Some(capability),
+        Link::Granted(capability) | Link::AllDenied(capability) => Some(capability),
         _ => None,
     })
 }
@@ -175,7 +227,7 @@ pub(crate) fn link(
     let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
     let mut linker = Linker::new(engine);
     linker.instance(parole_policy::TYPES_INTERFACE).map_err(internal)?;
-    let wanted: BTreeMap<&str, &Arc<Definition>> = granted(imports).map(|own| (&*own.name, own)).collect();
+    let wanted: BTreeMap<&str, &Arc<Definition>> = linked(imports).map(|own| (&*own.name, own)).collect();
     for definition in wanted.into_values() {
         let mut instance = linker.instance(&definition.interface).map_err(internal)?;
         match by_name(&definition.name) {
@@ -196,7 +248,7 @@ mod tests {
         let policy = SecurityPolicy::new(parole_policy::Level::Unrestricted);
         for name in ["x".repeat(1 << 20), format!("acme:{}/b@1.0.0", "ä".repeat(1 << 19))] {
             let link = policy.link(&name, &CATALOGUE);
-            let denied = refusals(&[Import { name, link }]);
+            let denied = refusals(&[Import { name, link, functions: Vec::new() }]);
             assert!(denied[0].import.as_ref().unwrap().len() <= NAME_MAX);
             assert!(serde_json::to_string(&denied).unwrap().len() < 3 * TEXT_MAX);
         }

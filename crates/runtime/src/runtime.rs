@@ -232,7 +232,13 @@ impl Runtime {
             let id = ExecutionId::generate();
             let component = this.component(&guest, id).await?;
             let imports = link::imports(&this.0.engine, &component, &policy);
-            let exports = component.component_type().exports(&this.0.engine).map(|(name, _)| name.to_owned()).collect();
+            let engine = &this.0.engine;
+            let own = component.component_type();
+            let exports = own.exports(engine).map(|(name, item)| {
+                let functions = link::functions(engine, name, &item.ty);
+                Export { name: name.to_owned(), functions }
+            });
+            let exports = exports.collect();
             let level = parole_policy::Level::ALL.into_iter().find(|level| {
                 let policy = SecurityPolicy::new(*level);
                 link::refusals(&link::imports(&this.0.engine, &component, &policy)).is_empty()
@@ -319,6 +325,9 @@ impl Runtime {
 
     /// A capability that is linked but can reach nothing is said before the start.
     fn announce(&self, imports: &[Import], policy: &SecurityPolicy, id: ExecutionId) {
+        for import in imports.iter().filter(|import| matches!(import.link, Link::AllDenied(_))) {
+            let _ = self.0.sink.event(id, Event::AllDenied { import: &import.name });
+        }
         for capability in policy.empty_scopes(&CATALOGUE) {
             let is_it =
                 |import: &Import| matches!(&import.link, Link::Granted(linked) if linked.name == capability.name);
@@ -352,6 +361,15 @@ fn mistyped(imports: &[Import], error: &Error) -> Denied {
     }
 }
 
+/// An export of a guest.
+#[derive(Debug)]
+pub struct Export {
+    /// Its name.
+    pub name: String,
+    /// Its functions, as WIT has them.
+    pub functions: Vec<String>,
+}
+
 /// What [`Runtime::inspect`] finds.
 #[derive(Debug)]
 pub struct Inspection {
@@ -359,8 +377,8 @@ pub struct Inspection {
     pub digest: Digest,
     /// Its imports, each with what the policy says.
     pub imports: Vec<Import>,
-    /// The names of its exports.
-    pub exports: Vec<String>,
+    /// Its exports.
+    pub exports: Vec<Export>,
     /// The lowest level that links it, if any does.
     pub level: Option<parole_policy::Level>,
     /// What the policy would refuse.

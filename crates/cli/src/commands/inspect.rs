@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use parole_policy::Link;
+use parole_policy::{Kind as Answered, Link};
+use parole_runtime::Runtime;
+use parole_runtime::link::Import;
 use parole_runtime::report::{NAME_MAX, cut};
-use parole_runtime::{CATALOGUE, Runtime};
 use serde_json::{Value, json};
 
 use crate::commands::run::guest;
@@ -17,7 +18,8 @@ use crate::{output, report, state};
 /// Show what a guest asks for, without running it
 ///
 /// Lists its imports with the capability behind each, the lowest level that links it, and what
-/// the policy would refuse. Exit 77 if the policy refuses it, else 0.
+/// the policy would refuse; with --policy or --json also the functions of imports and exports, as
+/// WIT has them. Exit 77 if the policy refuses it, else 0.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A WebAssembly component: .wasm, or its text form .wat
@@ -53,51 +55,47 @@ pub fn run(args: &Args) -> Result<u8> {
     });
     console.compiled();
     let found = found?;
-    let imports: Vec<(String, &str, bool)> = found
-        .imports
-        .iter()
-        .map(|import| {
-            let name = cut(import.name.as_str(), NAME_MAX);
-            match &import.link {
-                Link::Granted(capability) => (name, &*capability.name, true),
-                Link::Types => (name, "", true),
-                Link::Denied(denied) => (name, known(denied.capability.as_deref()), false),
-            }
-        })
-        .collect();
-    let exports: Vec<String> = found.exports.iter().map(|export| cut(export.as_str(), NAME_MAX)).collect();
     let code = if found.denied.is_empty() { 0 } else { 77 };
     if args.json {
-        let imports: Vec<Value> = imports
-            .iter()
-            .map(|(import, capability, granted)| {
-                json!({ "import": import, "capability": (!capability.is_empty()).then_some(capability), "granted": granted })
-            })
-            .collect();
+        let imports: Vec<Value> = found.imports.iter().map(import_json).collect();
+        let exports: Vec<String> = found.exports.iter().map(|export| name_of(&export.name)).collect();
+        let functions: Vec<&String> = found.exports.iter().flat_map(|export| &export.functions).collect();
         output::json(&json!({
             "guest": name,
             "component": found.digest,
             "imports": imports,
             "exports": exports,
+            "functions": functions,
             "level": found.level,
             "denied": found.denied,
         }));
         return Ok(code);
     }
+    let functions = |all: &[String]| {
+        for function in all.iter().filter(|_| args.policy.policy.is_some()) {
+            output::out(&format!("             {}", output::cell(function)));
+        }
+    };
     output::out(&format!("guest      {}", output::cell(&name)));
     output::out(&format!("component  {}", found.digest));
     output::out(&format!("level      {}", found.level.map_or("none links it", parole_policy::Level::as_str)));
-    for export in &exports {
-        output::out(&format!("export     {}", output::cell(export)));
+    for export in &found.exports {
+        output::out(&format!("export     {}", output::cell(&name_of(&export.name))));
+        functions(&export.functions);
     }
-    for (import, capability, granted) in &imports {
-        let what = match (*capability, *granted) {
-            ("", true) => "no authority".to_owned(),
-            ("", false) => "not defined".to_owned(),
-            (capability, true) => capability.to_owned(),
-            (capability, false) => format!("{capability}, refused"),
+    for import in &found.imports {
+        let what = match &import.link {
+            Link::Granted(own) if own.kind == Answered::Worker => format!("{}, answered by workers", own.name),
+            Link::Granted(own) => own.name.to_string(),
+            Link::AllDenied(own) => format!("{}, each call denied", own.name),
+            Link::Types => "no authority".to_owned(),
+            Link::Denied(denied) => match &denied.capability {
+                Some(name) => format!("{name}, refused"),
+                None => "not defined".to_owned(),
+            },
         };
-        output::out(&format!("import     {}  ({what})", output::cell(import)));
+        output::out(&format!("import     {}  ({})", output::cell(&name_of(&import.name)), output::cell(&what)));
+        functions(&import.functions);
     }
     for denied in &found.denied {
         output::out(report::refusal(denied).trim_start_matches("parole: "));
@@ -105,7 +103,24 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(code)
 }
 
-/// The host's own name for a capability.
-fn known(name: Option<&str>) -> &'static str {
-    name.and_then(|name| CATALOGUE.by_name(name)).map_or("", |own| &own.name)
+fn name_of(name: &str) -> String {
+    cut(name, NAME_MAX)
+}
+
+fn import_json(import: &Import) -> Value {
+    let (capability, granted) = match &import.link {
+        Link::Granted(own) | Link::AllDenied(own) => (Some(own.name.to_string()), true),
+        Link::Types => (None, true),
+        Link::Denied(denied) => (denied.capability.clone(), false),
+    };
+    let mut object = json!({
+        "import": name_of(&import.name),
+        "capability": capability,
+        "granted": granted,
+        "functions": import.functions,
+    });
+    if matches!(import.link, Link::AllDenied(_)) {
+        object["all_denied"] = true.into();
+    }
+    object
 }
