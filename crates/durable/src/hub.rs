@@ -23,7 +23,6 @@ pub use running::{Acquired, Running};
 pub use watch::{POLL, Waiter};
 pub use writer::{BATCH_LIMIT, Receipt};
 
-use crate::claim::Claim;
 use crate::ids::{Digest, ExecutionId, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::memory::MemoryStore;
 use crate::owner::{Owner, Owners};
@@ -32,6 +31,7 @@ use crate::schedule::ScheduleRecord;
 use crate::sqlite::{self, SqliteStore};
 use crate::state_dir::StateDir;
 use crate::step::Step;
+use crate::store::Claim;
 use crate::store::{ExecutionRecord, GrantRecord, Listing, PromiseFilter, Reader, Refusal, Store, StoreError, Write};
 use generation::Grants;
 use watch::Watch;

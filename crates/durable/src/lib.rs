@@ -6,7 +6,7 @@
 //! [`journal`] is the replay core, a state machine that is told time, randomness and
 //! records and does no I/O; [`store`] is what a store must do, [`memory`] its model and
 //! [`sqlite`] the one that lasts, in a [`state_dir`]; [`owner`] is how processes tell
-//! whether another one lives; [`claim`] is what a worker holds; [`hub`] commits the work of all executions of a
+//! whether another one lives; [`hub`] commits the work of all executions of a
 //! process as a group and wakes those that wait.
 //!
 //! # What it does not do
@@ -14,7 +14,6 @@
 //! It knows nothing of WebAssembly, of capabilities or of policies: arguments and results
 //! are bytes to it. It never touches a terminal, the environment or the home directory.
 
-pub mod claim;
 pub mod hub;
 pub mod ids;
 pub mod journal;
@@ -27,11 +26,10 @@ pub mod state_dir;
 pub mod step;
 pub mod store;
 
-pub use claim::Claim;
 pub use hub::{Hub, WriteError};
 pub use ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret, UnixMs};
 pub use journal::Journal;
 pub use promise::{PromiseRecord, PromiseState, Value};
 pub use schedule::ScheduleRecord;
 pub use step::{Completion, EffectClass, Stage, Step, StepResult};
-pub use store::{Commit, GrantRecord, Reader, Store, StoreError, Write, Written};
+pub use store::{Claim, Commit, GrantRecord, Reader, Store, StoreError, Write, Written};

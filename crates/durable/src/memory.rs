@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::claim::Claim;
 use crate::ids::{Digest, ExecutionId, Fence, NEVER, OwnerId, PromiseId, ScheduleId, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::{Completion, Step, StepResult};
+use crate::store::Claim;
 use crate::store::{
     Changes, Commit, ExecutionRecord, GrantRecord, INLINE_LIMIT, Lease, Listing, Mark, PromiseFilter, Reader, Refusal,
     Store, StoreError, Write, Written,

@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
-use crate::claim::{Claim, Release};
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, PromiseId, ScheduleId, Secret, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, Value};
 use crate::schedule::{Fire, NewSchedule, ScheduleRecord};
 use crate::step::Step;
 
+mod claim;
 mod error;
 mod listing;
 mod record;
 
+pub use claim::{Claim, Release};
 pub use error::{Refusal, StoreError};
 pub use listing::{Damaged, Listing};
 pub use record::{ExecutionRecord, GrantRecord, Usage};

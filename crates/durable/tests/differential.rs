@@ -12,6 +12,8 @@
     reason = "tests"
 )]
 
+#[path = "common/answers.rs"]
+mod answers;
 mod common;
 #[path = "common/search.rs"]
 mod search;
@@ -20,14 +22,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use answers::ANSWERS;
 use common::*;
-use parole_durable::claim::Release;
 use parole_durable::ids::NEVER;
 use parole_durable::memory::MemoryStore;
 use parole_durable::promise::{TAG_CAPABILITY, TAG_TIMER};
 use parole_durable::schedule::{Fire, NewSchedule};
 use parole_durable::sqlite::SqliteStore;
 use parole_durable::state_dir::StateDir;
+use parole_durable::store::Release;
 use parole_durable::store::{Admission, Lease, PromiseFilter, Refusal, Usage};
 use parole_durable::{
     Completion, Digest, EffectClass, ExecutionId, Fence, OwnerId, PromiseId, PromiseState, Reader, ScheduleId, Stage,
@@ -41,77 +44,6 @@ use uuid::Uuid;
 const OPERATIONS: usize = 20_000;
 /// A run that has not seen every answer by then fails.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Every answer that must have been seen at least once.
-const ANSWERS: &[&str] = &[
-    "commit created",
-    "commit kept",
-    "commit released",
-    "commit ended",
-    "commit NoExecution",
-    "commit Exists",
-    "commit Fenced",
-    "commit Ended",
-    "acquire taken",
-    "acquire taken over",
-    "acquire NoExecution",
-    "acquire Held",
-    "acquire Ended",
-    "settle won",
-    "settle lost",
-    "settle timed out",
-    "settle NoPromise",
-    "settle Timer",
-    "settle State",
-    "cancel done",
-    "cancel NoExecution",
-    "cancel Ended",
-    "expire some",
-    "expire none",
-    "collect some",
-    "collect none",
-    "grant done",
-    "grant Stale",
-    "grant Ended",
-    "grant NoExecution",
-    "schedule done",
-    "schedule ScheduleExists",
-    "fire done",
-    "fire Changed",
-    "fire Exists",
-    "fire NoSchedule",
-    "reschedule done",
-    "reschedule Changed",
-    "reschedule NoSchedule",
-    "unschedule done",
-    "unschedule NoSchedule",
-    "commit withheld",
-    "sweep some",
-    "sweep none",
-    "doom done",
-    "set aside done",
-    "set aside Whole",
-    "set aside Ended",
-    "set aside NoExecution",
-    "fell done",
-    "fell Held",
-    "fell Ended",
-    "fell NoExecution",
-    "claim done",
-    "claim Held",
-    "claim NotEnded",
-    "claim NoExecution",
-    "settle Claimed",
-    "take taken",
-    "take in doubt",
-    "take NoPromise",
-    "take Settled",
-    "take Claimed",
-    "take InDoubt",
-    "release done",
-    "release Claimed",
-    "release NoPromise",
-];
-
 struct World {
     random: StdRng,
     now: u64,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmparser::{Parser, Payload};
-use wasmtime::{Engine, Precompiled};
+use wasmtime::Engine;
 
 use parole_capabilities::clock;
 use parole_capabilities::lack::{self, THREADS, lack};
@@ -19,6 +19,7 @@ use parole_capabilities::lack::{self, THREADS, lack};
 use crate::engine;
 use crate::error::Error;
 use crate::report::{TEXT_MAX, cut};
+use crate::surface;
 
 /// The largest guest that is read, in bytes.
 pub const GUEST_MAX: u64 = 64 << 20;
@@ -69,23 +70,7 @@ impl Compiler {
 }
 
 fn compile(engine: &Engine, guest: &[u8]) -> Result<Vec<u8>, String> {
-    match Engine::detect_precompiled(guest) {
-        None => {}
-        Some(Precompiled::Module | Precompiled::Component) => {
-            return Err("it is precompiled machine code, which is never taken from outside".into());
-        }
-    }
-    // Some editors begin a text with a byte order mark.
-    let guest = guest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(guest);
-    match guest {
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            return Err("it is a core module; expected a component (wrap it with `wasm-tools component new`)".into());
-        }
-        [0, b'a', b's', b'm', ..] => {}
-        text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => {}
-        _ => return Err("it is neither a WebAssembly component nor its text form".into()),
-    }
-    let guest = wat::parse_bytes(guest).map_err(|error| cut(error.to_string(), TEXT_MAX))?;
+    let guest = surface::component(guest)?;
     nesting(&guest)?;
     engine.precompile_component(&guest).map_err(|error| cut(format!("{error:#}"), TEXT_MAX))
 }

@@ -37,6 +37,7 @@ mod scope;
 mod setup;
 pub mod standing;
 pub mod stop;
+pub(crate) mod surface;
 mod under_way;
 mod unfinished;
 pub mod view;

@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use parole_capabilities::call::{component_types, untyped};
+use parole_capabilities::call::untyped;
 use parole_capabilities::{CATALOGUE, StoreData, by_name};
 use parole_durable::Digest;
 use parole_policy::{Definition, Function, Link, LinkDenial, MAX_FUNCTIONS, SecurityPolicy};
 use wasmtime::Engine;
-use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::error::Error;
 use crate::report::{At, Denied, NAME_MAX, TEXT_MAX, cut};
+use crate::surface::{Item, Kind, Member, Surface};
 
 /// An import of a guest, and what the policy says of it.
 #[derive(Clone, Debug)]
@@ -27,84 +27,40 @@ pub struct Import {
 }
 
 /// Every import of a component, in its order.
-#[must_use]
-pub fn imports(engine: &Engine, component: &Component, policy: &SecurityPolicy) -> Vec<Import> {
-    let component_type = component.component_type();
-    component_type
-        .imports(engine)
-        // A type has no authority; one that is named at the top comes with an interface.
-        .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
-        .map(|(name, import)| {
-            let link = match (policy.link(name, &CATALOGUE), &import.ty) {
-                (Link::Denied(denial), item) if denial.capability.is_none() && is_types_only(engine, item) => {
-                    Link::Types
-                }
-                (Link::Granted(own), ComponentItem::ComponentInstance(instance)) if own.is_users() => {
-                    users(engine, policy, own, name, instance)
-                }
-                (Link::AllDenied(own), ComponentItem::ComponentInstance(instance)) if own.functions.is_empty() => {
-                    undefined(engine, &own, name, instance)
-                }
-                (link, _) => link,
-            };
-            Import { name: name.into(), link, functions: functions(engine, name, &import.ty) }
-        })
-        .collect()
-}
-
-/// The functions of an import or an export, as WIT has them: of an interface all of them.
-pub(crate) fn functions(engine: &Engine, name: &str, item: &ComponentItem) -> Vec<String> {
-    match item {
-        ComponentItem::ComponentFunc(func) => {
-            let name = name.rsplit_once(']').map_or(name, |(_, name)| name);
-            let text = component_types::function(name, name, func)
-                .map_or_else(|why| format!("{}: func ({why})", cut(name, NAME_MAX)), |function| function.to_string());
-            vec![cut(text, TEXT_MAX)]
-        }
-        ComponentItem::ComponentInstance(instance) => {
-            let all = instance.exports(engine).take(MAX_FUNCTIONS);
-            all.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
-                .flat_map(|(name, item)| functions(engine, name, &item.ty))
-                .collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Whether an import has no functions and no resources, none through `use` either: then it carries no authority.
-fn is_types_only(engine: &Engine, item: &ComponentItem) -> bool {
-    match item {
-        ComponentItem::ComponentInstance(instance) => {
-            instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
-        }
-        _ => false,
-    }
+pub(crate) fn imports(surface: &Surface, policy: &SecurityPolicy) -> Vec<Import> {
+    // A type has no authority; one that is named at the top comes with an interface.
+    let items = surface.imports.iter().filter(|item| !matches!(item.kind, Kind::Type));
+    let import = |item: &Item| {
+        let link = match (policy.link(&item.name, &CATALOGUE), &item.kind) {
+            (Link::Denied(denial), kind) if denial.capability.is_none() && kind.is_types_only() => Link::Types,
+            (Link::Granted(own), Kind::Interface(members)) if own.is_users() => users(policy, own, &item.name, members),
+            (Link::AllDenied(own), Kind::Interface(members)) if own.functions.is_empty() => {
+                undefined(&own, &item.name, members)
+            }
+            (link, _) => link,
+        };
+        Import { name: item.name.clone(), link, functions: item.kind.functions() }
+    };
+    items.map(import).collect()
 }
 
 /// Whether the functions that a guest imports of a capability are those that the policy defines.
-fn users(
-    engine: &Engine,
-    policy: &SecurityPolicy,
-    definition: Arc<Definition>,
-    import: &str,
-    instance: &ComponentInstance,
-) -> Link {
+fn users(policy: &SecurityPolicy, definition: Arc<Definition>, import: &str, members: &[Member]) -> Link {
     let mut faults = Vec::new();
     let mut blocked = None;
-    for (name, item) in instance.exports(engine) {
-        let name = cut(name, NAME_MAX);
-        let fault = match (definition.function(&name), &item.ty) {
-            (_, ComponentItem::Type(_)) => continue,
-            (_, ComponentItem::Resource(_)) => format!("the guest has the resource `{name}`"),
-            (Some(own), ComponentItem::ComponentFunc(func)) => {
+    for member in members {
+        let name = cut(member.name.as_str(), NAME_MAX);
+        let fault = match (definition.function(&name), &member.function) {
+            (Some(own), Ok(theirs)) => {
                 blocked = blocked.or(policy.blocks(own).then(|| Arc::clone(&own.name)));
-                match component_types::function(&own.wit, &own.name, func) {
-                    Ok(theirs) if theirs == *own => continue,
-                    Ok(theirs) => differences(own, &theirs),
-                    Err(why) => format!("`{name}`: {why}"),
+                if same(own, theirs) {
+                    continue;
                 }
+                differences(own, theirs)
             }
-            _ => format!("the guest imports `{name}`, and the WIT of the policy has no such function"),
+            (Some(_), Err(why)) => format!("`{name}` is {why} for the guest"),
+            (None, Err(why)) => format!("the guest imports `{name}`, which is {why}"),
+            (None, Ok(_)) => format!("the guest imports `{name}`, and the WIT of the policy has no such function"),
         };
         faults.push(fault);
     }
@@ -113,10 +69,8 @@ fn users(
         Link::Denied(LinkDenial { import: import.to_owned(), capability, reason, remedy: Some(remedy) })
     };
     if let Some(name) = blocked {
-        return denied(
-            format!("`{name}` is in the block list"),
-            format!("remove `{name}` from `block` (or from --block)"),
-        );
+        let reason = format!("`{name}` is in the block list");
+        return denied(reason, format!("remove `{name}` from `block` (or from --block)"));
     }
     if !faults.is_empty() {
         let reason = format!("its types are not those that the policy defines: {}", faults.join("; "));
@@ -128,22 +82,22 @@ fn users(
     Link::Granted(definition)
 }
 
+fn same(own: &Function, theirs: &Function) -> bool {
+    own.params == theirs.params && own.returns() == theirs.returns()
+}
+
 /// An interface that nobody defines, and of which each call is to be denied: its functions are those that the guest
 /// imports.
-fn undefined(engine: &Engine, own: &Definition, import: &str, instance: &ComponentInstance) -> Link {
+fn undefined(own: &Definition, import: &str, members: &[Member]) -> Link {
     let mut definition = own.clone();
-    for (name, item) in instance.exports(engine) {
-        let function = match &item.ty {
-            ComponentItem::Type(_) => continue,
-            ComponentItem::ComponentFunc(func) => {
-                component_types::function(name, &format!("{}.{name}", own.name), func)
+    for member in members {
+        match &member.function {
+            Ok(function) if definition.functions.len() < MAX_FUNCTIONS => {
+                let name = format!("{}.{}", own.name, member.name).into();
+                definition.functions.push(Function { name, ..function.clone() });
             }
-            _ => Err("it is no function".to_owned()),
-        };
-        match function {
-            Ok(function) if definition.functions.len() < MAX_FUNCTIONS => definition.functions.push(function),
             Ok(_) => return undeniable(import, &format!("it has over {MAX_FUNCTIONS} functions")),
-            Err(why) => return undeniable(import, &format!("`{}`: {why}", cut(name, NAME_MAX))),
+            Err(why) => return undeniable(import, &format!("`{}` is {why}", cut(member.name.as_str(), NAME_MAX))),
         }
     }
     Link::AllDenied(Arc::new(definition))

@@ -8,6 +8,7 @@ use parole_durable::Digest;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::link::Wanted;
+use crate::surface::Surface;
 
 /// Guests of which the machine code is kept in memory.
 pub const PREPARED_MAX: usize = 64;
@@ -17,6 +18,7 @@ pub const PREPARED_BYTES: usize = 512 << 20;
 /// A guest that is compiled and linked.
 pub(crate) struct Prepared {
     pub pre: InstancePre<StoreData>,
+    pub surface: Arc<Surface>,
 }
 
 impl Prepared {
@@ -50,10 +52,10 @@ impl Cache {
         Some(Arc::clone(&entry.prepared))
     }
 
-    /// The component of a guest.
-    pub(crate) fn component(&self, digest: &Digest) -> Option<Component> {
+    /// The component of a guest, and what it imports and exports.
+    pub(crate) fn component(&self, digest: &Digest) -> Option<(Component, Arc<Surface>)> {
         let found = self.entries.iter().find(|((known, _), _)| known == digest);
-        found.map(|(_, entry)| entry.prepared.pre.component().clone())
+        found.map(|(_, entry)| (entry.prepared.pre.component().clone(), Arc::clone(&entry.prepared.surface)))
     }
 
     /// A guest by its digest alone: all that a component imports is linked, or it is not run.
@@ -90,7 +92,7 @@ mod tests {
         let engine = wasmtime::Engine::new(&crate::engine::config().unwrap()).unwrap();
         let component = Component::new(&engine, "(component)").unwrap();
         let pre = wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap();
-        let prepared = Arc::new(Prepared { pre });
+        let prepared = Arc::new(Prepared { pre, surface: Arc::default() });
         let weight = prepared.weight();
         assert!(weight > 0);
         let digest = |n: u8| Digest::of(&[n]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parole_capabilities::CATALOGUE;
 use parole_capabilities::call::question::{self, Question};
 use parole_capabilities::call::untyped;
-use parole_durable::claim::Claim;
+use parole_durable::store::Claim;
 use parole_durable::store::{Listing, PromiseFilter};
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Value, Write, Written, promise};
 use parole_policy::{Function, Kind, SecurityPolicy};

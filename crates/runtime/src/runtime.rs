@@ -23,6 +23,7 @@ use crate::link::{self, Import};
 use crate::prepared::{Cache, Prepared};
 use crate::report::{At, Denied, Ending, Outcome};
 use crate::schedules::checked::Checked;
+use crate::surface::{self, Item, Surface};
 use crate::under_way::{Handles, UnderWay};
 
 /// Runs guests. Cheap to clone; the last clone that goes ends it: see [`Runtime::shutdown`], which waits for that.
@@ -230,23 +231,30 @@ impl Runtime {
         let _ = policy.resolve(&CATALOGUE);
         self.on_workers(Box::pin(async move {
             let id = ExecutionId::generate();
-            let component = this.component(&guest, id).await?;
-            let imports = link::imports(&this.0.engine, &component, &policy);
-            let engine = &this.0.engine;
-            let own = component.component_type();
-            let exports = own.exports(engine).map(|(name, item)| {
-                let functions = link::functions(engine, name, &item.ty);
-                Export { name: name.to_owned(), functions }
-            });
-            let exports = exports.collect();
+            // What it wants is read without compiling it; what cannot be read is told by whoever compiles.
+            let surface = match this.surface(&guest) {
+                Some(surface) => surface,
+                None => {
+                    this.component(&guest, id).await?;
+                    return Err(unreadable());
+                }
+            };
+            let imports = link::imports(&surface, &policy);
+            let export = |item: &Item| Export { name: item.name.clone(), functions: item.kind.functions() };
+            let exports = surface.exports.iter().map(export).collect();
             let level = parole_policy::Level::ALL.into_iter().find(|level| {
                 let policy = SecurityPolicy::new(*level);
-                link::refusals(&link::imports(&this.0.engine, &component, &policy)).is_empty()
+                link::refusals(&link::imports(&surface, &policy)).is_empty()
             });
             let denied = link::refusals(&imports);
             Ok(Inspection { digest: guest.digest, imports, exports, level, denied })
         }))
         .await
+    }
+
+    /// What a guest imports and exports; `None`: it is no component.
+    fn surface(&self, guest: &Guest) -> Option<Surface> {
+        Surface::read(&surface::component(&guest.bytes).ok()?)
     }
 
     /// The compiled component of a guest.
@@ -290,16 +298,20 @@ impl Runtime {
         id: ExecutionId,
     ) -> Result<Result<Arc<Prepared>, Vec<Denied>>, Error> {
         // All guests that import the same capabilities under any policy share one linked form.
-        let known = self.lock_prepared().component(&guest.digest);
-        let component = match known {
-            Some(component) => component,
-            None => self.component(guest, id).await?,
+        let (component, surface) = match self.lock_prepared().component(&guest.digest) {
+            Some((component, surface)) => (Some(component), Some(surface)),
+            None => (None, self.surface(guest).map(Arc::new)),
         };
-        let imports = link::imports(&self.0.engine, &component, policy);
+        let imports = surface.as_deref().map(|surface| link::imports(surface, policy)).unwrap_or_default();
         let denied = link::refusals(&imports);
         if !denied.is_empty() {
             return Ok(Err(denied));
         }
+        let component = match component {
+            Some(component) => component,
+            None => self.component(guest, id).await?,
+        };
+        let surface = surface.ok_or_else(unreadable)?;
         self.announce(&imports, policy, id);
         let key = (guest.digest, link::wanted(&imports));
         if let Some(prepared) = self.lock_prepared().get(&key) {
@@ -309,7 +321,7 @@ impl Runtime {
             Ok(pre) => pre,
             Err(error) => return Ok(Err(vec![mistyped(&imports, &error)])),
         };
-        let prepared = Arc::new(Prepared { pre });
+        let prepared = Arc::new(Prepared { pre, surface });
         self.lock_prepared().insert(key, Arc::clone(&prepared));
         Ok(Ok(prepared))
     }
@@ -342,6 +354,10 @@ async fn tokio_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("the work was not done".into()))?
+}
+
+fn unreadable() -> Error {
+    Error::NotAGuest("what it imports and exports cannot be read".into())
 }
 
 fn mistyped(imports: &[Import], error: &Error) -> Denied {

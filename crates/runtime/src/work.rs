@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use parole_capabilities::call::untyped;
-use parole_durable::claim::{Claim, Release};
 use parole_durable::hub::{WriteError, now};
 use parole_durable::promise::TAG_EFFECT;
+use parole_durable::store::{Claim, Release};
 use parole_durable::store::{PromiseFilter, Refusal};
 use parole_durable::{OwnerId, PromiseId, PromiseRecord, PromiseState, UnixMs, Value, Write, Written};
 use parole_policy::{ErrorType, Retry};

@@ -15,7 +15,6 @@ mod asking;
 pub mod audit;
 mod barrier;
 mod call_request;
-pub mod component_types;
 pub(crate) mod door;
 pub mod driver;
 pub mod effect;

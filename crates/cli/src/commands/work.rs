@@ -7,8 +7,8 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use parole_durable::claim::Release;
 use parole_durable::hub::now;
+use parole_durable::store::Release;
 use parole_policy::{Retry, Timeout};
 use parole_runtime::promises::ANSWER_MAX;
 use parole_runtime::work::{Job, Settlement, Worker};

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::apply::{Apply, Fail, find_promise};
 use super::promise_id::{decode_id, encode_id};
 use super::rows::{Damage, Sum, number, stored, uuid};
-use crate::claim::{Claim, Release};
 use crate::ids::{ExecutionId, OwnerId, PromiseId, UnixMs};
+use crate::store::{Claim, Release};
 use crate::store::{Refusal, Written};
 
 pub(super) const COLUMNS: &str = "execution, id, owner, fence, failed, not_before, doubt, checksum";

@@ -12,11 +12,11 @@ use super::promise_id::decode_id;
 use super::promise_row::PromiseRow;
 use super::rows::{Damage, ExecutionRow, STORED_ARGUMENTS, STORED_NOTES, STORED_RESULT, StepRow, number, stored, uuid};
 use super::{collect, failed, grant, schedule};
-use crate::claim::Claim;
 use crate::ids::{Digest, ExecutionId, NEVER, PromiseId, ScheduleId, UnixMs};
 use crate::promise::PromiseRecord;
 use crate::schedule::ScheduleRecord;
 use crate::step::Step;
+use crate::store::Claim;
 use crate::store::{Changes, Damaged, ExecutionRecord, GrantRecord, Listing, PromiseFilter, Reader, StoreError};
 
 /// How many faults are named; a check of a thoroughly damaged database must end.

@@ -3,9 +3,9 @@
 //! A claim is held by an owner, which is a lock and not a clock (see [`owner`](crate::owner)): it is void once its process has
 //! ended. It has a fence, one more with each claim, so that whoever has lost it settles nothing.
 
+use super::Refusal;
 use crate::ids::{OwnerId, PromiseId, UnixMs};
 use crate::promise::{PromiseRecord, PromiseState, TAG_EFFECT};
-use crate::store::Refusal;
 
 /// The claim of a worker to a promise that is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]

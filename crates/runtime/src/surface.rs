@@ -1,0 +1,275 @@
+//! What a component imports and exports, read from its bytes: nothing is compiled for it, and no function body is looked
+//! at.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parole_policy::{ErrorType, Function, Int, MAX_FUNCTIONS, MAX_TYPE_DEPTH, MAX_TYPES, Type, field};
+use wasmparser::component_types::{
+    ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId, ComponentValType,
+};
+use wasmparser::types::Types;
+use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures};
+use wasmtime::Engine;
+
+use crate::report::{NAME_MAX, TEXT_MAX, cut};
+
+/// The largest guest in its text form that is read, in bytes.
+pub const WAT_MAX: usize = 8 << 20;
+/// The most imports, and the most exports, of a component that are looked at.
+const ITEMS_MAX: usize = 1_000;
+
+/// What a component imports and exports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surface {
+    pub imports: Vec<Item>,
+    pub exports: Vec<Item>,
+}
+
+/// An import or an export.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub name: String,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// A type that is named at the top.
+    Type,
+    /// A function.
+    Function(Box<Member>),
+    /// An interface.
+    Interface(Vec<Member>),
+    /// Something else: a module, a component.
+    Other,
+}
+
+/// A member of an interface that is no plain type.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub name: String,
+    /// The function; the error says why it has no types that can be written: a resource, a stream, something else.
+    pub function: Result<Function, String>,
+}
+
+impl Kind {
+    /// Whether it carries no authority: an interface without functions and resources.
+    pub(crate) fn is_types_only(&self) -> bool {
+        matches!(self, Kind::Interface(members) if members.is_empty())
+    }
+
+    /// The functions, as WIT has them.
+    pub(crate) fn functions(&self) -> Vec<String> {
+        let text = |member: &Member| match &member.function {
+            Ok(function) => cut(function.to_string(), TEXT_MAX),
+            Err(why) => format!("{}: {why}", cut(member.name.as_str(), NAME_MAX)),
+        };
+        match self {
+            Kind::Function(member) => vec![text(member)],
+            Kind::Interface(members) => members.iter().map(text).collect(),
+            Kind::Type | Kind::Other => Vec::new(),
+        }
+    }
+}
+
+/// The bytes of a component: those of a guest, or what its text stands for.
+///
+/// # Errors
+/// What the guest is instead.
+pub(crate) fn component(guest: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    if Engine::detect_precompiled(guest).is_some() {
+        return Err("it is precompiled machine code, which is never taken from outside".into());
+    }
+    // Some editors begin a text with a byte order mark.
+    let guest = guest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(guest);
+    match guest {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err("it is a core module; expected a component (wrap it with `wasm-tools component new`)".into())
+        }
+        [0, b'a', b's', b'm', ..] => Ok(Cow::Borrowed(guest)),
+        text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => {
+            if text.len() > WAT_MAX {
+                return Err(format!("its text is over {WAT_MAX} bytes: make it binary (`wasm-tools parse`)"));
+            }
+            wat::parse_bytes(text).map_err(|error| cut(error.to_string(), TEXT_MAX))
+        }
+        _ => Err("it is neither a WebAssembly component nor its text form".into()),
+    }
+}
+
+impl Surface {
+    /// Reads a component. `None`: it is none, as whoever compiles it is going to say.
+    pub(crate) fn read(component: &[u8]) -> Option<Surface> {
+        catch_unwind(AssertUnwindSafe(|| read(component))).ok()?
+    }
+}
+
+fn read(component: &[u8]) -> Option<Surface> {
+    // What the engine takes is less: it has the last word.
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let (mut imports, mut exports, mut depth, mut types) = (Vec::new(), Vec::new(), 0_usize, None);
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.ok()?;
+        match &payload {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section.clone().into_iter().take(ITEMS_MAX + 1) {
+                    imports.push(import.ok()?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section.clone().into_iter().take(ITEMS_MAX + 1) {
+                    exports.push(export.ok()?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+        // The bodies of functions are handed back, and left as they are.
+        if let ValidPayload::End(all) = validator.payload(&payload).ok()? {
+            types = Some(all);
+        }
+        if imports.len().max(exports.len()) > ITEMS_MAX {
+            return None;
+        }
+    }
+    let types = types?;
+    let of = |names: Vec<String>, import: bool| {
+        let item = |name: String| {
+            let found =
+                if import { types.component_item_for_import(&name) } else { types.component_item_for_export(&name) };
+            let kind = kind(&types, &name, found?.ty);
+            Some(Item { name, kind })
+        };
+        names.into_iter().map(item).collect::<Option<Vec<_>>>()
+    };
+    Some(Surface { imports: of(imports, true)?, exports: of(exports, false)? })
+}
+
+fn kind(types: &Types, name: &str, entity: ComponentEntityType) -> Kind {
+    match entity {
+        ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. } => Kind::Other,
+        ComponentEntityType::Type { .. } => Kind::Type,
+        ComponentEntityType::Func(id) => Kind::Function(Box::new(function(types, name, id))),
+        ComponentEntityType::Instance(id) => {
+            let members = types[id].exports.iter().take(MAX_FUNCTIONS * 4).filter_map(|(name, item)| match item.ty {
+                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. } => {
+                    Some(Member { name: name.clone(), function: Err("a resource".into()) })
+                }
+                ComponentEntityType::Type { .. } => None,
+                ComponentEntityType::Func(id) => Some(function(types, name, id)),
+                _ => Some(Member { name: name.clone(), function: Err("no function".into()) }),
+            });
+            Kind::Interface(members.collect())
+        }
+        _ => Kind::Other,
+    }
+}
+
+fn function(types: &Types, name: &str, id: ComponentFuncTypeId) -> Member {
+    let own = &types[id];
+    let mut reader = Reader { types, left: MAX_TYPES };
+    let mut read = || {
+        if own.async_ {
+            return Err("an `async func`".to_owned());
+        }
+        let mut params = Vec::new();
+        for (name, ty) in &own.params {
+            params.push(field(name, reader.of(ty, 1)?));
+        }
+        let returned = own.result.as_ref().map(|ty| reader.of(ty, 1)).transpose()?;
+        let part = |of: Option<Arc<Type>>| of.map(|of| (*of).clone());
+        Ok(match returned {
+            Some(Type::Result(ok, error)) => {
+                Function { error: ErrorType::Own(part(error)), ..Function::new(name, name, params, part(ok)) }
+            }
+            other => Function::infallible(name, name, params, other),
+        })
+    };
+    Member { name: name.to_owned(), function: read() }
+}
+
+/// Reads types. A guest chooses them: they are counted, each as often as it stands there.
+struct Reader<'t> {
+    types: &'t Types,
+    left: usize,
+}
+
+impl Reader<'_> {
+    fn of(&mut self, ty: &ComponentValType, depth: usize) -> Result<Type, String> {
+        if depth > MAX_TYPE_DEPTH {
+            return Err(format!("types that stand over {MAX_TYPE_DEPTH} deep in one another"));
+        }
+        self.left = self.left.checked_sub(1).ok_or_else(|| format!("made of over {MAX_TYPES} types"))?;
+        match ty {
+            ComponentValType::Primitive(own) => primitive(*own),
+            ComponentValType::Type(id) => self.defined(&self.types[*id], depth + 1),
+        }
+    }
+
+    fn maybe(&mut self, ty: Option<&ComponentValType>, depth: usize) -> Result<Option<Type>, String> {
+        ty.map(|ty| self.of(ty, depth)).transpose()
+    }
+
+    fn defined(&mut self, own: &ComponentDefinedType, depth: usize) -> Result<Type, String> {
+        Ok(match own {
+            ComponentDefinedType::Primitive(own) => return primitive(*own),
+            ComponentDefinedType::Record(record) => {
+                let fields = record.fields.iter().map(|(name, ty)| Ok(field(name, self.of(ty, depth)?)));
+                Type::Record(fields.collect::<Result<Vec<_>, String>>()?.into())
+            }
+            ComponentDefinedType::Variant(variant) => {
+                let cases = variant
+                    .cases
+                    .iter()
+                    .map(|(name, case)| Ok((Arc::from(name.as_str()), self.maybe(case.ty.as_ref(), depth)?)));
+                Type::Variant(cases.collect::<Result<Vec<_>, String>>()?.into())
+            }
+            ComponentDefinedType::List { element: ComponentValType::Primitive(PrimitiveValType::U8), .. } => {
+                Type::Bytes
+            }
+            ComponentDefinedType::List { element, .. } => Type::list(self.of(element, depth)?),
+            ComponentDefinedType::Tuple(tuple) => {
+                let types = tuple.types.iter().map(|ty| self.of(ty, depth));
+                Type::Tuple(types.collect::<Result<Vec<_>, String>>()?.into())
+            }
+            ComponentDefinedType::Flags(words) => {
+                Type::Flags(words.iter().map(|word| Arc::from(word.as_str())).collect())
+            }
+            ComponentDefinedType::Enum(words) => {
+                Type::Enum(words.iter().map(|word| Arc::from(word.as_str())).collect())
+            }
+            ComponentDefinedType::Option { ty, .. } => Type::option(self.of(ty, depth)?),
+            ComponentDefinedType::Result { ok, err, .. } => {
+                let ok = self.maybe(ok.as_ref(), depth)?.map(Arc::new);
+                Type::Result(ok, self.maybe(err.as_ref(), depth)?.map(Arc::new))
+            }
+            ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_) => Type::Handle,
+            ComponentDefinedType::Future { .. } => return Err("it has a `future`".to_owned()),
+            ComponentDefinedType::Stream { .. } => return Err("it has a `stream`".to_owned()),
+            ComponentDefinedType::Map { .. } => return Err("it has a `map`".to_owned()),
+            ComponentDefinedType::FixedLengthList { .. } => return Err("it has a list of fixed length".to_owned()),
+        })
+    }
+}
+
+fn primitive(own: PrimitiveValType) -> Result<Type, String> {
+    Ok(match own {
+        PrimitiveValType::Bool => Type::Bool,
+        PrimitiveValType::S8 => Type::Int(Int::S8),
+        PrimitiveValType::U8 => Type::Int(Int::U8),
+        PrimitiveValType::S16 => Type::Int(Int::S16),
+        PrimitiveValType::U16 => Type::Int(Int::U16),
+        PrimitiveValType::S32 => Type::Int(Int::S32),
+        PrimitiveValType::U32 => Type::Int(Int::U32),
+        PrimitiveValType::S64 => Type::Int(Int::S64),
+        PrimitiveValType::U64 => Type::Int(Int::U64),
+        PrimitiveValType::F32 => Type::Single,
+        PrimitiveValType::F64 => Type::Real,
+        PrimitiveValType::Char => Type::Char,
+        PrimitiveValType::String => Type::TEXT,
+        PrimitiveValType::ErrorContext => return Err("it has an `error-context`".to_owned()),
+    })
+}
