@@ -16,6 +16,8 @@ pub enum Kind {
     Internal,
     /// The execution cannot be resumed.
     NotResumed,
+    /// A named limit of the policy is reached before the guest has run.
+    Exhausted,
     /// Ctrl-C before anything was recorded.
     Interrupted,
 }
@@ -27,6 +29,7 @@ impl Kind {
             Kind::NotAGuest => 65,
             Kind::Internal => 70,
             Kind::NotResumed => 73,
+            Kind::Exhausted => 137,
             Kind::Interrupted => 130,
         }
     }
@@ -98,6 +101,7 @@ impl From<Error> for Failure {
             Error::Usage(_) => Self::usage(message),
             Error::BadAnswer { .. } => Self::usage(message).hint("nothing was settled: the promise is still pending"),
             Error::NotAGuest(_) => Self::new(Kind::NotAGuest, message),
+            Error::Limit { .. } => Self::new(Kind::Exhausted, message),
             Error::NoExecution(_) => {
                 Self::usage(message).hint(format!("`{}` lists every execution", shell::command("ps --all")))
             }

@@ -36,6 +36,10 @@ pub struct PolicyFlags {
     #[arg(long, help_heading = "Policy", value_name = "CAP=DURATION|never")]
     timeout: Vec<String>,
 
+    /// A limit, as in [limits] of a policy file: `cpu_ms=5000`, `memory=128MiB`
+    #[arg(long, help_heading = "Policy", value_name = "KEY=VALUE")]
+    limit: Vec<String>,
+
     /// A file of certificate authorities (PEM) to trust beside the public ones
     ///
     /// For every server of --allow-net and --database. It is read now, and what it holds now is trusted for as long as
@@ -191,6 +195,7 @@ impl PolicyFlags {
                 .map_err(|error: parole_policy::UnknownLevel| Failure::usage(error.to_string()).hint(error.help()))?,
             block: self.block.clone(),
             timeouts: self.timeout.clone(),
+            limits: self.limit.clone(),
             ca: self.ca.clone(),
             ..self.scopes.flags()?
         })

@@ -168,6 +168,9 @@ fn fixed(flags: &Flags) -> Result<(), FlagError> {
     if let Some(asked) = flags.ca.first() {
         return stays("--ca", asked, "the authorities");
     }
+    if let Some(asked) = flags.limits.first() {
+        return stays("--limit", asked, "the limits");
+    }
     match (flags.level, flags.block.first(), flags.timeouts.first()) {
         (Some(level), ..) => stays("--level", level.as_str(), "the level"),
         (_, Some(name), _) => stays("--block", name, "the block list"),

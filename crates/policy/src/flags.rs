@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::nearest::{help, quoted};
 use crate::{
-    Catalogue, Definition, DirGrant, Flag, Function, GrantKey, Level, LimitKey, Limits, SecurityPolicy, Timeout, paths,
+    Catalogue, Definition, DirGrant, Flag, Function, GrantKey, Level, LimitKey, Limits, SecurityPolicy, Timeout, Unit,
+    parse_size, paths,
 };
 
 pub(crate) const CA: &str = "--ca";
@@ -27,6 +28,8 @@ pub struct Flags {
     pub databases: Vec<String>,
     /// `--timeout CAP=DURATION|never`
     pub timeouts: Vec<String>,
+    /// `KEY=VALUE` of limits, as in `cpu_ms=5000` or `memory=128MiB`.
+    pub limits: Vec<String>,
     /// `--ca FILE`
     pub ca: Vec<String>,
 }
@@ -81,6 +84,11 @@ impl SecurityPolicy {
             let (capability, timeout) = policy.timeout_flag(asked, catalogue)?;
             policy = policy.timeout(&capability.name, timeout);
         }
+        for asked in &flags.limits {
+            let (key, value) = limit(asked)?;
+            key.set(&mut policy.limits, value);
+            policy.source.own_limits.insert(key.name);
+        }
         Ok(policy)
     }
 
@@ -124,6 +132,15 @@ impl SecurityPolicy {
                 return Err(FlagError::widens("--timeout", asked, &format!("{has} for `{}`", capability.name)));
             }
             policy = policy.timeout(&capability.name, timeout);
+        }
+        for asked in &flags.limits {
+            let (key, value) = limit(asked)?;
+            // One that goes by the size of the guest is no number that could be passed.
+            let has = key.get(&self.limits);
+            if has > 0 && value > has {
+                return Err(FlagError::widens(LIMIT, asked, &format!("{} {}", key.name, key.text(&self.limits))));
+            }
+            key.set(&mut policy.limits, value);
         }
         Ok(policy)
     }
@@ -193,6 +210,28 @@ impl SecurityPolicy {
             Some(why) => Err(FlagError::new(flag, asked, why, None)),
         }
     }
+}
+
+const LIMIT: &str = "--limit";
+
+/// `KEY=VALUE` of a limit.
+fn limit(asked: &str) -> Result<(&'static LimitKey, u64), FlagError> {
+    let bad = |message: String, help: Option<String>| FlagError::new(LIMIT, asked, message, help);
+    let example = || Some("write KEY=VALUE, as in cpu_ms=5000 or memory=128MiB".to_owned());
+    let (name, text) = asked.split_once('=').ok_or_else(|| bad("there is no `=` in it".to_owned(), example()))?;
+    let Some(key) = LimitKey::ALL.iter().find(|key| key.name == name) else {
+        let valid: Vec<&str> = LimitKey::ALL.iter().map(|key| key.name).collect();
+        return Err(bad(format!("unknown limit {}", quoted(name)), Some(help(name, &valid))));
+    };
+    let size = if key.unit == Unit::Bytes { parse_size(text) } else { None };
+    let Some(value) = text.parse().ok().or(size) else {
+        return Err(bad(format!("{} is no value of `{name}`", quoted(text)), example()));
+    };
+    if !key.range.contains(&value) {
+        let (least, most) = (key.unit.text(*key.range.start()), key.unit.text(*key.range.end()));
+        return Err(bad(format!("`{name}` is {least} to {most}"), None));
+    }
+    Ok((key, value))
 }
 
 /// The flags that name directories.

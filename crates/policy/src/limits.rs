@@ -34,6 +34,16 @@ pub struct Limits {
     pub journal: u64,
     /// How long it may wait in memory before it is parked, in milliseconds.
     pub park_after_ms: u64,
+    /// Processor time that compiling the guest may take, in milliseconds; 0: by the size of its code.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub compile_cpu_ms: u64,
+    /// Address space that compiling the guest may take, in bytes; 0: by the size of its code.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub compile_memory: u64,
+}
+
+fn is_zero(limit: &u64) -> bool {
+    *limit == 0
 }
 
 impl Limits {
@@ -50,6 +60,8 @@ impl Limits {
             promises: 100,
             journal: 16 * MIB,
             park_after_ms: 5_000,
+            compile_cpu_ms: 0,
+            compile_memory: 0,
         };
         match level {
             Level::Sandbox => sandbox,
@@ -135,12 +147,32 @@ impl LimitKey {
             range: 0..=MAX_PARK_AFTER_MS,
             slot: |l| &mut l.park_after_ms,
         },
+        LimitKey {
+            name: "compile_cpu_ms",
+            unit: Unit::Ms,
+            range: 1..=MAX_COMPILE_CPU_MS,
+            slot: |l| &mut l.compile_cpu_ms,
+        },
+        LimitKey {
+            name: "compile_memory",
+            unit: Unit::Bytes,
+            range: 64 * MIB..=MAX_COMPILE_MEMORY,
+            slot: |l| &mut l.compile_memory,
+        },
     ];
 
     /// The value of this limit.
     pub fn get(&self, limits: &Limits) -> u64 {
         let mut limits = *limits;
         *(self.slot)(&mut limits)
+    }
+
+    /// The value of this limit in words.
+    pub fn text(&self, limits: &Limits) -> String {
+        match self.get(limits) {
+            0 if *self.range.start() > 0 => "by the size of the code".to_owned(),
+            value => self.unit.text(value),
+        }
     }
 
     pub(crate) fn set(&self, limits: &mut Limits, value: u64) {
@@ -168,6 +200,11 @@ const MAX_PROMISES: u64 = 1_000_000;
 const MAX_JOURNAL: u64 = 16 * GIB;
 /// A day; longer waits have no business in memory.
 const MAX_PARK_AFTER_MS: u64 = 86_400_000;
+
+/// An hour.
+const MAX_COMPILE_CPU_MS: u64 = 3_600_000;
+/// More than any guest of 64 MiB takes.
+const MAX_COMPILE_MEMORY: u64 = 64 * GIB;
 
 /// The units of a size, greatest first, in bytes.
 const SIZES: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];

@@ -20,7 +20,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::blame::lack_in;
-use crate::compiler::Compiler;
+use crate::compiler::{Bounds, Compiler};
 use crate::engine;
 use crate::error::Error;
 
@@ -74,7 +74,7 @@ impl Artefacts {
     pub(crate) fn load(
         &self,
         engine: &Engine,
-        compiler: &Compiler,
+        (compiler, bounds): (&Compiler, Bounds),
         guest: &[u8],
         digest: &Digest,
         compiling: impl FnOnce(),
@@ -88,7 +88,7 @@ impl Artefacts {
             }
         }
         compiling();
-        let code = compiler.compile(engine, guest)?;
+        let code = compiler.compile(engine, guest, bounds)?;
         let component = deserialize(engine, &code).map_err(|error| match lack_in(&error) {
             Some(what) => Error::Lack(what),
             None => Error::Internal(format!("what was just compiled cannot be loaded: {error:#}")),

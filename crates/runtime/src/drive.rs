@@ -77,7 +77,11 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
     let id = options.id.unwrap_or_else(ExecutionId::generate);
     let running = runtime.hub().run(id).ok_or(WriteError::Refused(Refusal::Exists(id)))?;
     let scope = runtime.scope(policy, runtime.0.validators.clone())?;
-    let prepared = runtime.prepare(&guest, &scope.policy, id).await?;
+    let prepared = match runtime.prepare(&guest, &scope.policy, id).await {
+        Ok(prepared) => prepared.map_err(denied),
+        Err(error @ Error::Limit { name, .. }) => Err(Ending::limit(name, error.to_string())),
+        Err(error) => return Err(error),
+    };
     let setup = Setup {
         determinism: DETERMINISM,
         guest: guest.name.clone(),
@@ -101,7 +105,7 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(denied) => return Ok(Begun::Ended(refuse(&runtime, id, creation, denied).await?)),
+        Err(ending) => return Ok(Begun::Ended(refuse(&runtime, id, creation, ending).await?)),
     };
     let rescope = runtime.rescope(id, Arc::clone(&scope.policy));
     let opened = Opened {
@@ -119,10 +123,14 @@ async fn begin(runtime: Runtime, guest: Guest, policy: SecurityPolicy, options: 
 }
 
 /// Records an execution that the policy refused before its start.
-async fn refuse(runtime: &Runtime, id: ExecutionId, creation: Creation, denied: Vec<Denied>) -> Result<Report, Error> {
+fn denied(denied: Vec<Denied>) -> Ending {
     let names: Vec<&str> = denied.iter().filter_map(|denied| denied.import.as_deref()).collect();
     let error = format!("the policy does not grant {}", names.join(", "));
-    let ending = Ending { denied, ..Ending::error(Outcome::Denied, error) };
+    Ending { denied, ..Ending::error(Outcome::Denied, error) }
+}
+
+/// Records an execution that has ended before it began.
+async fn refuse(runtime: &Runtime, id: ExecutionId, creation: Creation, ending: Ending) -> Result<Report, Error> {
     let text = serde_json::to_string(&ending).map_err(|error| Error::Internal(error.to_string()))?;
     let commit = Commit {
         execution: id,

@@ -40,6 +40,16 @@ pub enum Error {
     /// its last barrier.
     #[error("the host is short of {0}")]
     Lack(&'static str),
+    /// A named limit of the policy is reached before the guest has run.
+    #[error("the {name} limit of {limit} is reached: {what}")]
+    Limit {
+        /// The policy key.
+        name: &'static str,
+        /// The limit with its unit.
+        limit: String,
+        /// By what.
+        what: &'static str,
+    },
     /// A fault of the host.
     #[error("{0}")]
     Internal(String),

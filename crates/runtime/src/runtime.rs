@@ -15,7 +15,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::artefact::Artefacts;
-use crate::compiler::Compiler;
+use crate::compiler::{Bounds, Compiler};
 use crate::engine::Ticker;
 use crate::error::Error;
 use crate::guest::Guest;
@@ -235,7 +235,7 @@ impl Runtime {
             let surface = match this.surface(&guest) {
                 Some(surface) => surface,
                 None => {
-                    this.component(&guest, id).await?;
+                    this.component(&guest, id, Bounds::of(&policy.limits, 0)).await?;
                     return Err(unreadable());
                 }
             };
@@ -258,7 +258,7 @@ impl Runtime {
     }
 
     /// The compiled component of a guest.
-    pub(crate) async fn component(&self, guest: &Guest, id: ExecutionId) -> Result<Component, Error> {
+    pub(crate) async fn component(&self, guest: &Guest, id: ExecutionId, bounds: Bounds) -> Result<Component, Error> {
         let small = self.0.artefacts.as_ref().and_then(|artefacts| artefacts.small(&self.0.engine, &guest.digest));
         if let Some(component) = small {
             return Ok(component);
@@ -271,8 +271,13 @@ impl Runtime {
             };
             match &this.0.artefacts {
                 Some(artefacts) => {
-                    let loaded =
-                        artefacts.load(&this.0.engine, &this.0.compiler, &guest.bytes, &guest.digest, compiling)?;
+                    let loaded = artefacts.load(
+                        &this.0.engine,
+                        (&this.0.compiler, bounds),
+                        &guest.bytes,
+                        &guest.digest,
+                        compiling,
+                    )?;
                     if loaded.compiled {
                         let _ = this.0.sink.event(id, Event::Compiled);
                     }
@@ -280,7 +285,7 @@ impl Runtime {
                 }
                 None => {
                     compiling();
-                    let code = this.0.compiler.compile(&this.0.engine, &guest.bytes)?;
+                    let code = this.0.compiler.compile(&this.0.engine, &guest.bytes, bounds)?;
                     let component = crate::artefact::load_own(&this.0.engine, &code)?;
                     let _ = this.0.sink.event(id, Event::Compiled);
                     Ok(component)
@@ -309,7 +314,10 @@ impl Runtime {
         }
         let component = match component {
             Some(component) => component,
-            None => self.component(guest, id).await?,
+            None => {
+                let code = surface.as_deref().map_or(0, |surface| surface.code);
+                self.component(guest, id, Bounds::of(&policy.limits, code)).await?
+            }
         };
         let surface = surface.ok_or_else(unreadable)?;
         self.announce(&imports, policy, id);

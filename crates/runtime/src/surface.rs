@@ -25,6 +25,8 @@ const ITEMS_MAX: usize = 1_000;
 pub(crate) struct Surface {
     pub imports: Vec<Item>,
     pub exports: Vec<Item>,
+    /// Bytes of code in all its modules.
+    pub code: u64,
 }
 
 /// An import or an export.
@@ -110,11 +112,13 @@ fn read(component: &[u8]) -> Option<Surface> {
     // What the engine takes is less: it has the last word.
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let (mut imports, mut exports, mut depth, mut types) = (Vec::new(), Vec::new(), 0_usize, None);
+    let mut code = 0_u64;
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.ok()?;
         match &payload {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth -= 1,
+            Payload::CodeSectionStart { size, .. } => code += u64::from(*size),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section.clone().into_iter().take(ITEMS_MAX + 1) {
                     imports.push(import.ok()?.name.name.to_owned());
@@ -145,7 +149,7 @@ fn read(component: &[u8]) -> Option<Surface> {
         };
         names.into_iter().map(item).collect::<Option<Vec<_>>>()
     };
-    Some(Surface { imports: of(imports, true)?, exports: of(exports, false)? })
+    Some(Surface { imports: of(imports, true)?, exports: of(exports, false)?, code })
 }
 
 fn kind(types: &Types, name: &str, entity: ComponentEntityType) -> Kind {

@@ -128,7 +128,7 @@ fn list(json: bool) {
             output::out(&format!("  + {:<12} {}", capability.name, capability.summary));
         }
         let limits: Vec<String> =
-            LimitKey::ALL.iter().map(|key| format!("{} {}", key.name, key.unit.text(key.get(&row.limits)))).collect();
+            LimitKey::ALL.iter().map(|key| format!("{} {}", key.name, key.text(&row.limits))).collect();
         output::out(&format!("  limits: {}", limits.join(", ")));
     }
 }
