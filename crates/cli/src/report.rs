@@ -40,7 +40,8 @@ pub fn say(report: &Report, console: &Console, json: bool) {
             if let Some(limit) =
                 report.limit.as_ref().filter(|limit| LimitKey::ALL.iter().any(|key| key.name == **limit))
             {
-                output::err(&format!("  allow more in a policy file: [limits] {} = …", output::cell(limit)));
+                let limit = output::cell(limit);
+                output::err(&format!("  allow more: --limit {limit}=…, or in a policy file [limits] {limit} = …"));
             }
         }
         Outcome::Suspended => suspended(report, console),
@@ -73,6 +74,10 @@ fn suspended(report: &Report, console: &Console) {
         match how_to_answer(&pending.capability).as_deref() {
             Some("") => console.notice(&format!("    see and answer it: {}", promise("get"))),
             Some(how) => console.notice(&format!("    answer: {} {how}", promise("resolve"))),
+            None if pending.capability.contains(':') => {
+                let work = shell::command(&format!("work {} -- COMMAND", output::cell(&pending.capability)));
+                console.notice(&format!("    answer: {work}"));
+            }
             None => {}
         }
     }
