@@ -373,8 +373,11 @@ impl Catalogue {
         }
     }
 
-    /// Whether there is nothing that a guest could take for this one.
-    pub(crate) fn has_room_for(&self, more: Definition) -> Result<Definition, String> {
+    /// Whether there is nothing that a guest could take for this one: gives it back then.
+    ///
+    /// # Errors
+    /// There is.
+    pub fn has_room_for(&self, more: Definition) -> Result<Definition, String> {
         match self.find(&more.interface) {
             Found::Unknown => Ok(more),
             _ => Err("this host defines it already".to_owned()),

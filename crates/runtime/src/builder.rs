@@ -1,15 +1,17 @@
 //! How a runtime is put together.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use parole_capabilities::backends::{Outside, Variables};
+use parole_capabilities::call::hosted::{Capability, Hosted};
 use parole_capabilities::sink::Quiet;
 use parole_capabilities::stopping::Stopping;
 use parole_capabilities::waiting_room::{WAITING_AT_ONCE, WaitingRoom};
 use parole_capabilities::{CATALOGUE, Sink, Validator};
 use parole_durable::Hub;
+use parole_policy::Catalogue;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
@@ -27,6 +29,7 @@ pub struct Builder {
     sink: Arc<dyn Sink>,
     compiler: Compiler,
     validators: Vec<Validator>,
+    capabilities: Vec<Capability>,
     protected: Vec<(String, PathBuf)>,
     waiting_at_once: usize,
     variables: Arc<Variables>,
@@ -48,6 +51,7 @@ impl Builder {
             sink: Arc::new(Quiet),
             compiler: Compiler::InProcess,
             validators: Vec::new(),
+            capabilities: Vec::new(),
             protected: Vec::new(),
             waiting_at_once: WAITING_AT_ONCE,
             variables: Arc::new(|_| None),
@@ -81,6 +85,13 @@ impl Builder {
     #[must_use]
     pub fn validator(mut self, validator: Validator) -> Self {
         self.validators.push(validator);
+        self
+    }
+
+    /// Adds a capability that this program answers: an interface from WIT, and a closure for each function.
+    #[must_use]
+    pub fn capability(mut self, capability: Capability) -> Self {
+        self.capabilities.push(capability);
         self
     }
 
@@ -120,7 +131,8 @@ impl Builder {
     /// is not; the state directory is not fit for use, or the machine refuses threads or memory.
     pub fn open(mut self) -> Result<Runtime, Error> {
         let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
-        check(&self.validators)?;
+        let (catalogue, hosted) = declare(&self.capabilities)?;
+        check(&self.validators, &catalogue)?;
         let (hub, artefacts) = match &self.state {
             None => (Hub::memory(), None),
             Some(dir) => {
@@ -159,6 +171,8 @@ impl Builder {
             compiler: self.compiler,
             sink: self.sink,
             validators: self.validators,
+            catalogue,
+            hosted,
             protected,
             room: WaitingRoom::new(self.waiting_at_once),
             outside: Arc::new(outside),
@@ -173,13 +187,27 @@ impl Builder {
     }
 }
 
+/// What there is beside what Parole ships.
+fn declare(capabilities: &[Capability]) -> Result<(Catalogue, BTreeMap<Arc<str>, Hosted>), Error> {
+    let (mut catalogue, mut hosted) = (CATALOGUE.clone(), BTreeMap::new());
+    for capability in capabilities {
+        let own = capability.declare().map_err(Error::Usage)?;
+        catalogue
+            .has_room_for((*own.definition).clone())
+            .map_err(|why| Error::Usage(format!("the capability `{}`: {why}", own.definition.name)))?;
+        catalogue = catalogue.with(&[Arc::clone(&own.definition)]).into_owned();
+        hosted.insert(Arc::clone(&own.definition.name), own);
+    }
+    Ok((catalogue, hosted))
+}
+
 /// Each validator is pinned by capability and name, so that pair must be unique and must mean something.
-fn check(validators: &[Validator]) -> Result<(), Error> {
+fn check(validators: &[Validator], catalogue: &Catalogue) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for Validator { name, capability, .. } in validators {
-        if CATALOGUE.by_name(capability).is_none() {
+        if catalogue.by_name(capability).is_none() {
             let folded = capability.to_lowercase().replace('-', "_");
-            let known: Vec<&str> = CATALOGUE.names().collect();
+            let known: Vec<&str> = catalogue.names().collect();
             let help = match known.iter().find(|known| **known == folded) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("valid: {}", known.join(", ")),

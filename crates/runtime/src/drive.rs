@@ -312,7 +312,7 @@ impl Opened {
     async fn open(runtime: &Runtime, record: &ExecutionRecord, purpose: Purpose) -> Result<Self, Error> {
         let setup = runtime.hub().payload(&record.setup)?;
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {} is gone", record.id)))?;
-        let setup = Setup::from_bytes(&setup)?;
+        let setup = Setup::from_bytes(&setup, runtime.catalogue())?;
         // What a policy defines is linked for that policy.
         let alike =
             purpose == Purpose::Wake && setup.policy.capabilities.is_empty() && setup.policy.link_denied.is_empty();

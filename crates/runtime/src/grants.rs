@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parole_capabilities::CATALOGUE;
 use parole_durable::hub::now;
 use parole_durable::store::{GrantRecord, Refusal};
 use parole_durable::{Digest, ExecutionId, Write, Written};
@@ -24,7 +23,7 @@ impl Runtime {
         let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
         let setup = self.hub().payload(&record.setup)?;
         let setup = setup.ok_or_else(|| Error::NotResumed(format!("damaged: the set-up of {id} is gone")))?;
-        self.policy_now(&record, &Setup::from_bytes(&setup)?.policy).map(Arc::unwrap_or_clone)
+        self.policy_now(&record, &Setup::from_bytes(&setup, self.catalogue())?.policy).map(Arc::unwrap_or_clone)
     }
 
     /// Every change of the grants of an execution, in order.
@@ -59,7 +58,7 @@ impl Runtime {
             let Some(record) = self.hub().execution(id)? else { return Err(Error::NoExecution(id)) };
             let old = self.policy(id)?;
             let mut new = change(&old)?;
-            new.resolve(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+            new.resolve(self.catalogue()).map_err(|faults| Error::Usage(faults.join("; ")))?;
             if !scopes_only(&old, &new) {
                 return Err(Error::Usage("a grant changes scopes; level, block list, rules and limits stay".into()));
             }

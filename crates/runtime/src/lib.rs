@@ -57,7 +57,9 @@ pub use schedules::{Missed, Overlap, Planned, Schedule, Spec, When};
 
 pub use parole_capabilities::backends::trust::read_authority;
 pub use parole_capabilities::call::audit;
+pub use parole_capabilities::call::hosted::{Answered, CallError, Capability, Reply, Request};
 pub use parole_capabilities::call::question::{self, Question};
+pub use parole_capabilities::call::wire;
 pub use parole_capabilities::{ALL, CATALOGUE, Call, Event, Sink, Validator};
 pub use parole_durable::store::PromiseFilter;
 pub use parole_durable::{ExecutionId, ScheduleId};

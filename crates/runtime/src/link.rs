@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use parole_capabilities::call::hosted::Hosted;
 use parole_capabilities::call::untyped;
-use parole_capabilities::{CATALOGUE, StoreData, by_name};
+use parole_capabilities::{StoreData, by_name};
 use parole_durable::Digest;
-use parole_policy::{Definition, Function, Link, LinkDenial, MAX_FUNCTIONS, SecurityPolicy};
+use parole_policy::{Catalogue, Definition, Function, Link, LinkDenial, MAX_FUNCTIONS, SecurityPolicy};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -27,11 +28,11 @@ pub struct Import {
 }
 
 /// Every import of a component, in its order.
-pub(crate) fn imports(surface: &Surface, policy: &SecurityPolicy) -> Vec<Import> {
+pub(crate) fn imports(surface: &Surface, policy: &SecurityPolicy, catalogue: &Catalogue) -> Vec<Import> {
     // A type has no authority; one that is named at the top comes with an interface.
     let items = surface.imports.iter().filter(|item| !matches!(item.kind, Kind::Type));
     let import = |item: &Item| {
-        let link = match (policy.link(&item.name, &CATALOGUE), &item.kind) {
+        let link = match (policy.link(&item.name, catalogue), &item.kind) {
             (Link::Denied(denial), kind) if denial.capability.is_none() && kind.is_types_only() => Link::Types,
             (Link::Granted(own), Kind::Interface(members)) if own.is_users() => users(policy, own, &item.name, members),
             (Link::AllDenied(own), Kind::Interface(members)) if own.functions.is_empty() => {
@@ -177,6 +178,7 @@ pub(crate) fn link(
     engine: &Engine,
     component: &Component,
     imports: &[Import],
+    hosted: &BTreeMap<Arc<str>, Hosted>,
 ) -> Result<InstancePre<StoreData>, Error> {
     let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
     let mut linker = Linker::new(engine);
@@ -184,9 +186,10 @@ pub(crate) fn link(
     let wanted: BTreeMap<&str, &Arc<Definition>> = linked(imports).map(|own| (&*own.name, own)).collect();
     for definition in wanted.into_values() {
         let mut instance = linker.instance(&definition.interface).map_err(internal)?;
-        match by_name(&definition.name) {
-            Some(entry) => (entry.link)(&mut instance),
-            None => untyped::link(&mut instance, definition),
+        match (by_name(&definition.name), hosted.get(&definition.name)) {
+            (Some(entry), _) => (entry.link)(&mut instance),
+            (None, Some(hosted)) => hosted.link(&mut instance),
+            (None, None) => untyped::link(&mut instance, definition),
         }
         .map_err(internal)?;
     }
@@ -201,7 +204,7 @@ mod tests {
     fn refusals_are_short_however_long_the_names_are() {
         let policy = SecurityPolicy::new(parole_policy::Level::Unrestricted);
         for name in ["x".repeat(1 << 20), format!("acme:{}/b@1.0.0", "ä".repeat(1 << 19))] {
-            let link = policy.link(&name, &CATALOGUE);
+            let link = policy.link(&name, &parole_capabilities::CATALOGUE);
             let denied = refusals(&[Import { name, link, functions: Vec::new() }]);
             assert!(denied[0].import.as_ref().unwrap().len() <= NAME_MAX);
             assert!(serde_json::to_string(&denied).unwrap().len() < 3 * TEXT_MAX);

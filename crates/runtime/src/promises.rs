@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parole_capabilities::CATALOGUE;
 use parole_capabilities::call::question::{self, Question};
 use parole_capabilities::call::untyped;
 use parole_durable::store::Claim;
@@ -104,7 +103,7 @@ impl Runtime {
         let Some(id) = record.execution() else { return Ok(None) };
         let gone = || Error::NotResumed(format!("damaged: the set-up of {id} is gone"));
         let execution = self.hub().execution(id)?.ok_or_else(gone)?;
-        let setup = Setup::from_bytes(&self.hub().payload(&execution.setup)?.ok_or_else(gone)?)?;
+        let setup = Setup::from_bytes(&self.hub().payload(&execution.setup)?.ok_or_else(gone)?, self.catalogue())?;
         self.policy_now(&execution, &setup.policy).map(Some)
     }
 }
@@ -163,7 +162,7 @@ impl Promises<'_> {
         }
         let bad = |expected| Error::BadAnswer { id: promise.record.id.clone(), expected };
         let entry = parole_capabilities::by_name(&promise.capability);
-        if let Some(checked) = question::check(&promise.record, value) {
+        if let Some(checked) = question::check(&promise.record, value, self.0.catalogue()) {
             checked.map_err(bad)?;
             return self.settle(id, PromiseState::Resolved, Some(data), by).await;
         }
@@ -189,7 +188,7 @@ impl Promises<'_> {
     pub(crate) fn work(&self, record: &PromiseRecord) -> Result<Option<Function>, Error> {
         let Some(wit) = record.tags.get(promise::TAG_FUNCTION) else { return Ok(None) };
         let Some(policy) = self.0.policy_of(record)? else { return Ok(None) };
-        let catalogue = policy.catalogue(&CATALOGUE);
+        let catalogue = policy.catalogue(self.0.catalogue());
         let definition = catalogue.by_name(record.capability());
         Ok(definition.and_then(|own| own.function(wit)).cloned())
     }

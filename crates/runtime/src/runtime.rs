@@ -1,14 +1,17 @@
 //! The runtime: starts, resumes and cancels executions, from any context.
 
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use parole_capabilities::backends::Outside;
+use parole_capabilities::call::hosted::Hosted;
 use parole_capabilities::stopping::Stopping;
-use parole_capabilities::{CATALOGUE, Event, Sink, Validator, waiting_room::WaitingRoom};
+use parole_capabilities::{Event, Sink, Validator, waiting_room::WaitingRoom};
 use parole_durable::store::PromiseFilter;
 use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
+use parole_policy::Catalogue;
 use parole_policy::{Link, SecurityPolicy};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -45,6 +48,10 @@ pub(crate) struct Inner {
     pub compiler: Compiler,
     pub sink: Arc<dyn Sink>,
     pub validators: Vec<Validator>,
+    /// All capabilities that there are, but for those of policies.
+    pub catalogue: Catalogue,
+    /// Those that this program answers, by name.
+    pub hosted: BTreeMap<Arc<str>, Hosted>,
     pub protected: Vec<(String, std::path::PathBuf)>,
     pub room: Arc<WaitingRoom>,
     pub outside: Arc<Outside>,
@@ -104,6 +111,11 @@ impl Runtime {
     /// The runtime for its own work, which does not keep it from ending.
     pub(crate) fn inside(&self) -> Self {
         Self(Arc::clone(&self.0), None)
+    }
+
+    /// All capabilities that there are, but for those of policies.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -228,7 +240,7 @@ impl Runtime {
     pub async fn inspect(&self, guest: Guest, mut policy: SecurityPolicy) -> Result<Inspection, Error> {
         let this = self.inside();
         // What is wrong with it is why nothing may be linked.
-        let _ = policy.resolve(&CATALOGUE);
+        let _ = policy.resolve(this.catalogue());
         self.on_workers(Box::pin(async move {
             let id = ExecutionId::generate();
             // What it wants is read without compiling it; what cannot be read is told by whoever compiles.
@@ -239,12 +251,12 @@ impl Runtime {
                     return Err(unreadable());
                 }
             };
-            let imports = link::imports(&surface, &policy);
+            let imports = link::imports(&surface, &policy, this.catalogue());
             let export = |item: &Item| Export { name: item.name.clone(), functions: item.kind.functions() };
             let exports = surface.exports.iter().map(export).collect();
             let level = parole_policy::Level::ALL.into_iter().find(|level| {
                 let policy = SecurityPolicy::new(*level);
-                link::refusals(&link::imports(&surface, &policy)).is_empty()
+                link::refusals(&link::imports(&surface, &policy, this.catalogue())).is_empty()
             });
             let denied = link::refusals(&imports);
             Ok(Inspection { digest: guest.digest, imports, exports, level, denied })
@@ -307,7 +319,8 @@ impl Runtime {
             Some((component, surface)) => (Some(component), Some(surface)),
             None => (None, self.surface(guest).map(Arc::new)),
         };
-        let imports = surface.as_deref().map(|surface| link::imports(surface, policy)).unwrap_or_default();
+        let imports =
+            surface.as_deref().map(|surface| link::imports(surface, policy, self.catalogue())).unwrap_or_default();
         let denied = link::refusals(&imports);
         if !denied.is_empty() {
             return Ok(Err(denied));
@@ -325,7 +338,7 @@ impl Runtime {
         if let Some(prepared) = self.lock_prepared().get(&key) {
             return Ok(Ok(prepared));
         }
-        let pre = match link::link(&self.0.engine, &component, &imports) {
+        let pre = match link::link(&self.0.engine, &component, &imports, &self.0.hosted) {
             Ok(pre) => pre,
             Err(error) => return Ok(Err(vec![mistyped(&imports, &error)])),
         };
@@ -348,7 +361,7 @@ impl Runtime {
         for import in imports.iter().filter(|import| matches!(import.link, Link::AllDenied(_))) {
             let _ = self.0.sink.event(id, Event::AllDenied { import: &import.name });
         }
-        for capability in policy.empty_scopes(&CATALOGUE) {
+        for capability in policy.empty_scopes(self.catalogue()) {
             let is_it =
                 |import: &Import| matches!(&import.link, Link::Granted(linked) if linked.name == capability.name);
             if imports.iter().any(is_it) {

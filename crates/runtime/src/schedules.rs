@@ -283,7 +283,8 @@ impl Runtime {
     }
 
     fn listed(&self, record: &ScheduleRecord) -> Result<Schedule, Error> {
-        let setup = self.hub().payload(&record.setup)?.map(|bytes| Setup::from_bytes(&bytes)).transpose();
+        let setup =
+            self.hub().payload(&record.setup)?.map(|bytes| Setup::from_bytes(&bytes, self.catalogue())).transpose();
         let guest = setup.ok().flatten().map_or_else(|| "?".into(), |setup| setup.guest);
         Ok(listed(record, guest, self.last(record)?))
     }

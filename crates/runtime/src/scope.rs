@@ -9,7 +9,7 @@ use parole_capabilities::backends::trust::read_authority;
 use parole_capabilities::call::Rescope;
 use parole_capabilities::call::opened::Unopened;
 use parole_capabilities::lack::lack;
-use parole_capabilities::{CATALOGUE, OpenedPolicy, Stop, Validator};
+use parole_capabilities::{OpenedPolicy, Stop, Validator};
 use parole_durable::store::ExecutionRecord;
 use parole_durable::{Digest, ExecutionId, StoreError};
 use parole_policy::{SecurityPolicy, Source};
@@ -37,7 +37,7 @@ impl Runtime {
     }
 
     fn pinned(&self, policy: Arc<SecurityPolicy>, validators: Vec<Validator>) -> Result<OpenedPolicy, Error> {
-        policy.validate(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+        policy.validate(self.catalogue()).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &policy.grants {
             for dir in &grant.dirs {
                 let real = real(&dir.host, name)?;
@@ -56,7 +56,7 @@ impl Runtime {
 
     /// Makes the paths of a policy absolute and real. Those that `known` has already stay as they are.
     pub(crate) fn pin(&self, policy: &mut SecurityPolicy, known: Option<&SecurityPolicy>) -> Result<(), Error> {
-        policy.resolve(&CATALOGUE).map_err(|faults| Error::Usage(faults.join("; ")))?;
+        policy.resolve(self.catalogue()).map_err(|faults| Error::Usage(faults.join("; ")))?;
         for (name, grant) in &mut policy.grants {
             let old = known.and_then(|known| known.grants.get(name));
             for dir in &mut grant.dirs {
@@ -140,7 +140,7 @@ impl Runtime {
         let policy = SecurityPolicy::from_json(&text);
         let mut policy = policy.map_err(|error| Error::NotResumed(error.to_string()))?;
         // What is wrong with it is said where it is to be run under.
-        let _ = policy.resolve(&CATALOGUE);
+        let _ = policy.resolve(self.catalogue());
         Ok(policy)
     }
 

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parole_capabilities::CATALOGUE;
-use parole_policy::SecurityPolicy;
+use parole_policy::{Catalogue, SecurityPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -74,7 +73,7 @@ impl<P: Serialize> Setup<P> {
 }
 
 impl Setup {
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_bytes(bytes: &[u8], catalogue: &Catalogue) -> Result<Self, Error> {
         let setup: Setup<SecurityPolicy> = serde_json::from_slice(bytes)
             .map_err(|error| Error::NotResumed(format!("the pinned set-up cannot be read: {error}")))?;
         if setup.determinism != DETERMINISM {
@@ -85,7 +84,7 @@ impl Setup {
         }
         let Setup { determinism, guest, path, invoke, validators, mut policy } = setup;
         // What is wrong with it is said where it is to be run under.
-        let _ = policy.resolve(&CATALOGUE);
+        let _ = policy.resolve(catalogue);
         Ok(Self { determinism, guest, path, invoke, validators, policy: Arc::new(policy) })
     }
 }

@@ -86,18 +86,21 @@ pub(crate) fn component(guest: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     }
     // Some editors begin a text with a byte order mark.
     let guest = guest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(guest);
-    match guest {
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            Err("it is a core module; expected a component (wrap it with `wasm-tools component new`)".into())
-        }
-        [0, b'a', b's', b'm', ..] => Ok(Cow::Borrowed(guest)),
+    let bytes = match guest {
+        [0, b'a', b's', b'm', ..] => Cow::Borrowed(guest),
         text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => {
             if text.len() > WAT_MAX {
                 return Err(format!("its text is over {WAT_MAX} bytes: make it binary (`wasm-tools parse`)"));
             }
-            wat::parse_bytes(text).map_err(|error| cut(error.to_string(), TEXT_MAX))
+            wat::parse_bytes(text).map_err(|error| cut(error.to_string(), TEXT_MAX))?
         }
-        _ => Err("it is neither a WebAssembly component nor its text form".into()),
+        _ => return Err("it is neither a WebAssembly component nor its text form".into()),
+    };
+    match *bytes {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err("it is a core module; expected a component (wrap it with `wasm-tools component new`)".into())
+        }
+        _ => Ok(bytes),
     }
 }
 

@@ -41,7 +41,8 @@ impl Runtime {
     fn sweep_of(&self, record: &ExecutionRecord) -> Result<(), Error> {
         let hub = self.hub();
         let setup = hub.payload(&record.setup)?;
-        let first = setup.map(|setup| Setup::from_bytes(&setup)).transpose()?.map(|setup| setup.policy);
+        let first =
+            setup.map(|setup| Setup::from_bytes(&setup, self.catalogue())).transpose()?.map(|setup| setup.policy);
         let later = hub.grants(record.id)?.into_iter().map(|grant| self.stored_policy(&grant.policy).map(Arc::new));
         let policies = first.into_iter().map(Ok).chain(later).collect::<Result<Vec<_>, Error>>()?;
         let sweeping = ALL.iter().filter_map(|entry| Some((entry, entry.sweep?)));

@@ -134,7 +134,7 @@ impl Runtime {
         mut damage: Option<String>,
     ) -> Result<Summary, Error> {
         let setup = match self.hub().payload(&record.setup) {
-            Ok(Some(bytes)) => Setup::from_bytes(&bytes).ok(),
+            Ok(Some(bytes)) => Setup::from_bytes(&bytes, self.catalogue()).ok(),
             // Of one that was set aside that may be what was damaged.
             Ok(None) if record.aside.is_some() => None,
             Ok(None) => {

@@ -1,10 +1,12 @@
 //! What a person is asked about a call, and what comes of the answer: may it be made, and did it happen.
 
+use std::sync::Arc;
+
 use parole_durable::hub::now;
 use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::{Digest, PromiseId, PromiseRecord, PromiseState, Stage, UnixMs};
-use parole_policy::Timeout;
+use parole_policy::{Catalogue, Timeout};
 
 use super::call_request::identity;
 use super::gate::DecisionOutcome;
@@ -78,14 +80,15 @@ impl State {
         let mut note =
             Note { promise: Some(record.id.as_str().into()), by: who(record), ..self.verdict(AuditEvent::Fail) };
         let unknown = || Error::Failed("it may or may not have happened".into());
-        let heard = match (record.state, fate_of(record)) {
+        let catalogue = Catalogue::new([Arc::clone(call.definition)]);
+        let heard = match (record.state, fate_of(record, &catalogue)) {
             (PromiseState::Resolved, Some(Fate::Again)) => {
                 note.verdict = AuditEvent::Again;
                 DecisionOutcome::Yes
             }
             (PromiseState::Resolved, Some(Fate::Done(value))) => {
                 note.verdict = AuditEvent::Done;
-                let stored = question::stored(&call.definition.name, open.function(), &value);
+                let stored = question::stored((&call.definition.name, open.function()), &value, &catalogue);
                 DecisionOutcome::Ended(stored.map_err(|_| unknown()))
             }
             (PromiseState::Resolved, Some(Fate::Fail(text))) => DecisionOutcome::Ended(Err(Error::Failed(text))),
@@ -250,9 +253,9 @@ fn answer_of(record: &PromiseRecord) -> Option<question::Answer> {
     question::answer(&Question::of(record)?, &value).ok()
 }
 
-fn fate_of(record: &PromiseRecord) -> Option<Fate> {
+fn fate_of(record: &PromiseRecord, catalogue: &Catalogue) -> Option<Fate> {
     let value = serde_json::from_str(record.value.data.as_deref()?).ok()?;
-    question::fate(&Question::of(record)?, &value).ok()
+    question::fate(&Question::of(record)?, &value, catalogue).ok()
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod effect;
 mod execution;
 pub mod failure;
 mod gate;
+pub mod hosted;
 pub(crate) mod immediate;
 pub mod opened;
 mod perform;

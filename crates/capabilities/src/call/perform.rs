@@ -229,8 +229,8 @@ async fn attempts<E: Effect>(
 }
 
 fn terms_of(permitted: &PermittedCall) -> (GrantEffect, Option<Retry>, Timeout) {
-    let grant = permitted.grant();
-    grant.map_or((GrantEffect::Once, None, Timeout::Never), |grant| (grant.effect, grant.retry, grant.timeout))
+    let timeout = permitted.policy.policy.timeout_of(&permitted.capability);
+    permitted.grant().map_or((GrantEffect::Once, None, timeout), |grant| (grant.effect, grant.retry, timeout))
 }
 
 /// How one attempt went, with the redirects after it.

@@ -4,9 +4,11 @@
 //! The texts are the host's. What the guest wanted stands in `arguments`, exactly and apart from them.
 
 use parole_durable::{Digest, ExecutionId, PromiseRecord};
+use parole_policy::Catalogue;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::untyped;
 use crate::error::json;
 
 /// The label of promises that ask whether a call may be made.
@@ -137,9 +139,10 @@ pub enum Fate {
 }
 
 /// Checks the value with which somebody wants to settle an `ask` or a `doubt`; the error says what was expected.
+/// `catalogue` has what this program answers beside what Parole ships.
 /// `None` for a promise of another kind.
 #[must_use]
-pub fn check(record: &PromiseRecord, value: &Value) -> Option<Result<(), String>> {
+pub fn check(record: &PromiseRecord, value: &Value, catalogue: &Catalogue) -> Option<Result<(), String>> {
     let kind = record.capability();
     if !matches!(kind, ASK | DOUBT) {
         return None;
@@ -147,7 +150,7 @@ pub fn check(record: &PromiseRecord, value: &Value) -> Option<Result<(), String>
     let Some(question) = Question::of(record) else {
         return Some(Err("a question that can be read; cancel the execution".into()));
     };
-    Some(if kind == ASK { answer(&question, value).map(drop) } else { fate(&question, value).map(drop) })
+    Some(if kind == ASK { answer(&question, value).map(drop) } else { fate(&question, value, catalogue).map(drop) })
 }
 
 pub(crate) fn answer(question: &Question, value: &Value) -> Result<Answer, String> {
@@ -171,19 +174,26 @@ pub(crate) fn answer(question: &Question, value: &Value) -> Result<Answer, Strin
     Ok(answer)
 }
 
-pub(crate) fn fate(question: &Question, value: &Value) -> Result<Fate, String> {
+pub(crate) fn fate(question: &Question, value: &Value, catalogue: &Catalogue) -> Result<Fate, String> {
     let expected = |why: String| format!("expected {{\"done\": OK-VALUE}}, \"again\" or {{\"fail\": \"TEXT\"}}: {why}");
     let fate = Fate::deserialize(value).map_err(|error| expected(error.to_string()))?;
     if let Fate::Done(value) = &fate {
-        stored(&question.capability, &question.function, value).map_err(expected)?;
+        stored((&question.capability, &question.function), value, catalogue).map_err(expected)?;
     }
     Ok(fate)
 }
 
 /// The form in which the journal keeps an ok value that a person gives.
-pub(crate) fn stored(capability: &str, function: &str, value: &Value) -> Result<Vec<u8>, String> {
-    let entry = crate::by_name(capability).ok_or_else(|| format!("there is no capability `{capability}`"))?;
-    (entry.done)(function, value)
+pub(crate) fn stored(
+    (capability, function): (&str, &str),
+    value: &Value,
+    catalogue: &Catalogue,
+) -> Result<Vec<u8>, String> {
+    if let Some(entry) = crate::by_name(capability) {
+        return (entry.done)(function, value);
+    }
+    let own = catalogue.by_name(capability).and_then(|own| own.functions.iter().find(|own| *own.name == *function));
+    untyped::stored(own.ok_or_else(|| format!("this program has no capability `{capability}`"))?, value)
 }
 
 /// The ok values of calls that are never in doubt.

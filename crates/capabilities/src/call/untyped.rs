@@ -10,12 +10,11 @@ use parole_policy::{
     Definition, ErrorType, Fact, Facts, Fields as _, Function as Declared, Looks, OwnedFields, Resource,
 };
 use serde_json::Value;
-use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Val};
 
 use super::door::plain;
 use super::effect::{Answer, Await, Form, Function, Unformed};
-use super::{StoreData, ask, wire};
+use super::{Execution, StoreData, ask, wire};
 use crate::error::json;
 use crate::{Error, Stop};
 
@@ -25,56 +24,60 @@ use crate::{Error, Stop};
 /// The engine does not take one.
 pub fn link(instance: &mut LinkerInstance<'_, StoreData>, definition: &Arc<Definition>) -> wasmtime::Result<()> {
     for at in 0..definition.functions.len() {
-        let function = Untyped { definition: Arc::clone(definition), at };
-        let name = Arc::clone(&function.declared().wit);
-        instance.func_new_async(&name, move |store, _, params, results| {
-            called(&store, function.clone(), params, results)
+        let named = Named { definition: Arc::clone(definition), at };
+        define(instance, named, |execution, named, arguments| async move {
+            ask(&execution, Untyped(named), arguments).await
         })?;
     }
     Ok(())
 }
 
-/// A call through this door.
-fn called<'a>(
-    store: &StoreContextMut<'a, StoreData>,
-    function: Untyped,
-    params: &[Val],
-    results: &'a mut [Val],
-) -> Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a> {
-    let arguments = wire::arguments(params, &function.declared().params);
-    let own = function.clone();
-    let call = plain(store, |execution| async move {
-        let arguments = arguments.ok_or_else(|| mistyped(&own, "an argument"))?;
-        ask(&execution, own, arguments).await
-    });
-    Box::new(async move {
-        let answer = Box::into_pin(call).await?;
-        let value = function.returned(answer)?;
-        match (results, value) {
-            ([], None) => Ok(()),
-            ([slot], Some(value)) => {
-                *slot = value;
-                Ok(())
+/// Defines a function: what `call` makes of its arguments is for the guest.
+pub(super) fn define<F, A>(instance: &mut LinkerInstance<'_, StoreData>, named: Named, call: F) -> wasmtime::Result<()>
+where
+    F: Fn(Execution, Named, Vec<u8>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = wasmtime::Result<Result<Returned, Error>>> + Send + 'static,
+{
+    let wit = Arc::clone(&named.declared().wit);
+    instance.func_new_async(&wit, move |store, _, params, results| {
+        let (named, call) = (named.clone(), call.clone());
+        let arguments = wire::arguments(params, &named.declared().params);
+        let own = named.clone();
+        let called = plain(&store, |execution| async move {
+            let arguments = arguments.ok_or_else(|| mistyped(&own, "an argument"))?;
+            call(execution, own, arguments).await
+        });
+        Box::new(async move {
+            let answer = Box::into_pin(called).await?;
+            match (results, named.returned(answer)?) {
+                ([], None) => Ok(()),
+                ([slot], Some(value)) => {
+                    *slot = value;
+                    Ok(())
+                }
+                _ => Err(mistyped(&named, "the result")),
             }
-            _ => Err(mistyped(&function, "the result")),
-        }
+        })
     })
 }
 
 /// The engine has checked the types before the guest was started.
-fn mistyped(function: &Untyped, what: &str) -> wasmtime::Error {
+fn mistyped(function: &Named, what: &str) -> wasmtime::Error {
     wasmtime::format_err!("{what} of `{}` has another type than it was linked with", function.declared().name)
 }
 
 /// A function of a capability that users define.
 #[derive(Clone)]
-struct Untyped {
-    definition: Arc<Definition>,
-    at: usize,
+pub(super) struct Named {
+    pub(super) definition: Arc<Definition>,
+    pub(super) at: usize,
 }
 
-impl Untyped {
-    fn declared(&self) -> &Declared {
+/// The same, answered by whoever settles its promise.
+struct Untyped(Named);
+
+impl Named {
+    pub(super) fn declared(&self) -> &Declared {
         &self.definition.functions[self.at]
     }
 
@@ -123,20 +126,31 @@ fn told(of: &ErrorType, error: &Error) -> Option<Value> {
 }
 
 /// The arguments of a call: JSON by parameter name. It is its own one form.
-struct Arguments {
-    function: Untyped,
+pub(crate) struct Arguments {
+    function: Named,
     json: Vec<u8>,
     /// The same for rules, from the first look on.
     facts: OnceLock<OwnedFields>,
 }
 
+impl Arguments {
+    pub(super) fn new(function: Named, json: Vec<u8>) -> Self {
+        Self { function, json, facts: OnceLock::new() }
+    }
+
+    /// They are JSON that this program has made.
+    pub(super) fn value(&self) -> Value {
+        serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+}
+
 impl Function for Untyped {
     fn definition(&self) -> &Arc<Definition> {
-        &self.definition
+        &self.0.definition
     }
 
     fn name(&self) -> Cow<'static, str> {
-        self.declared().name.to_string().into()
+        self.0.declared().name.to_string().into()
     }
 
     type Args = Vec<u8>;
@@ -153,7 +167,7 @@ impl Function for Untyped {
     }
 
     fn form(&self, json: Vec<u8>, _: Looks, (): &()) -> Result<Arguments, Unformed<Returned>> {
-        Ok(Arguments { function: self.clone(), json, facts: OnceLock::new() })
+        Ok(Arguments::new(self.0.clone(), json))
     }
 }
 
@@ -161,10 +175,10 @@ impl Await for Untyped {
     fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
         let data = record.value.data;
         match record.state {
-            PromiseState::Resolved => Ok(self.ok(data.unwrap_or_else(|| "null".into())).into_bytes()),
+            PromiseState::Resolved => Ok(self.0.ok(data.unwrap_or_else(|| "null".into())).into_bytes()),
             PromiseState::Rejected => {
                 let value: Value = data.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default();
-                match &self.declared().error {
+                match &self.0.declared().error {
                     ErrorType::Own(Some(own)) if own.check(&value, "").is_ok() => {
                         Ok(json(&serde_json::json!({ "err": value })))
                     }
@@ -187,10 +201,7 @@ impl Facts for Arguments {
     }
 
     fn fact(&self, name: &str) -> Option<Fact<'_>> {
-        let facts = self.facts.get_or_init(|| {
-            let value: Value = serde_json::from_slice(&self.json).unwrap_or_default();
-            OwnedFields::of(&value, &self.function.declared().params)
-        });
+        let facts = self.facts.get_or_init(|| OwnedFields::of(&self.value(), &self.function.declared().params));
         facts.field(name)
     }
 
@@ -208,6 +219,12 @@ impl Form for Arguments {
 /// The JSON of what a function returns: the ok value, or an object with `ok` or `err` where it is a `result`.
 pub(crate) struct Returned(Vec<u8>);
 
+impl Returned {
+    pub(super) fn of(json: Vec<u8>) -> Self {
+        Self(json)
+    }
+}
+
 impl Answer for Returned {
     fn encode(&self) -> Vec<u8> {
         self.0.clone()
@@ -217,6 +234,18 @@ impl Answer for Returned {
         serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).ok()?;
         Some(Self(bytes))
     }
+}
+
+/// The form in which the journal keeps an ok value that a person tells of a call in doubt.
+///
+/// # Errors
+/// It is none of the function: what was expected.
+pub(super) fn stored(function: &Declared, value: &Value) -> Result<Vec<u8>, String> {
+    check(function, value)?;
+    Ok(match function.error {
+        ErrorType::None => json(value),
+        ErrorType::Shared | ErrorType::Own(_) => json(&serde_json::json!({ "ok": value })),
+    })
 }
 
 /// What is wrong with an answer to a call of a function, as somebody settles its promise.

@@ -3,6 +3,7 @@
 //! The person sees everything that the guest passed, each part behind a bar, and types a whole word. The
 //! answer carries the digest of the very question that was shown.
 
+use parole_runtime::CATALOGUE;
 use parole_runtime::question::{self, ASK};
 use serde_json::{Value, json};
 
@@ -119,7 +120,7 @@ impl Prompt {
             let checked =
                 strict::strict(&line).map_err(|error| format!("this is no JSON: {error}")).and_then(|value| {
                     let answer = json!({ "done": value });
-                    question::check(&self.record, &answer).unwrap_or(Ok(())).map(|()| value)
+                    question::check(&self.record, &answer, &CATALOGUE).unwrap_or(Ok(())).map(|()| value)
                 });
             match checked {
                 Ok(value) => return Ok(Some(value)),

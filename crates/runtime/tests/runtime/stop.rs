@@ -33,7 +33,7 @@ fn threads() -> Vec<String> {
 /// Starts the compiler's pool, and gives the threads that are there without any runtime of ours.
 fn before() -> usize {
     let runtime = super::runtime();
-    runtime.blocking().inspect(greet(), at(Level::Standard)).unwrap();
+    runtime.blocking().run(hello(), at(Level::Sandbox), RunOptions::default()).unwrap();
     assert!(runtime.blocking().shutdown(PATIENCE).unwrap());
     let mut count = threads().len();
     // The thread that said so may be on its way out still.
