@@ -270,7 +270,7 @@ impl Maps {
             }
             self.steps.insert((id, step.number), step.clone());
         }
-        for record in &commit.promises {
+        for record in ExecutionRecord::promises(commit, withheld) {
             if !self.promises.contains_key(&record.id) {
                 let settled = (record.state != PromiseState::Pending).then(|| self.next_cursor());
                 self.promises.insert(record.id.clone(), Promise { record: record.clone(), execution: id, settled });

@@ -395,7 +395,8 @@ pub struct Commit {
 }
 
 /// A call that is taken on under a generation of grants. Where another one has begun meanwhile its step is withheld
-/// from the commit, which is taken otherwise: a revoke that was acknowledged before is never passed.
+/// from the commit, with the promise that it waits for; all else is taken: a revoke that was acknowledged before is never
+/// passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// The number of its step.

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use parole_durable::store::{Admission, Refusal};
-use parole_durable::{EffectClass, ExecutionId, Fence, PromiseState, Value, Write, Written};
+use parole_durable::{EffectClass, ExecutionId, Fence, PromiseState, Step, Value, Write, Written};
 use uuid::Uuid;
 
 const NOW: u64 = 1_700_000_000_000;
@@ -31,18 +31,30 @@ fn a_call_that_was_decided_under_other_grants_is_withheld_from_its_commit() {
         (admitted.completion, admitted.delivered, admitted.effect) = (None, false, EffectClass::Once);
         next.steps = vec![read_step(0, Vec::new(), NOW), admitted.clone()];
         next.admits = Some(Admission { step: 1, generation: 0 });
+        let promise_id = |step| secret(7).promise_id("a:b/c", id(1), step);
+        let made = |step| promise(promise_id(step), tags("a:b/c", id(1), step, false), NOW + HOUR, NOW);
+        next.steps[1].promise = Some(promise_id(1));
+        next.promises = vec![made(0), made(1)];
         // The grant is acknowledged before the commit is made.
         one(store, grant(id(1), 1, NOW)).unwrap();
         assert_eq!(one(store, write(next)), Ok(Written::Withheld(1)));
         let reader = store.reader().unwrap();
         assert_eq!(reader.steps(id(1), 0, 9).unwrap().len(), 1, "what came before it is durable");
         assert_eq!(reader.execution(id(1)).unwrap().unwrap().calls, Some(1));
+        assert!(
+            reader.promise(&promise_id(1)).unwrap().is_none(),
+            "nobody sees the promise of a call that is not made"
+        );
+        assert!(reader.promise(&promise_id(0)).unwrap().is_some());
         // Decided again, it is taken.
         let mut next = commit(id(1), Fence(1), NOW);
-        next.steps = vec![admitted];
+        next.steps = vec![Step { promise: Some(promise_id(1)), ..admitted }];
+        next.promises = vec![made(1)];
         next.admits = Some(Admission { step: 1, generation: 1 });
         assert_eq!(one(store, write(next)), Ok(Written::Committed));
-        assert_eq!(store.reader().unwrap().execution(id(1)).unwrap().unwrap().calls, Some(2));
+        let reader = store.reader().unwrap();
+        assert_eq!(reader.execution(id(1)).unwrap().unwrap().calls, Some(2));
+        assert!(reader.promise(&promise_id(1)).unwrap().is_some());
     });
 }
 

@@ -25,14 +25,13 @@ impl SecurityPolicy {
         fixed(flags)?;
         for name in names(capabilities) {
             let (capability, function) = part("grant", name, name, catalogue)?;
-            policy.give_back("grant", name, capability)?;
-            match function {
-                Some(function) => {
-                    policy.revoked.remove(&*function.name);
-                }
-                None => capability.functions.iter().for_each(|own| {
-                    policy.revoked.remove(&*own.name);
-                }),
+            policy.must_link("grant", name, capability)?;
+            // Of a capability that is revoked as a whole, the other functions stay revoked.
+            if policy.revoked.remove(&*capability.name) && function.is_some() {
+                policy.revoked.extend(capability.functions.iter().map(|own| own.name.to_string()));
+            }
+            for own in capability.functions.iter().filter(|own| function.is_none_or(|one| one.name == own.name)) {
+                policy.revoked.remove(&*own.name);
             }
         }
         for (flag, dirs) in scopes(flags) {

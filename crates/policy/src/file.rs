@@ -235,10 +235,11 @@ fn link(reader: &mut Reader, setting: &Setting<'_>, policy: &mut SecurityPolicy,
 
 /// The full name of an entry: that of a capability, or of an interface that nobody defines.
 fn denied_name(reader: &mut Reader, setting: &Setting<'_>, name: &str, entry: &Value<'_>) -> Option<String> {
-    if setting.catalogue.named(name).is_none() && user::may_be_defined(name).is_ok() {
-        return Some(name.to_owned());
+    if !name.contains(':') {
+        return grants::capability(reader, setting, name, entry.span()).map(|own| own.name.to_string());
     }
-    grants::capability(reader, setting, name, entry.span()).map(|own| own.name.to_string())
+    let full = user::denied_name(setting.catalogue, name);
+    full.map_err(|why| reader.fault(entry.span(), format!("link.denied: {}: {why}", quoted(name)), None)).ok()
 }
 
 fn async_guests(reader: &mut Reader, _: &Setting<'_>, policy: &mut SecurityPolicy, value: &Value<'_>) {

@@ -135,9 +135,14 @@ impl SecurityPolicy {
         }
         for asked in &flags.limits {
             let (key, value) = limit(asked)?;
-            // One that goes by the size of the guest is no number that could be passed.
             let has = key.get(&self.limits);
-            if has > 0 && value > has {
+            if has == 0 {
+                let message =
+                    format!("the policy file leaves `{}` to the size of the guest, and no flag sets it", key.name);
+                let help = format!("name it in the file: [limits] {} = …", key.name);
+                return Err(FlagError::new(LIMIT, asked, message, Some(help)));
+            }
+            if value > has {
                 return Err(FlagError::widens(LIMIT, asked, &format!("{} {}", key.name, key.text(&self.limits))));
             }
             key.set(&mut policy.limits, value);

@@ -3,6 +3,8 @@
 //! An exact-string check would be a hole: the linker gives a guest that asks for `a:b/c@0.1.7` what the host
 //! defined as `a:b/c@0.1.0`, so the policy has to see them as one name too.
 
+use semver::Version;
+
 /// How a name that a guest asks for stands to a name that the host offers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
@@ -47,27 +49,12 @@ pub(crate) fn split(name: &str) -> (&str, Option<&str>) {
 /// Versions of one track are given for each other: `1.x.y` by major, `0.1.x` by minor. `0.0.x`, prereleases
 /// and what isn't a version are on no track and match only themselves.
 fn track(version: &str) -> Option<(u64, u64)> {
-    let (numbers, build) = match version.split_once('+') {
-        Some((numbers, build)) => (numbers, Some(build)),
-        None => (version, None),
-    };
-    let identifier = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !build.is_none_or(|build| build.split('.').all(identifier)) {
-        return None;
+    let version = Version::parse(version).ok().filter(|version| version.pre.is_empty())?;
+    match (version.major, version.minor) {
+        (0, 0) => None,
+        (0, minor) => Some((0, minor)),
+        (major, _) => Some((major, 0)),
     }
-    let mut parts = numbers.split('.').map(number);
-    let (major, minor, _patch) = (parts.next()??, parts.next()??, parts.next()??);
-    match (parts.next(), major, minor) {
-        (Some(_), ..) | (None, 0, 0) => None,
-        (None, 0, minor) => Some((0, minor)),
-        (None, major, _) => Some((major, 0)),
-    }
-}
-
-/// A semver number: digits without a leading zero.
-fn number(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    (digits && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ impl SecurityPolicy {
         }
         self.define_all(catalogue);
         let catalogue = &*self.catalogue(catalogue);
-        self.link_denied = std::mem::take(&mut self.link_denied).iter().map(|name| catalogue.full(name)).collect();
+        let denied = |name: String| crate::user::denied_name(catalogue, &name).unwrap_or(name);
+        self.link_denied = std::mem::take(&mut self.link_denied).into_iter().map(denied).collect();
         self.block = std::mem::take(&mut self.block).iter().map(|name| catalogue.full(name)).collect();
         self.grants =
             std::mem::take(&mut self.grants).into_iter().map(|(name, own)| (catalogue.full(&name), own)).collect();
@@ -98,9 +99,10 @@ impl SecurityPolicy {
         let unknown = |name: &String| format!("unknown capability {}", quoted(name));
         let named = self.block.iter().chain(&self.revoked);
         faults.extend(named.filter(|name| catalogue.named(name).is_none()).map(unknown));
-        let undefined =
-            |name: &&String| catalogue.by_name(name).is_none() && crate::user::may_be_defined(name).is_err();
-        faults.extend(self.link_denied.iter().filter(undefined).map(unknown));
+        faults.extend(self.link_denied.iter().filter_map(|name| {
+            let why = crate::user::denied_name(catalogue, name).err()?;
+            Some(format!("link.denied: {}: {why}", quoted(name)))
+        }));
         for (name, grant) in &self.grants {
             let capability = catalogue.by_name(name);
             match capability {

@@ -64,7 +64,7 @@ fn limits() {
     check(
         "[limits]\ngas = 1",
         &[
-            "2:1 unknown key `limits.gas` | valid: cpu_ms, wall_ms, memory, tables, arguments, handles, output, promises, journal, park_after_ms",
+            "2:1 unknown key `limits.gas` | valid: cpu_ms, wall_ms, memory, tables, arguments, handles, output, promises, journal, park_after_ms, compile_cpu_ms, compile_memory",
         ],
     );
     for key in ["cpu_ms", "wall_ms", "tables", "handles", "promises", "park_after_ms"] {

@@ -209,6 +209,17 @@ fn limits_when_a_file_is_narrowed() {
     assert_eq!(sandbox, Limits { memory: 128 << 20, ..Limits::of(Level::Sandbox) });
     let all = policy("level = \"unrestricted\"").narrow(&flags("level=restricted"), Path::new("/p"), &CATALOGUE);
     assert_eq!(all.unwrap().limits, Limits::of(Level::Restricted));
+    // A bound that goes by the size of the guest is no number that could be compared.
+    let limit = |toml: &str, limit: &str| {
+        let flags = Flags { limits: vec![limit.to_owned()], ..Flags::default() };
+        policy(toml).narrow(&flags, Path::new("/p"), &CATALOGUE)
+    };
+    let named = "[limits]\ncompile_cpu_ms = 20_000";
+    assert_eq!(limit(named, "compile_cpu_ms=10000").unwrap().limits.compile_cpu_ms, 10_000);
+    assert!(say(limit(named, "compile_cpu_ms=20001")).starts_with("--limit compile_cpu_ms=20001: "));
+    for own in ["compile_cpu_ms=10000", "compile_memory=64GiB"] {
+        assert!(say(limit("", own)).contains("to the size of the guest"), "{own}");
+    }
 }
 
 /// A link below a granted directory can lead out of it: text can't show that, canonical paths do.

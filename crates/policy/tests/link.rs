@@ -166,7 +166,10 @@ fn what_is_linked_so_that_each_call_is_denied() {
         ["3:11 link.denied: `fetch` is in `block` as well | remove `fetch` from one of them"]
     );
     assert!(faults("[link]\ndenied = [\"fecth\"]")[0].contains("unknown capability `fecth` | did you mean `fetch`?"));
-    assert!(faults("[link]\ndenied = [\"wasi:sockets/tcp@0.2.0\"]")[0].contains("unknown capability"));
+    assert!(
+        faults("[link]\ndenied = [\"wasi:sockets/tcp@0.2.0\"]")[0]
+            .contains("interfaces of `wasi:` are not for others to define")
+    );
     assert!(faults("[link]\ndenyed = []")[0].contains("unknown key `link.denyed` | did you mean `denied`?"));
     assert!(
         faults("[link]\ndenied = [\"fetch\"]\n[grant.fetch]\norigins = []")[0]

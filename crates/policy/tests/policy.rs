@@ -27,7 +27,8 @@ fn defaults_of_limits_grow_with_the_level_and_are_in_range() {
     for pair in Level::ALL.windows(2) {
         for key in LimitKey::ALL {
             let (lower, higher) = (key.get(&Limits::of(pair[0])), key.get(&Limits::of(pair[1])));
-            assert!(lower <= higher && key.range.contains(&lower) && key.range.contains(&higher), "{}", key.name);
+            let fits = |value| key.range.contains(&value) || value == 0 && key.name.starts_with("compile_");
+            assert!(lower <= higher && fits(lower) && fits(higher), "{}", key.name);
         }
     }
     assert_eq!((size_text(64 << 20), size_text(1500), size_text(0)), ("64MiB".into(), "1500B".into(), "0B".into()));

@@ -226,6 +226,46 @@ fn a_function_can_be_blocked_and_revoked() {
     assert!(says(&again, "acme:crm/customers.update", &[ada, "1"]).starts_with("allow"));
 }
 
+/// Of a capability that is revoked as a whole one function is given back, and no other.
+#[test]
+fn one_function_is_given_back() {
+    let flags = parole_policy::Flags::default();
+    let (all, one) = (["acme:crm/customers".to_owned()], ["acme:crm/customers.lookup".to_owned()]);
+    let revoked = crm("").revoked_by(&flags, &all, Path::new("/"), &CATALOGUE).unwrap();
+    assert!(says(&revoked, "acme:crm/customers.lookup", &["1"]).contains("was revoked"));
+    let some = revoked.granted(&flags, &one, Path::new("/"), &CATALOGUE).unwrap();
+    let ada = "{\"id\": \"1\", \"name\": \"Ada\", \"email\": null, \"orders\": 1}";
+    assert!(says(&some, "acme:crm/customers.lookup", &["1"]).starts_with("allow"));
+    assert!(says(&some, "acme:crm/customers.update", &[ada, "1"]).contains("was revoked"));
+    let rest = some.granted(&flags, &all, Path::new("/"), &CATALOGUE).unwrap();
+    assert!(says(&rest, "acme:crm/customers.update", &[ada, "1"]).starts_with("allow"));
+}
+
+/// `link.denied` is compared as imports are: by the track of the version.
+#[test]
+fn an_interface_is_denied_under_every_version_that_links() {
+    let denied = |name: &str| read(&format!("level = \"standard\"\n[link]\ndenied = [{name:?}]\n{}", table("")));
+    for name in ["acme:crm/customers", CRM, "acme:crm/customers@1.7.2"] {
+        let policy = denied(name).unwrap();
+        for import in [CRM, "acme:crm/customers@1.3.0"] {
+            assert!(matches!(policy.link(import, &CATALOGUE), Link::AllDenied(own) if *own.name == *CRM), "{name}");
+        }
+    }
+    for (name, fault) in [
+        ("acme:crm/customers@2.0.0", "this host has it as `acme:crm/customers@1.0.0`"),
+        ("acme:crm/customers@1.0", "this host has it as `acme:crm/customers@1.0.0`"),
+        ("acme:crm/customers.lookup", "it names one function"),
+        ("acme:other/thing@1.x", "it is not the name of an interface"),
+        ("parole:capabilities/types@0.1.0", "it carries no authority"),
+    ] {
+        let faults = denied(name).unwrap_err();
+        assert!(faults[0].contains(fault), "{name}: {faults:?}");
+        let rust = SecurityPolicy::new(Level::Standard).define(CRM, UserCapability::new(WIT)).link_denied(name);
+        let faults = rust.clone().resolve(&CATALOGUE).unwrap_err();
+        assert!(faults.iter().any(|own| own.contains(fault)), "{name}: {faults:?}");
+    }
+}
+
 #[test]
 fn level_and_block_list_decide_at_the_link() {
     let link = |toml: &str, import: &str| match read(toml).unwrap().link(import, &CATALOGUE) {

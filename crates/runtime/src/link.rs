@@ -35,9 +35,7 @@ pub(crate) fn imports(surface: &Surface, policy: &SecurityPolicy, catalogue: &Ca
         let link = match (policy.link(&item.name, catalogue), &item.kind) {
             (Link::Denied(denial), kind) if denial.capability.is_none() && kind.is_types_only() => Link::Types,
             (Link::Granted(own), Kind::Interface(members)) if own.is_users() => users(policy, own, &item.name, members),
-            (Link::AllDenied(own), Kind::Interface(members)) if own.functions.is_empty() => {
-                undefined(&own, &item.name, members)
-            }
+            (Link::AllDenied(own), Kind::Interface(members)) if own.is_users() => all_denied(&own, &item.name, members),
             (link, _) => link,
         };
         Import { name: item.name.clone(), link, functions: item.kind.functions() }
@@ -87,18 +85,20 @@ fn same(own: &Function, theirs: &Function) -> bool {
     own.params == theirs.params && own.returns() == theirs.returns()
 }
 
-/// An interface that nobody defines, and of which each call is to be denied: its functions are those that the guest
-/// imports.
-fn undefined(own: &Definition, import: &str, members: &[Member]) -> Link {
-    let mut definition = own.clone();
+/// An interface that is none of Parole's, and of which each call is to be denied: its functions are those that the guest
+/// imports, whatever a policy says they are.
+fn all_denied(own: &Definition, import: &str, members: &[Member]) -> Link {
+    let mut definition = Definition { functions: Vec::new(), effects: Vec::new(), ..own.clone() };
     for member in members {
+        let name = cut(member.name.as_str(), NAME_MAX);
         match &member.function {
+            Ok(_) if member.has_resource => return undeniable(import, &format!("`{name}` has a resource")),
             Ok(function) if definition.functions.len() < MAX_FUNCTIONS => {
                 let name = format!("{}.{}", own.name, member.name).into();
                 definition.functions.push(Function { name, ..function.clone() });
             }
             Ok(_) => return undeniable(import, &format!("it has over {MAX_FUNCTIONS} functions")),
-            Err(why) => return undeniable(import, &format!("`{}` is {why}", cut(member.name.as_str(), NAME_MAX))),
+            Err(why) => return undeniable(import, &format!("`{name}` is {why}")),
         }
     }
     Link::AllDenied(Arc::new(definition))
@@ -156,16 +156,18 @@ pub(crate) type Wanted = BTreeSet<(Arc<str>, Option<Digest>)>;
 /// Which capabilities a set of imports needs.
 pub(crate) fn wanted(imports: &[Import]) -> Wanted {
     linked(imports)
-        .map(|own| {
+        .map(|(own, _)| {
             let digest = own.is_users().then(|| Digest::of(format!("{own:?}").as_bytes()));
             (Arc::clone(&own.name), digest)
         })
         .collect()
 }
 
-fn linked(imports: &[Import]) -> impl Iterator<Item = &Arc<Definition>> {
+/// What is linked, and whether it is granted: otherwise each of its calls is denied.
+fn linked(imports: &[Import]) -> impl Iterator<Item = (&Arc<Definition>, bool)> {
     imports.iter().filter_map(|import| match &import.link {
-        Link::Granted(capability) | Link::AllDenied(capability) => Some(capability),
+        Link::Granted(capability) => Some((capability, true)),
+        Link::AllDenied(capability) => Some((capability, false)),
         _ => None,
     })
 }
@@ -183,10 +185,11 @@ pub(crate) fn link(
     let internal = |error: wasmtime::Error| Error::Internal(format!("{error:#}"));
     let mut linker = Linker::new(engine);
     linker.instance(parole_policy::TYPES_INTERFACE).map_err(internal)?;
-    let wanted: BTreeMap<&str, &Arc<Definition>> = linked(imports).map(|own| (&*own.name, own)).collect();
-    for definition in wanted.into_values() {
+    let wanted: BTreeMap<&str, (&Arc<Definition>, bool)> =
+        linked(imports).map(|(own, granted)| (&*own.name, (own, granted))).collect();
+    for (definition, granted) in wanted.into_values() {
         let mut instance = linker.instance(&definition.interface).map_err(internal)?;
-        match (by_name(&definition.name), hosted.get(&definition.name)) {
+        match (by_name(&definition.name), hosted.get(&definition.name).filter(|_| granted)) {
             (Some(entry), _) => (entry.link)(&mut instance),
             (None, Some(hosted)) => hosted.link(&mut instance),
             (None, None) => untyped::link(&mut instance, definition),

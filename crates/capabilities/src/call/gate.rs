@@ -39,8 +39,8 @@ pub(crate) struct PermittedCall {
     pub(crate) policy: Arc<OpenedPolicy>,
     pub(crate) generation: u64,
     pub(crate) entries: GrantEntries,
-    /// Whether it is admitted, durably: a person has allowed it.
-    pub(crate) admitted: bool,
+    /// Whether a person has allowed this very call.
+    pub(crate) approved: bool,
 }
 
 /// Which entries of a grant a call goes by.
@@ -78,6 +78,11 @@ impl PermittedCall {
     /// The grant of its capability.
     pub(super) fn grant(&self) -> Option<&Grant> {
         self.policy.policy.grants.get(&*self.capability.name)
+    }
+
+    /// Whether it was admitted, durably, when its approval was used.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.approved && self.capability.kind == Kind::Host
     }
 }
 
@@ -135,7 +140,12 @@ impl Execution {
     }
 
     /// Decides a call, as often as it takes: `approved`, a person has allowed it once.
-    async fn decided(&self, mut open: Open, call: &CallRequest<'_>, mut approved: bool) -> Result<Gate, Stop> {
+    pub(super) async fn decided(
+        &self,
+        mut open: Open,
+        call: &CallRequest<'_>,
+        mut approved: bool,
+    ) -> Result<Gate, Stop> {
         loop {
             let (policy, generation) = self.with(State::grants)?;
             let ruling = self.ruling(&policy, generation, call).await;
@@ -152,7 +162,7 @@ impl Execution {
                     }
                 }
                 Decided::Go(mut permitted) => {
-                    if permitted.admitted {
+                    if permitted.is_admitted() {
                         // Using the approval and taking the call on are one commit; after it the call is never
                         // repeated in silence.
                         permitted.open.effect = EffectClass::Once;
@@ -336,14 +346,13 @@ impl State {
             }
         };
         self.note(&mut open, call, Note { rule, ..self.verdict_under(generation, AuditEvent::Allow) });
-        let admitted = approved && call.definition.kind == Kind::Host;
         Ok(Decided::Go(PermittedCall {
             open,
             capability: Arc::clone(call.definition),
             policy,
             generation,
             entries,
-            admitted,
+            approved,
         }))
     }
 
@@ -454,7 +463,7 @@ impl State {
             Ruling::Go(entries, _) | Ruling::Ask(entries, ..) => {
                 self.note(&mut open, call, self.verdict_under(generation, AuditEvent::Allow));
                 let capability = Arc::clone(call.definition);
-                Ok(Gate::Go(PermittedCall { open, capability, policy, generation, entries, admitted: false }))
+                Ok(Gate::Go(PermittedCall { open, capability, policy, generation, entries, approved: false }))
             }
         }
     }
@@ -468,7 +477,7 @@ impl State {
             policy,
             generation: self.generation,
             entries: GrantEntries::NOTHING,
-            admitted: false,
+            approved: false,
         })
     }
 }

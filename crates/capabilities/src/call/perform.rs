@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use parole_durable::hub::now;
-use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
 use parole_durable::store::Lease;
 use parole_durable::{EffectClass, PromiseId};
@@ -169,7 +168,7 @@ async fn attempts<E: Effect>(
         Ok(reach) => reach,
         Err(error) => return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended),
     };
-    if !permitted.admitted {
+    if !permitted.is_admitted() {
         permitted.open.effect = effect.class_under(form, permitted.open.effect, &reach, granted);
     }
     let class = permitted.open.effect;
@@ -178,7 +177,7 @@ async fn attempts<E: Effect>(
         return conclude::<E>(execution, permitted.open, Err(error)).await.map(Next::Ended);
     }
     let is_admitted = E::Scope::DECIDED_BY == DecidedBy::PolicyAndPersons && class != EffectClass::Read;
-    if is_admitted && !permitted.admitted {
+    if is_admitted && !permitted.is_admitted() {
         permitted = match Box::pin(execution.admit(permitted, call)).await? {
             Ok(permitted) => permitted,
             Err(gate) => return Ok(Next::Decided(gate)),
@@ -347,17 +346,10 @@ async fn wait<A: Await>(
         Err(answer) => return Ok(answer),
     };
     let request = CallRequest::new(call.definition(), call.name(), dynamic(&form), &recorded);
-    let open = match execution.admittance(open, &request).await? {
-        Ok(open) => open,
+    let timer = || form.as_ref().map_or(Ok(None), |form| call.timer(form, now()));
+    let (open, promise) = match execution.promised(open, &request, &recorded, timer).await? {
+        Ok(promised) => promised,
         Err(answer) => return decoded::<A>(answer, number),
-    };
-    let timer = form.as_ref().map_or(Ok(None), |form| call.timer(form, now()));
-    let promise = match timer {
-        Ok(timer) => execution.with(|state| {
-            let deadline = timer.map_or_else(|| state.deadline(call.definition()), |at| at.min(NEVER));
-            state.promise(&open, &request, recorded.clone(), deadline)
-        })?,
-        Err(error) => Err(error),
     };
     let answer = execution.answered(open, promise, call.definition(), |record| call.read(record)).await?;
     decoded::<A>(answer, number)

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use parole_durable::hub::{Waiter, now};
 use parole_durable::ids::NEVER;
 use parole_durable::journal::Open;
-use parole_durable::store::Lease;
+use parole_durable::store::{Admission, Lease};
 use parole_durable::{PromiseId, PromiseRecord, PromiseState, Stage, UnixMs, Value, promise};
-use parole_policy::{Definition, Kind, Timeout};
+use parole_policy::{Definition, Kind, Timeout, WorkEffect};
 
+use super::gate::PermittedCall;
 use super::{CallRequest, Execution, Gate, State};
 use crate::Stop;
 use crate::call::audit;
@@ -16,19 +17,45 @@ use crate::error::Error;
 use crate::sink::Event;
 
 impl Execution {
-    /// Brings a call that waits for its own promise through the gate; one that has that promise already is through.
-    pub(super) async fn admittance(
+    /// Brings a call through the gate to the promise that it waits for; one that has it already is through. `Err`: it has
+    /// its answer.
+    pub(super) async fn promised(
         &self,
         open: Open,
         call: &CallRequest<'_>,
-    ) -> Result<Result<Open, Result<Vec<u8>, Error>>, Stop> {
-        if own_promise(&open).is_some() {
-            return Ok(Ok(open));
+        arguments: &[u8],
+        timer: impl Fn() -> Result<Option<UnixMs>, Error> + Send + Sync,
+    ) -> Result<Result<(Open, Result<PromiseId, Error>), Result<Vec<u8>, Error>>, Stop> {
+        if let Some(id) = own_promise(&open) {
+            return Ok(Ok((open, Ok(id))));
         }
-        Ok(match self.authorize(open, call).await? {
-            Gate::Go(permitted) => Ok(permitted.open),
-            Gate::Done(answer) => Err(answer),
-        })
+        let mut gate = self.authorize(open, call).await?;
+        loop {
+            let permitted = match gate {
+                Gate::Go(permitted) => permitted,
+                Gate::Done(answer) => return Ok(Err(answer)),
+            };
+            let promise = match timer() {
+                Ok(timer) => self.with(|state| {
+                    let deadline = timer.map_or_else(|| state.deadline(call.definition), |at| at.min(NEVER));
+                    state.promise(&permitted, call, arguments.to_vec(), deadline)
+                })?,
+                Err(error) => Err(error),
+            };
+            if promise.is_err() || call.definition.kind != Kind::Worker || self.offered(&permitted).await? {
+                return Ok(Ok((permitted.open, promise)));
+            }
+            gate = Box::pin(self.decided(permitted.open, call, permitted.approved)).await?;
+        }
+    }
+
+    /// Makes a promise durable that somebody acts on without being asked: under the grants by which the call was decided,
+    /// or not at all.
+    async fn offered(&self, PermittedCall { open, generation, .. }: &PermittedCall) -> Result<bool, Stop> {
+        let taken = self.commit_admission(Admission { step: open.number, generation: *generation }).await?;
+        // Whoever waits for it has to look: it may be settled by now.
+        self.with(|state| state.made = None);
+        Ok(taken)
     }
 
     /// Waits for the promise of a call, and ends the call with what `read` makes of it.
@@ -158,17 +185,15 @@ impl Execution {
 }
 
 impl State {
-    /// Makes the promise of an open call, or finds the one that it made before a crash.
+    /// Makes the promise of a call.
     pub(super) fn promise(
         &mut self,
-        open: &Open,
+        permitted: &PermittedCall,
         call: &CallRequest<'_>,
         arguments: Vec<u8>,
         deadline: UnixMs,
     ) -> Result<Result<PromiseId, Error>, Stop> {
-        if let Some(id) = own_promise(open) {
-            return Ok(Ok(id));
-        }
+        let open = &permitted.open;
         if let Err(error) = self.may_wait(open) {
             return Ok(Err(error));
         }
@@ -182,6 +207,8 @@ impl State {
         }
         if let Some((function, effect)) = call.work() {
             record.tags.insert(promise::TAG_FUNCTION.into(), function.into());
+            // What a person has allowed is done once.
+            let effect = if permitted.approved { WorkEffect::Once } else { effect };
             record.tags.insert(promise::TAG_EFFECT.into(), effect.as_str().into());
         }
         self.made = Some(Box::new(record.clone()));

@@ -240,7 +240,7 @@ impl<'c> Apply<'c> {
         for step in commit.steps.iter().filter(|step| Some(step.number) != withheld) {
             self.insert_step(id, step)?;
         }
-        for promise in &commit.promises {
+        for promise in ExecutionRecord::promises(commit, withheld) {
             self.insert_promise(id, promise)?;
         }
         record.advance(commit, withheld);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Write;
 use super::{Commit, NewExecution, Refusal};
 use crate::ids::{Digest, ExecutionId, Fence, OwnerId, ScheduleId, Secret, UnixMs};
+use crate::promise::PromiseRecord;
 use crate::schedule::{Fire, ScheduleRecord};
 
 /// How many faults are kept with an execution that was set aside.
@@ -128,6 +129,13 @@ impl ExecutionRecord {
     /// The step that a commit is to leave out: the call was decided under grants that are not the present ones.
     pub(crate) fn withheld(&self, commit: &Commit) -> Option<u64> {
         commit.admits.filter(|admission| admission.generation != self.generation).map(|admission| admission.step)
+    }
+
+    /// The promises that a commit makes, without those of the step that is withheld from it.
+    pub(crate) fn promises(commit: &Commit, withheld: Option<u64>) -> impl Iterator<Item = &PromiseRecord> {
+        let step = commit.steps.iter().find(|step| Some(step.number) == withheld);
+        let own = step.and_then(|step| step.promise.as_ref());
+        commit.promises.iter().filter(move |promise| Some(&promise.id) != own)
     }
 
     /// It ends; what it has not shown yet is for its owner to show.

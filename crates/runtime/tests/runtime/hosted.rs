@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parole_policy::{Then, Timeout, WorkEffect};
 use parole_runtime::{
-    Answered, CallError, Capability, Error, Guest, Level, Outcome, Reply, Report, Request, ResumeOptions, RunOptions,
-    Runtime, SecurityPolicy, wire,
+    Answered, CallError, Capability, Error, Level, Outcome, Reply, Report, Request, ResumeOptions, RunOptions, Runtime,
+    SecurityPolicy, wire,
 };
 use serde_json::{Value, json};
 
