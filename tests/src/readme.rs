@@ -212,6 +212,11 @@ impl Terminal {
         writeln!(self.stdin.as_mut().unwrap()).unwrap();
     }
 
+    /// Ctrl-C.
+    pub fn interrupt(&mut self) {
+        write!(self.stdin.as_mut().unwrap(), "\u{3}").unwrap();
+    }
+
     /// Its exit code and all that it has shown.
     #[must_use]
     pub fn end(mut self) -> (Option<i32>, String) {

@@ -1,6 +1,8 @@
 //! The WIT is the truth: what a capability declares of its functions is what a guest that imports all of them is linked
 //! with.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::path::Path;
 
 use parole_capabilities::CATALOGUE;

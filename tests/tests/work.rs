@@ -286,6 +286,51 @@ fn an_answer_that_comes_too_late_is_said_to_be() -> Result<(), Failure> {
     world.run(&["promise", "cancel", &id])?.exits(0)?;
     let ended = worker.wait_with_output().map_err(because("wait"))?;
     let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(ended.status.success() && said.contains("came too late"), "{said}");
+    ensure!(ended.status.success(), "{said}");
+    ensure!(said.contains("came too late") || said.contains("is not pending any more: ended"), "{said}");
+    Ok(())
+}
+
+/// Nobody waits for a promise that was canceled: its program is ended, and makes room.
+#[test]
+fn the_program_of_a_canceled_promise_is_ended() -> Result<(), Failure> {
+    let world = world()?;
+    waiting(&world, "name-of(\"1\")")?;
+    let id = pending(&world)?[0]["id"].as_str().ok_or("no id")?.to_owned();
+    let program = program(&world, "answer", "echo > begun; sleep 600 & echo $! > left; wait")?;
+    let worker = world.start(&["work", CRM, "--drain", "--", &program])?;
+    eventually("the program runs", || Ok(world.path("left").exists()))?;
+    world.run(&["promise", "cancel", &id])?.exits(0)?;
+    let ended = worker.wait_with_output().map_err(because("wait"))?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.success() && said.contains("lookup(id: \"1\") is not pending any more: ended"), "{said}");
+    let left = fs::read_to_string(world.path("left")).map_err(because("left"))?;
+    eventually("what it had started is ended as well", || Ok(!Path::new("/proc").join(left.trim()).exists()))?;
+    Ok(())
+}
+
+/// What a person has allowed is done once, whatever doing it again would mean.
+#[test]
+fn what_a_person_has_allowed_is_once() -> Result<(), Failure> {
+    let world = world()?;
+    let policy = fs::read_to_string(world.path("policy.toml")).map_err(because("policy.toml"))?;
+    world.write_policy(&format!(
+        "{policy}[[rule]]\nname = \"looks\"\ncapability = \"acme:crm/customers.lookup\"\nthen = \"ask\"\n"
+    ))?;
+    let ran = world.run(&["run", &guest(), "--policy", "policy.toml", "--json", "--invoke", "name-of(\"1\")"])?;
+    let execution = ran.exits(75)?.json()?["execution"].as_str().ok_or("no execution")?.to_owned();
+    let asked = pending(&world)?.remove(0);
+    ensure!(asked["capability"] == "ask", "{asked}");
+    let question: Value =
+        serde_json::from_str(asked["param"]["data"].as_str().unwrap_or_default()).map_err(because("the question"))?;
+    let decision = json!({ "decision": "once", "digest": question["digest"] }).to_string();
+    let id = asked["id"].as_str().ok_or("no id")?;
+    world.run(&["promise", "resolve", id, "--value", &decision])?.exits(0)?;
+    ensure!(outcome(&world, &execution)?["outcome"] == "suspended");
+    ensure!(pending(&world)?[0]["tags"]["parole:effect"] == "once", "{:?}", pending(&world)?);
+    kill_at_work(&world, ":")?;
+    let again = program(&world, "again", "echo > done")?;
+    drain(&world, &again, &[])?.exits(0)?;
+    ensure!(!world.path("done").exists() && pending(&world)?[0]["work"]["doubt"] == true);
     Ok(())
 }

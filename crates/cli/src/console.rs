@@ -11,7 +11,7 @@ use parole_policy::ScopeKind;
 use parole_runtime::{NotShown, Sink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{output, times};
+use crate::{output, shell, times};
 
 /// A compilation that takes longer than this is told.
 const SLOW: Duration = Duration::from_millis(300);
@@ -82,9 +82,13 @@ impl Console {
         }
     }
 
-    /// A guest waits for a timer: a person at the terminal would see nothing for as long.
+    /// A guest waits for a timer or a worker: a person at the terminal would see nothing for as long.
     pub fn waits(&self, record: &PromiseRecord) {
-        if record.is_timer() && record.timeout_at.saturating_sub(now()) >= LONG_MS {
+        if !record.is_timer() {
+            let what = output::cell(record.capability()).into_owned();
+            let work = shell::command(&format!("work {what} -- COMMAND"));
+            self.notice(&format!("parole: waits for a worker, {work}; Ctrl-C leaves it suspended"));
+        } else if record.is_timer() && record.timeout_at.saturating_sub(now()) >= LONG_MS {
             let until = times::deadline(record.timeout_at, now());
             let what = output::cell(record.capability()).into_owned();
             self.notice(&format!("parole: waits for {what}, which ends {until}; Ctrl-C leaves it suspended"));

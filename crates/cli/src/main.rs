@@ -22,6 +22,7 @@ mod json;
 mod lines;
 mod output;
 mod policy_flags;
+mod program;
 mod question;
 mod report;
 mod session;

@@ -52,6 +52,8 @@ pub struct Taken {
     pub waiting: usize,
     /// When one of those may be tried again.
     pub next: Option<UnixMs>,
+    /// What cannot be worked on, and why: what it belongs to is damaged.
+    pub damaged: Vec<(PromiseId, Error)>,
 }
 
 /// What a settlement came to.
@@ -84,18 +86,28 @@ impl Runtime {
 }
 
 impl Worker {
-    /// Takes at most `most` promises, the oldest first.
+    /// Takes at most `most` promises, the oldest first. A future that is dropped may leave promises with this process that
+    /// nobody knows of.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`]: then nothing is taken.
     pub async fn take(&self, most: usize) -> Result<Taken, Error> {
+        let mut taken = Taken::default();
+        let Err(error) = self.take_into(&mut taken, most).await else { return Ok(taken) };
+        for job in taken.jobs {
+            // One that cannot be given back is void when this process ends.
+            let _ = self.give_back(&job, Release::Later, 0).await;
+        }
+        Err(error)
+    }
+
+    async fn take_into(&self, taken: &mut Taken, most: usize) -> Result<(), Error> {
         let hub = self.runtime.hub();
         let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
         let pending = hub.promises_async(&filter).await?.whole;
         let mut pending = pending.into_iter().filter(|record| self.answers(record)).peekable();
-        let mut taken = Taken::default();
         if pending.peek().is_none() {
-            return Ok(taken);
+            return Ok(());
         }
         let claims: BTreeMap<PromiseId, Claim> =
             hub.claims()?.into_iter().map(|claim| (claim.promise.clone(), claim)).collect();
@@ -117,13 +129,21 @@ impl Worker {
                 taken.next = taken.next.into_iter().chain((not_before > 0).then_some(not_before)).min();
                 continue;
             }
+            let retry = match self.retry(&record) {
+                Ok(retry) => retry,
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => {
+                    taken.damaged.push((record.id, error));
+                    continue;
+                }
+            };
             match self.take_one(&record, void).await? {
                 Some(claim) if claim.doubt => taken.doubts.push(Listed::of(record, Some(&claim))),
-                Some(claim) => taken.jobs.push(self.job(record, &claim)?),
+                Some(claim) => taken.jobs.push(job(record, &claim, retry)),
                 None => taken.waiting += 1,
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn answers(&self, record: &PromiseRecord) -> bool {
@@ -143,11 +163,8 @@ impl Worker {
         }
     }
 
-    fn job(&self, record: PromiseRecord, claim: &Claim) -> Result<Job, Error> {
-        let once = record.tags.get(TAG_EFFECT).is_some_and(|effect| effect == "once");
-        let retry = self.runtime.policy_of(&record)?.and_then(|policy| policy.grants.get(record.capability())?.retry);
-        let (failed, fence) = (claim.failed, claim.fence);
-        Ok(Job { promise: Listed::of(record, Some(claim)), failed, once, retry, fence })
+    fn retry(&self, record: &PromiseRecord) -> Result<Option<Retry>, Error> {
+        Ok(self.runtime.policy_of(record)?.and_then(|policy| policy.grants.get(record.capability())?.retry))
     }
 
     /// Answers with JSON text: the ok value of the function.
@@ -218,4 +235,10 @@ impl Worker {
             Err(WriteError::Store(error)) => Err(Error::Store(error)),
         }
     }
+}
+
+fn job(record: PromiseRecord, claim: &Claim, retry: Option<Retry>) -> Job {
+    let once = record.tags.get(TAG_EFFECT).is_some_and(|effect| effect == "once");
+    let (failed, fence) = (claim.failed, claim.fence);
+    Job { promise: Listed::of(record, Some(claim)), failed, once, retry, fence }
 }

@@ -1,11 +1,9 @@
 //! `parole work`
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
 use parole_durable::hub::now;
 use parole_durable::store::Release;
@@ -16,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::mpsc;
 
 use crate::fail::{Failure, Result};
+use crate::program::{Ended, Program};
 use crate::session::{STOP_WITHIN, Signals, block_on};
 use crate::state::StateArgs;
 use crate::watch::Changes;
@@ -25,10 +24,10 @@ use crate::{output, shell, who};
 const LATER: i32 = 75;
 /// The answer is no.
 const REJECT: i32 = 65;
-/// The most of stderr of a command that is kept, its last bytes.
-const STDERR_MAX: u64 = 64 << 10;
 /// How often the store is asked whether there is something new.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is asked whether somebody still waits for what is under way.
+const LOOK_BACK: Duration = Duration::from_secs(1);
 /// How long an attempt that failed is waited after, at first and at most, where no policy says.
 const BACKOFF_MS: u64 = 1_000;
 const MAX_BACKOFF_MS: u64 = 60_000;
@@ -102,16 +101,22 @@ pub fn run(args: &Args) -> Result<u8> {
         let worker = runtime.worker(&args.capability)?;
         let (done, finished) = mpsc::unbounded_channel();
         let changes = Changes::of(args.state.dir()?);
-        let mut work = Work { args, worker, done, finished, changes, running: HashMap::new(), by: who::who() };
-        work.notice(&format!("parole: working on {}; Ctrl-C ends it", args.capability));
-        let ended = tokio::select! {
-            ended = work.all() => Some(ended),
-            () = signals.next() => None,
+        let mut work = Work {
+            args,
+            worker,
+            done,
+            finished,
+            changes,
+            taken: VecDeque::new(),
+            running: HashMap::new(),
+            looked_back: Instant::now(),
+            damaged: HashSet::new(),
+            by: who::who(),
         };
-        match ended {
-            Some(ended) => ended.map(|()| 0),
-            None => work.stop(&mut signals).await.map(|()| 0),
-        }
+        work.notice(&format!("parole: working on {}; Ctrl-C ends it", args.capability));
+        let worked = work.all(&mut signals).await;
+        let stopped = work.stop(&mut signals).await;
+        worked.and(stopped).map(|()| 0)
     })
 }
 
@@ -122,22 +127,33 @@ struct Work<'a> {
     done: mpsc::UnboundedSender<Finished>,
     finished: mpsc::UnboundedReceiver<Finished>,
     changes: Changes,
-    /// By the id of the promise: the job, and the process group of its command.
-    running: HashMap<String, (Job, Pid)>,
+    /// Taken, and not started yet.
+    taken: VecDeque<Job>,
+    /// By the id of the promise.
+    running: HashMap<String, Running>,
+    looked_back: Instant,
+    /// What has been said to be damaged.
+    damaged: HashSet<String>,
     by: String,
 }
 
-/// A command that has ended.
+/// A job whose program runs.
+struct Running {
+    job: Job,
+    group: Pid,
+    /// When it was told to end, as nobody waits for it any more.
+    told: Option<Instant>,
+}
+
+/// A program that has ended.
 struct Finished {
     id: String,
-    status: std::io::Result<ExitStatus>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    ended: Ended,
 }
 
 impl Work<'_> {
-    /// Takes and settles until there is nothing left; without `--drain`, for ever.
-    async fn all(&mut self) -> Result<()> {
+    /// Takes and settles until a signal; with `--drain`, until there is nothing left.
+    async fn all(&mut self, signals: &mut Signals) -> Result<()> {
         let mut next = None;
         loop {
             let room = usize::from(self.args.jobs).saturating_sub(self.running.len());
@@ -151,66 +167,95 @@ impl Work<'_> {
                         shell::command(&format!("promise resolve {}", doubt.record.id.as_str()))
                     ));
                 }
+                for (id, why) in taken.damaged {
+                    if self.damaged.insert(id.as_str().to_owned()) {
+                        output::err(&format!("parole: {} is left as it is: {why}", id.as_str()));
+                    }
+                }
                 let idle = taken.jobs.is_empty() && taken.waiting == 0 && self.running.is_empty();
-                for job in taken.jobs {
-                    self.start(job).await?;
+                self.taken.extend(taken.jobs);
+                while let Some(job) = self.taken.pop_front() {
+                    self.start(job)?;
                 }
                 if self.args.drain && idle {
                     return Ok(());
                 }
             }
-            let finished = tokio::time::timeout(LOOK, self.finished.recv()).await;
-            if let Ok(Some(finished)) = finished {
-                self.settle(finished).await?;
-                // There is room for another one.
-                next = Some(now());
+            // A signal is heard here and nowhere else: what has been taken is known.
+            tokio::select! {
+                Some(finished) = self.finished.recv() => {
+                    self.settle(finished).await?;
+                    // There is room for another one.
+                    next = Some(now());
+                }
+                () = tokio::time::sleep(LOOK) => {}
+                () = signals.next() => return Ok(()),
+            }
+            if self.looked_back.elapsed() >= LOOK_BACK {
+                self.looked_back = Instant::now();
+                self.end_what_is_settled();
             }
         }
     }
 
-    /// Starts the command for a promise. What cannot be started is given back as it was.
-    async fn start(&mut self, job: Job) -> Result<()> {
-        let id = job.promise.record.id.as_str().to_owned();
-        let input = serde_json::to_vec(&job.promise).map_err(Failure::internal)?;
-        let (program, arguments) = self.args.command.split_first().ok_or_else(|| Failure::usage("no command"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C is for us: what is under way is waited for.
-        command.process_group(0);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
+    /// Ends the programs of promises that somebody else has settled, or whose time is over.
+    fn end_what_is_settled(&mut self) {
+        let Self { running, changes, args, .. } = self;
+        for own in running.values_mut().filter(|own| !changes.is_pending(&own.job.promise.record.id)) {
+            match own.told {
+                None => {
+                    if !args.quiet {
+                        output::err(&format!("parole: {} is not pending any more: ended", own.job.promise.summary()));
+                    }
+                    let _ = kill_process_group(own.group, Signal::TERM);
+                    own.told = Some(Instant::now());
+                }
+                Some(told) if told.elapsed() >= STOP_WITHIN => drop(kill_process_group(own.group, Signal::KILL)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Starts the program for a promise. What cannot be started is still taken.
+    fn start(&mut self, job: Job) -> Result<()> {
+        let mut input = serde_json::to_vec(&job.promise).map_err(Failure::internal)?;
+        input.push(b'\n');
+        let program = match Program::start(&self.args.command, input, ANSWER_MAX) {
+            Ok(program) => program,
             Err(error) => {
-                self.worker.give_back(&job, Release::Later, 0).await?;
-                let program = program.to_string_lossy();
+                self.taken.push_front(job);
+                let program = self.args.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
                 return Err(Failure::usage(format!("{program} cannot be started: {error}")));
             }
         };
-        let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
-            return Err(Failure::internal("a process without an id"));
-        };
-        self.running.insert(id.clone(), (job, group));
+        let id = job.promise.record.id.as_str().to_owned();
+        self.running.insert(id.clone(), Running { job, group: program.group(), told: None });
         let done = self.done.clone();
         let work = move || {
-            let (status, stdout, stderr) = finish(&mut child, &input);
             // Nobody listens any more when we end.
-            let _ = done.send(Finished { id, status, stdout, stderr });
+            let _ = done.send(Finished { id, ended: program.wait() });
         };
         std::thread::Builder::new().name("parole-work".into()).spawn(work).map_err(Failure::internal)?;
         Ok(())
     }
 
-    /// Does with a promise what its command says.
-    async fn settle(&mut self, finished: Finished) -> Result<()> {
-        let Some((job, _)) = self.running.remove(&finished.id) else { return Ok(()) };
+    /// Does with a promise what its program says.
+    async fn settle(&mut self, Finished { id, mut ended }: Finished) -> Result<()> {
+        let Some(Running { job, told, .. }) = self.running.remove(&id) else { return Ok(()) };
+        let status = ended.status();
+        if told.is_some() {
+            return Ok(());
+        }
+        let Ended { stdout, stderr, .. } = ended;
         let what = job.promise.summary();
-        let reason = last_line(&finished.stderr);
-        let status = match finished.status {
+        let reason = last_line(&stderr);
+        let status = match status {
             Ok(status) => status,
             Err(error) => return self.failed(&job, &format!("it cannot be waited for: {error}")).await,
         };
         match status.code() {
             Some(0) => {
-                let answer = match answer(finished.stdout) {
+                let answer = match answer(stdout) {
                     Ok(answer) => answer,
                     Err(why) => return self.failed(&job, &why).await,
                 };
@@ -274,8 +319,12 @@ impl Work<'_> {
         Ok(self.worker.give_back(job, Release::Failed, now().saturating_add(pause)).await?)
     }
 
-    /// What is under way is waited for; then, or at a second signal, it is ended, and given back.
+    /// What was not started is given back. What is under way is waited for; then, or at a second signal, it is ended, and
+    /// given back.
     async fn stop(&mut self, signals: &mut Signals) -> Result<()> {
+        while let Some(job) = self.taken.pop_front() {
+            self.worker.give_back(&job, Release::Later, 0).await?;
+        }
         if !self.running.is_empty() {
             self.notice("parole: waiting for what is under way; Ctrl-C again ends it");
         }
@@ -287,7 +336,7 @@ impl Work<'_> {
                 () = signals.next() => break,
             }
         }
-        for (job, group) in std::mem::take(&mut self.running).into_values() {
+        for Running { job, group, .. } in std::mem::take(&mut self.running).into_values() {
             let _ = kill_process_group(group, Signal::KILL);
             let how = if job.once { Release::Doubt } else { Release::Later };
             self.worker.give_back(&job, how, 0).await?;
@@ -317,48 +366,7 @@ impl Work<'_> {
     }
 }
 
-/// Gives a command its input and takes what it puts out. The one that says most is cut off, not waited for.
-fn finish(child: &mut Child, input: &[u8]) -> (std::io::Result<ExitStatus>, Vec<u8>, Vec<u8>) {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // A command that does not read its input has ended, or knows what it does.
-            let _ = stdin.map(|mut stdin| stdin.write_all(input).and_then(|()| stdin.write_all(b"\n")));
-        });
-        let stderr = scope.spawn(move || {
-            let mut kept = Vec::new();
-            let _ = stderr.map(|mut stderr| keep_last(&mut stderr, &mut kept));
-            kept
-        });
-        let mut answer = Vec::new();
-        let _ = stdout.map(|stdout| {
-            // One past the most that an answer may have, so that it shows.
-            let mut stdout = stdout.take(ANSWER_MAX as u64 + 1);
-            let read = stdout.read_to_end(&mut answer);
-            std::io::copy(&mut stdout.into_inner(), &mut std::io::sink()).and(read.map(|_| 0))
-        });
-        let status = child.wait();
-        (status, answer, stderr.join().unwrap_or_default())
-    })
-}
-
-/// The last bytes of what a command says.
-fn keep_last(from: &mut impl std::io::Read, kept: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut piece = [0; 8192];
-    loop {
-        match from.read(&mut piece)? {
-            0 => return Ok(()),
-            read => {
-                kept.extend_from_slice(&piece[..read]);
-                let most = usize::try_from(STDERR_MAX).unwrap_or(usize::MAX);
-                let over = kept.len().saturating_sub(most);
-                kept.drain(..over);
-            }
-        }
-    }
-}
-
-/// What a command answers: nothing is `null`.
+/// What a program answers: nothing is `null`.
 fn answer(stdout: Vec<u8>) -> std::result::Result<String, String> {
     if stdout.len() > ANSWER_MAX {
         return Err(format!("its stdout is longer than {ANSWER_MAX} bytes"));
@@ -380,14 +388,6 @@ mod tests {
     fn the_last_line_that_says_something_counts() {
         assert_eq!(last_line(b"Traceback\nValueError: no\n\n  \n").as_deref(), Some("ValueError: no"));
         assert_eq!(last_line(b" \n"), None);
-    }
-
-    #[test]
-    fn of_stderr_the_end_is_kept() {
-        let mut kept = Vec::new();
-        let long = vec![b'x'; 200_000];
-        keep_last(&mut &*[long.as_slice(), b"end"].concat(), &mut kept).unwrap();
-        assert_eq!((kept.len() as u64, kept.ends_with(b"xend")), (STDERR_MAX, true));
     }
 
     #[test]

@@ -26,6 +26,7 @@ const WORDS: &[&[&str]] = &[
     &["promise", "reject"],
     &["promise", "cancel"],
     &["answer"],
+    &["work"],
     &["inspect"],
     &["policy"],
     &["policy", "check"],

@@ -29,19 +29,18 @@ pub(super) fn read(row: &Row<'_>) -> Result<(ExecutionId, Claim), Damage> {
             Err(_) => "claims row of unknown execution".into(),
         }
     };
-    match decode(row) {
-        Ok(Some((execution, id, claim, crc))) if sum(execution, &id, &claim) == crc => Ok((execution, claim)),
-        _ => Err(damage()),
-    }
+    decode(row).ok().flatten().ok_or_else(damage)
 }
 
-fn decode(row: &Row<'_>) -> rusqlite::Result<Option<(ExecutionId, Vec<u8>, Claim, u32)>> {
+/// `None`: it is not what was written.
+fn decode(row: &Row<'_>) -> rusqlite::Result<Option<(ExecutionId, Claim)>> {
     let (execution, id) = (ExecutionId(uuid(row, 0)?), row.get::<_, Vec<u8>>(1)?);
     let Some(promise) = decode_id(execution, &id) else { return Ok(None) };
     let owner = row.get::<_, Option<[u8; 16]>>(2)?.map(|bytes| OwnerId(Uuid::from_bytes(bytes)));
     let (fence, failed, not_before) = (number(row, 3)?, number(row, 4)?, number(row, 5)?);
     let claim = Claim { promise, owner, fence, failed, not_before, doubt: number(row, 6)? == 1 };
-    Ok(Some((execution, id, claim, row.get(7)?)))
+    let crc: u32 = row.get(7)?;
+    Ok((sum(execution, &id, &claim) == crc).then_some((execution, claim)))
 }
 
 /// The claims to promises that are pending; a damaged one is left out, and said to be when the store is checked.
