@@ -16,6 +16,7 @@ pub mod crash_scenarios;
 pub mod crash_schedules;
 pub mod crash_trace;
 pub mod crash_twice;
+pub mod crash_work;
 pub mod fixture;
 pub mod netns;
 pub mod netns_world;
