@@ -8,6 +8,7 @@ use parole_policy::SecurityPolicy;
 use crate::block_on::block_on;
 use crate::drive::Replayed;
 use crate::error::Error;
+use crate::exported::Exported;
 use crate::guest::Guest;
 use crate::promises::Settled;
 use crate::report::Report;
@@ -95,6 +96,14 @@ impl Blocking<'_> {
     /// The same.
     pub fn set_aside(&self, id: ExecutionId, by: &str) -> Result<(), Error> {
         block_on(self.0.set_aside(id, by))
+    }
+
+    /// See [`Runtime::exported`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn exported(&self, guest: &Guest, name: &str) -> Result<Exported, Error> {
+        block_on(self.0.exported(guest, name))
     }
 
     /// See [`Runtime::inspect`].

@@ -23,7 +23,8 @@ pub(crate) struct Target {
     pub results: usize,
 }
 
-/// Finds `run`, or what `invoke` names: `name(arguments)`, at the top or in exactly one exported interface.
+/// Finds `run`, or what `invoke` names: `name(arguments)`, at the top or in exactly one exported interface; or
+/// `acme:crm/api@1.0.0.name(arguments)`, in that one, with or without its version.
 pub(crate) fn target(pre: &InstancePre<StoreData>, invoke: Option<&str>) -> Result<Target, Error> {
     let component = pre.component();
     let text = invoke.unwrap_or("run()");
@@ -33,19 +34,15 @@ pub(crate) fn target(pre: &InstancePre<StoreData>, invoke: Option<&str>) -> Resu
         )));
     }
     let shown = cut(text, NAME_MAX);
-    let call = UntypedFuncCall::parse(text).map_err(|error| {
+    let (interface, own) = qualified(text);
+    let call = UntypedFuncCall::parse(own).map_err(|error| {
         let error = cut(error.to_string(), TEXT_MAX);
         Error::Usage(format!("--invoke {shown:?} is not a call such as 'add(1, 2)' or 'greet(\"Ada\")': {error}"))
     })?;
     let name = call.name();
-    let (index, function) = find(component, name)?;
+    let Found { index, function, .. } = find(component, interface, name)?;
     let types: Vec<(String, Type)> = function.params().map(|(name, ty)| (name.to_owned(), ty)).collect();
     let signature = || signature(name, &function);
-    if let Some(unsupported) =
-        types.iter().map(|(_, ty)| ty.clone()).chain(function.results()).find_map(|ty| unsupported(&ty, 0))
-    {
-        return Err(Error::Usage(format!("{} cannot be called from outside: it has {unsupported}", signature())));
-    }
     if invoke.is_none() && !types.is_empty() {
         return Err(Error::Usage(format!("{} takes arguments: give them with --invoke 'run(…)'", signature())));
     }
@@ -54,6 +51,29 @@ pub(crate) fn target(pre: &InstancePre<StoreData>, invoke: Option<&str>) -> Resu
         Error::Usage(format!("--invoke {shown:?} does not fit {}: {error}", signature()))
     })?;
     Ok(Target { index, params, results: function.results().count() })
+}
+
+/// The function of that name, as it is called.
+pub(crate) fn exported(component: &Component, name: &str) -> Result<Found, Error> {
+    let (interface, name) = qualified(name);
+    find(component, interface, name)
+}
+
+/// An exported function.
+pub(crate) struct Found {
+    /// The interface in which it stands, if it does in one.
+    pub interface: Option<String>,
+    pub index: ComponentExportIndex,
+    pub function: ComponentFunc,
+}
+
+/// The interface that a call names, and the call without it.
+pub(crate) fn qualified(text: &str) -> (Option<&str>, &str) {
+    let name = text.split('(').next().unwrap_or_default();
+    match name.rfind('.') {
+        Some(dot) => (Some(text[..dot].trim_start()), &text[dot + 1..]),
+        None => (None, text),
+    }
 }
 
 /// How deep values stand in one another: brackets in a text are text.
@@ -70,12 +90,30 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-fn find(component: &Component, name: &str) -> Result<(ComponentExportIndex, ComponentFunc), Error> {
-    if let Some((ComponentItem::ComponentFunc(function), index)) = component.get_export(None, name) {
-        return Ok((index, function));
+/// Finds a function that can be called from outside.
+fn find(component: &Component, interface: Option<&str>, name: &str) -> Result<Found, Error> {
+    let found = look_up(component, interface, name)?;
+    let mut types = found.function.params().map(|(_, ty)| ty).chain(found.function.results());
+    let unsupported = types.find_map(|ty| unsupported(&ty, 0));
+    drop(types);
+    match unsupported {
+        Some(unsupported) => {
+            let signature = signature(name, &found.function);
+            Err(Error::Usage(format!("{signature} cannot be called from outside: it has {unsupported}")))
+        }
+        None => Ok(found),
+    }
+}
+
+fn look_up(component: &Component, interface: Option<&str>, name: &str) -> Result<Found, Error> {
+    if interface.is_none()
+        && let Some((ComponentItem::ComponentFunc(function), index)) = component.get_export(None, name)
+    {
+        return Ok(Found { interface: None, index, function });
     }
     let engine = component.engine();
     let component_type = component.component_type();
+    let is_named = |export: &str| interface.is_none_or(|own| export == own || export.split('@').next() == Some(own));
     let mut found = Vec::new();
     let mut known = Vec::new();
     let mut more = 0usize;
@@ -90,24 +128,30 @@ fn find(component: &Component, name: &str) -> Result<(ComponentExportIndex, Comp
                     if !matches!(item.ty, ComponentItem::ComponentFunc(_)) {
                         continue;
                     }
-                    know(&|| format!("{} (of {})", cut(function, NAME_MAX), cut(export, NAME_MAX)));
+                    know(&|| format!("{}.{}", cut(export, NAME_MAX), cut(function, NAME_MAX)));
                     if function == name
+                        && is_named(export)
                         && let Some((_, outer)) = component.get_export(None, export)
-                        && let Some((ComponentItem::ComponentFunc(typed), index)) =
+                        && let Some((ComponentItem::ComponentFunc(function), index)) =
                             component.get_export(Some(&outer), name)
                     {
-                        found.push((index, typed));
+                        found.push(Found { interface: Some(export.to_owned()), index, function });
                     }
                 }
             }
             _ => {}
         }
     }
-    let name = cut(name, NAME_MAX);
+    let name = cut(interface.map_or(name.to_owned(), |own| format!("{own}.{name}")), NAME_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    match (found.pop(), found.is_empty()) {
-        (Some(found), true) => Ok(found),
-        (Some(_), false) => Err(Error::Usage(format!("more than one exported interface has a function `{name}`"))),
+    match (found.pop(), found.first()) {
+        (Some(found), None) => Ok(found),
+        (Some(last), Some(first)) => {
+            let [first, last] = [first, &last].map(|own| cut(own.interface.as_deref().unwrap_or_default(), NAME_MAX));
+            Err(Error::Usage(format!(
+                "more than one exported interface has a function `{name}`: write it with its interface, {first} or {last}"
+            )))
+        }
         (None, _) if known.is_empty() => Err(Error::NotAGuest("it exports no function".into())),
         (None, _) => {
             let known = known.join(", ");
@@ -261,7 +305,7 @@ pub(crate) fn weight(value: &Val) -> u64 {
 
 /// The text form of a value. The library escapes more than it has to: an apostrophe in a string needs none, and a text
 /// of another program would be read with one more.
-fn wave(value: &Val) -> Result<String, wasmtime::Error> {
+pub(crate) fn wave(value: &Val) -> Result<String, wasmtime::Error> {
     Ok(plain_apostrophes(&value.to_wave()?))
 }
 
@@ -340,6 +384,44 @@ mod tests {
             (Val::List(vec![text("'"), Val::Char('\''), text("\n'")]), r#"["'", '\'', "\n'"]"#),
         ] {
             assert_eq!(wave(&value).unwrap(), expected);
+        }
+    }
+
+    /// Two versions of one interface, and another one, have a function of the same name.
+    #[test]
+    fn a_function_is_called_by_its_qualified_name() {
+        let lifted = |at: usize| {
+            format!(
+                r#"(func $f{at} (param "x" u32) (canon lift (core func $i "f"))) (instance $n{at} (export "f" (func $f{at})))"#
+            )
+        };
+        let names = ["acme:a/one@1.0.0", "acme:a/one@2.0.0", "acme:a/two"];
+        let exports: String = names
+            .iter()
+            .zip(0..)
+            .map(|(name, at)| format!(r#"{} (export "{name}" (instance $n{at}))"#, lifted(at)))
+            .collect();
+        let pre = pre(&exporting("", &exports));
+        let says = |invoke: &str| {
+            target(&pre, Some(invoke)).map(|target| target.params.len()).map_err(|error| error.to_string())
+        };
+        for call in ["acme:a/one@1.0.0.f(1)", "acme:a/one@2.0.0.f(1)", "acme:a/two.f(1)"] {
+            assert_eq!(says(call), Ok(1), "{call}");
+        }
+        for (call, fault) in [
+            (
+                "f(1)",
+                "more than one exported interface has a function `f`: write it with its interface, acme:a/one@1.0.0 or acme:a/two",
+            ),
+            ("acme:a/one.f(1)", "more than one exported interface has a function `acme:a/one.f`"),
+            ("acme:a/one@3.0.0.f(1)", "exports no function `acme:a/one@3.0.0.f`; it has: acme:a/one@1.0.0.f, "),
+            ("acme:a/two.g(1)", "exports no function `acme:a/two.g`"),
+            (".f(1)", "exports no function `.f`"),
+            ("acme:a/two.(1)", "is not a call such as"),
+            ("acme:a/two.f(\"(.\")", "does not fit `f: func(x: u32)`"),
+        ] {
+            let said = says(call).unwrap_err();
+            assert!(said.contains(fault), "{call}: {said}");
         }
     }
 

@@ -11,8 +11,7 @@ use parole_capabilities::stopping::Stopping;
 use parole_capabilities::{Event, Sink, Validator, waiting_room::WaitingRoom};
 use parole_durable::store::PromiseFilter;
 use parole_durable::{Digest, ExecutionId, Hub, PromiseRecord, Write};
-use parole_policy::Catalogue;
-use parole_policy::{Link, SecurityPolicy};
+use parole_policy::{Catalogue, Limits, Link, SecurityPolicy};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -92,7 +91,8 @@ pub enum Wait {
 pub struct RunOptions {
     /// The id that the execution is to have, for a caller that must know it before the end; else a new one.
     pub id: Option<ExecutionId>,
-    /// `name(arguments)` in WAVE; without it `run` is called.
+    /// `name(arguments)` in WAVE, or `acme:crm/api.name(arguments)` where several interfaces have it; without it `run` is
+    /// called.
     pub invoke: Option<String>,
     /// How far it goes.
     pub wait: Wait,
@@ -243,14 +243,7 @@ impl Runtime {
         let _ = policy.resolve(this.catalogue());
         self.on_workers(Box::pin(async move {
             let id = ExecutionId::generate();
-            // What it wants is read without compiling it; what cannot be read is told by whoever compiles.
-            let surface = match this.surface(&guest) {
-                Some(surface) => surface,
-                None => {
-                    this.component(&guest, id, Bounds::of(&policy.limits, 0)).await?;
-                    return Err(unreadable());
-                }
-            };
+            let surface = this.surface_or_fault(&guest, id, &policy.limits).await?;
             let imports = link::imports(&surface, &policy, this.catalogue());
             let export = |item: &Item| Export { name: item.name.clone(), functions: item.kind.functions() };
             let exports = surface.exports.iter().map(export).collect();
@@ -262,6 +255,23 @@ impl Runtime {
             Ok(Inspection { digest: guest.digest, imports, exports, level, denied })
         }))
         .await
+    }
+
+    /// What a guest imports and exports: read without compiling it. What is wrong with one that cannot be read is told by
+    /// whoever compiles.
+    pub(crate) async fn surface_or_fault(
+        &self,
+        guest: &Guest,
+        id: ExecutionId,
+        limits: &Limits,
+    ) -> Result<Surface, Error> {
+        match self.surface(guest) {
+            Some(surface) => Ok(surface),
+            None => {
+                self.component(guest, id, Bounds::of(limits, 0)).await?;
+                Err(unreadable())
+            }
+        }
     }
 
     /// What a guest imports and exports; `None`: it is no component.
@@ -377,7 +387,7 @@ async fn tokio_blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("the work was not done".into()))?
 }
 
-fn unreadable() -> Error {
+pub(crate) fn unreadable() -> Error {
     Error::NotAGuest("what it imports and exports cannot be read".into())
 }
 

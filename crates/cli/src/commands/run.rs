@@ -44,7 +44,8 @@ pub struct Args {
     /// A WebAssembly component: .wasm, or its text form .wat
     guest: PathBuf,
 
-    /// The call to make instead of `run()`, with arguments in WAVE
+    /// The call to make instead of `run()`, with arguments in WAVE: `add(2, 3)`, or `acme:math/whole.add(2, 3)` where
+    /// several interfaces have an `add`
     #[arg(long, value_name = "CALL", allow_hyphen_values = true)]
     invoke: Option<String>,
 
