@@ -74,3 +74,18 @@ pub fn read_file() -> Vec<u8> {
         "(i32.const 16) (i32.const 10) (i32.const 64)",
     )
 }
+
+/// The same through an interface of the user's.
+pub fn read_file_of(interface: &str) -> Vec<u8> {
+    guest(
+        &format!(
+            r#"
+  (import "{interface}" (instance $read
+    (export "read-file" (func (param "path" string) (result (result (list u8) (error string)))))))"#
+        ),
+        r#"(data (i32.const 16) "/data/file")"#,
+        r#"(func $read "read-file")"#,
+        "i32 i32 i32",
+        "(i32.const 16) (i32.const 10) (i32.const 64)",
+    )
+}

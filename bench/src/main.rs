@@ -16,6 +16,7 @@ mod rows {
     pub mod many;
     pub mod others;
     pub mod outside;
+    pub mod own;
     pub mod waits;
 }
 mod table;
@@ -25,7 +26,7 @@ use table::Row;
 type Measure = fn() -> Vec<Row>;
 
 /// Names, and what measures them.
-const ALL: [(&str, Measure); 15] = [
+const ALL: [(&str, Measure); 17] = [
     ("cold", rows::cold::cold),
     ("send", rows::calls::send),
     ("decide", rows::calls::decide),
@@ -41,6 +42,8 @@ const ALL: [(&str, Measure); 15] = [
     ("fetch", rows::outside::fetch),
     ("query", rows::outside::query),
     ("ask", rows::outside::ask),
+    ("closure", rows::own::closure),
+    ("work", rows::own::work),
 ];
 
 fn main() {
@@ -54,6 +57,7 @@ fn main() {
             "settle" => rows::others::settle_child(rest),
             "killed" => rows::others::killed_child(rest),
             "fetch" => rows::outside::fetch_child(rest),
+            "work" => rows::own::work_child(rest),
             "serve" => rows::outside::serve_child(),
             _ => panic!("no child {name}"),
         };

@@ -13,7 +13,7 @@ use crate::file_grants as grants;
 use crate::file_rules::rules;
 use crate::nearest::quoted;
 use crate::reader::{Reader, Setting, Value};
-use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, ReadWit, SecurityPolicy, user};
+use crate::{Catalogue, Level, LimitKey, Limits, ReadAuthority, ReadWit, SecurityPolicy};
 
 /// The longest policy file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -238,7 +238,7 @@ fn denied_name(reader: &mut Reader, setting: &Setting<'_>, name: &str, entry: &V
     if !name.contains(':') {
         return grants::capability(reader, setting, name, entry.span()).map(|own| own.name.to_string());
     }
-    let full = user::denied_name(setting.catalogue, name);
+    let full = crate::link::denied_name(setting.catalogue, name);
     full.map_err(|why| reader.fault(entry.span(), format!("link.denied: {}: {why}", quoted(name)), None)).ok()
 }
 

@@ -111,6 +111,26 @@ impl SecurityPolicy {
     }
 }
 
+/// What an entry of `link.denied` names, in full: a capability, or an interface that nobody defines.
+///
+/// # Errors
+/// Why it names nothing.
+pub(crate) fn denied_name(catalogue: &Catalogue, text: &str) -> Result<String, String> {
+    match catalogue.named(text) {
+        Some((own, None)) => return Ok(own.name.to_string()),
+        Some((own, Some(_))) => {
+            return Err(format!("it names one function; `{}` or `block` is what takes single ones", own.name));
+        }
+        None => {}
+    }
+    match catalogue.find(text) {
+        Found::Capability { capability, .. } => Ok(capability.name.to_string()),
+        Found::OtherVersion { offered, .. } => Err(format!("this host has it as {}", quoted(&offered))),
+        Found::Types => Err("it carries no authority, and is always linked".to_owned()),
+        Found::Unknown => crate::user::may_be_defined(text).map(|()| text.to_owned()),
+    }
+}
+
 /// The offered interface whose name is nearest, when its package is the same but for a typo.
 fn nearest_interface<'a>(import: &str, offers: &'a [String]) -> Option<&'a str> {
     let (package, interface) = import.split_once('/')?;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::Found;
-use crate::{Catalogue, Definition, GrantKey, Kind, Level, Timeout, name, wit};
+use crate::{Definition, GrantKey, Kind, Level, Timeout, name, wit};
 
 /// The most capabilities that a policy defines.
 pub const MAX_DEFINED: usize = 64;
@@ -141,26 +140,6 @@ pub(crate) fn may_be_defined(interface: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("it is not the name of an interface, such as acme:crm/customers@1.0.0".to_owned())
-}
-
-/// What an entry of `link.denied` names, in full: a capability, or an interface that nobody defines.
-///
-/// # Errors
-/// Why it names nothing.
-pub(crate) fn denied_name(catalogue: &Catalogue, text: &str) -> Result<String, String> {
-    match catalogue.named(text) {
-        Some((own, None)) => return Ok(own.name.to_string()),
-        Some((own, Some(_))) => {
-            return Err(format!("it names one function; `{}` or `block` is what takes single ones", own.name));
-        }
-        None => {}
-    }
-    match catalogue.find(text) {
-        Found::Capability { capability, .. } => Ok(capability.name.to_string()),
-        Found::OtherVersion { offered, .. } => Err(format!("this host has it as {}", crate::nearest::quoted(&offered))),
-        Found::Types => Err("it carries no authority, and is always linked".to_owned()),
-        Found::Unknown => may_be_defined(text).map(|()| text.to_owned()),
-    }
 }
 
 /// What a policy calls a capability, or one function of it: `acme:crm/customers@1.0.0.delete`. The version may be left

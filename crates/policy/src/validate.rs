@@ -25,7 +25,7 @@ impl SecurityPolicy {
         }
         self.define_all(catalogue);
         let catalogue = &*self.catalogue(catalogue);
-        let denied = |name: String| crate::user::denied_name(catalogue, &name).unwrap_or(name);
+        let denied = |name: String| crate::link::denied_name(catalogue, &name).unwrap_or(name);
         self.link_denied = std::mem::take(&mut self.link_denied).into_iter().map(denied).collect();
         self.block = std::mem::take(&mut self.block).iter().map(|name| catalogue.full(name)).collect();
         self.grants =
@@ -100,7 +100,7 @@ impl SecurityPolicy {
         let named = self.block.iter().chain(&self.revoked);
         faults.extend(named.filter(|name| catalogue.named(name).is_none()).map(unknown));
         faults.extend(self.link_denied.iter().filter_map(|name| {
-            let why = crate::user::denied_name(catalogue, name).err()?;
+            let why = crate::link::denied_name(catalogue, name).err()?;
             Some(format!("link.denied: {}: {why}", quoted(name)))
         }));
         for (name, grant) in &self.grants {
