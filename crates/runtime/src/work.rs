@@ -4,7 +4,9 @@
 //! go on by being resumed. A claim is void once the process that holds it has ended; then somebody else takes the promise,
 //! unless that must not be done twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+
+use futures_util::future::join_all;
 
 use parole_capabilities::call::untyped;
 use parole_durable::hub::{WriteError, now};
@@ -111,6 +113,7 @@ impl Worker {
         }
         let claims: BTreeMap<PromiseId, Claim> =
             hub.claims()?.into_iter().map(|claim| (claim.promise.clone(), claim)).collect();
+        let mut free = VecDeque::new();
         for record in pending {
             let claim = claims.get(&record.id);
             if claim.is_some_and(|claim| claim.doubt) {
@@ -124,25 +127,39 @@ impl Worker {
                 holder => holder,
             };
             let not_before = claim.filter(|_| void.is_none()).map_or(0, |claim| claim.not_before);
-            if taken.jobs.len() == most || not_before > now() {
+            if not_before > now() {
                 taken.waiting += 1;
-                taken.next = taken.next.into_iter().chain((not_before > 0).then_some(not_before)).min();
+                taken.next = taken.next.into_iter().chain([not_before]).min();
                 continue;
             }
-            let retry = match self.retry(&record) {
-                Ok(retry) => retry,
-                Err(error @ Error::Store(_)) => return Err(error),
-                Err(error) => {
-                    taken.damaged.push((record.id, error));
-                    continue;
+            free.push_back((record, void));
+        }
+        // Those that are taken at once share a commit.
+        while taken.jobs.len() < most && !free.is_empty() {
+            let room = free.len().min(most - taken.jobs.len());
+            let mut wanted = Vec::new();
+            for (record, void) in free.drain(..room) {
+                match self.retry(&record) {
+                    Ok(retry) => wanted.push((record, void, retry)),
+                    Err(error @ Error::Store(_)) => return Err(error),
+                    Err(error) => taken.damaged.push((record.id, error)),
                 }
-            };
-            match self.take_one(&record, void).await? {
-                Some(claim) if claim.doubt => taken.doubts.push(Listed::of(record, Some(&claim))),
-                Some(claim) => taken.jobs.push(job(record, &claim, retry)),
-                None => taken.waiting += 1,
+            }
+            let claims = join_all(wanted.iter().map(|(record, void, _)| self.take_one(record, *void))).await;
+            let mut failed = None;
+            for ((record, _, retry), claim) in wanted.into_iter().zip(claims) {
+                match claim {
+                    Ok(Some(claim)) if claim.doubt => taken.doubts.push(Listed::of(record, Some(&claim))),
+                    Ok(Some(claim)) => taken.jobs.push(job(record, &claim, retry)),
+                    Ok(None) => taken.waiting += 1,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
+        taken.waiting += free.len();
         Ok(())
     }
 
