@@ -119,7 +119,8 @@ fn files(fixture: &Fixture) -> Result<(), fixture::Failure> {
     for entry in entries.filter_map(Result::ok) {
         let file = entry.file_name();
         let guest = fixture.expect.guest.is_none() && Some(file.as_os_str()) == fixture.guest.file_name();
-        let known = file == "expect.toml" || file == "policy.toml" || guest;
+        let wit = fixture.expect.wit.as_ref().is_some_and(|wit| file == **wit);
+        let known = file == "expect.toml" || file == "policy.toml" || guest || wit;
         ensure!(known, "{}: nothing uses {}", fixture.name, file.display());
     }
     Ok(())
