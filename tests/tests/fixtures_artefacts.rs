@@ -15,6 +15,8 @@ use wasmtime::{Config, Engine};
 
 /// Exit code for what is no guest.
 const REJECTED: i32 = 65;
+/// A limit of the policy is reached.
+const EXHAUSTED: i32 = 137;
 /// Time in which an artefact has to be done with. It is 10 s on a quiet machine.
 const TIME: Duration = Duration::from_secs(30);
 /// Memory for it: 1 GiB, and the host itself.
@@ -47,9 +49,9 @@ fn rejected(name: &str, bytes: &[u8]) -> Result<(), Failure> {
     ends(name, bytes, &[REJECTED])
 }
 
-/// Rejected, or run as the harmless guest that it is otherwise.
+/// Rejected, stopped at a limit of its compilation, or run as the harmless guest that it is otherwise.
 fn bounded(bytes: &[u8]) -> Result<(), Failure> {
-    ends("guest.wasm", bytes, &[REJECTED, 0])
+    ends("guest.wasm", bytes, &[REJECTED, EXHAUSTED, 0])
 }
 
 /// The twin of everything here: without a hostile part the same bytes are a guest.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -37,28 +37,20 @@ impl Program {
     /// Starts a program with this on its stdin, and keeps so much of its stdout.
     pub fn start(command: &[OsString], input: Vec<u8>, stdout_max: usize) -> io::Result<Self> {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let ((stdin, mut to), (from, stdout), (other, stderr)) = (io::pipe()?, io::pipe()?, io::pipe()?);
+        // All that can fail is there before the program is: where this fails, nothing has been done.
+        let first = Heard::of(from, move |kept, piece| {
+            kept.extend(piece.iter().take((stdout_max + 1).saturating_sub(kept.len())));
+        })?;
+        let second = Heard::of(other, keep_last)?;
+        // One that does not read its input has ended, or knows what it does.
+        let write = move || drop(to.write_all(&input));
+        thread::Builder::new().name("parole-stdin".into()).spawn(write)?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn()?;
-        let started = pid(&child).and_then(|group| {
-            let stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-            let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-            let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-            // One that does not read its input has ended, or knows what it does.
-            let write = move || drop({ stdin }.write_all(&input));
-            thread::Builder::new().name("parole-stdin".into()).spawn(write)?;
-            let first = Heard::of(stdout, move |kept, piece| {
-                kept.extend(piece.iter().take((stdout_max + 1).saturating_sub(kept.len())));
-            })?;
-            Ok((group, first, Heard::of(stderr, keep_last)?))
-        });
-        match started {
-            Ok((group, stdout, stderr)) => Ok(Self { child, group, stdout, stderr }),
-            Err(error) => {
-                let _ = child.kill().and_then(|()| child.wait());
-                Err(error)
-            }
-        }
+        command.args(arguments).stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+        let child = command.spawn()?;
+        let group = Pid::from_child(&child);
+        Ok(Self { child, group, stdout: first, stderr: second })
     }
 
     /// Its process group, to be signalled before it is known to have ended.
@@ -66,7 +58,8 @@ impl Program {
         self.group
     }
 
-    /// Waits until it has ended. What it has started and left behind, and what keeps its output open, is ended then.
+    /// Waits until it has ended. What it has started and left behind in its group, and what keeps its output open, is
+    /// ended then; what has left the group is not listened to any more.
     pub fn wait(self) -> Ended {
         // It is not reaped here: as long as its group may be signalled, the id is no other's.
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -88,13 +81,10 @@ impl Ended {
     }
 }
 
-fn pid(child: &Child) -> io::Result<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("a process without an id"))
-}
-
 /// What comes out of a pipe, while it is open.
 struct Heard {
-    kept: Arc<Mutex<Vec<u8>>>,
+    /// Nothing, once nobody listens any more.
+    kept: Arc<Mutex<Option<Vec<u8>>>>,
     closed: Receiver<()>,
 }
 
@@ -104,13 +94,16 @@ impl Heard {
         keep: impl Fn(&mut Vec<u8>, &[u8]) + Send + 'static,
     ) -> io::Result<Self> {
         let (open, closed) = mpsc::channel::<()>();
-        let kept = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::new(Mutex::new(Some(Vec::new())));
         let own = Arc::clone(&kept);
         let read = move || {
             let _open = open;
             let mut piece = [0; 8192];
             while let Ok(read @ 1..) = from.read(&mut piece) {
-                keep(&mut own.lock().unwrap_or_else(PoisonError::into_inner), &piece[..read]);
+                match &mut *own.lock().unwrap_or_else(PoisonError::into_inner) {
+                    Some(kept) => keep(kept, &piece[..read]),
+                    None => break,
+                }
             }
         };
         thread::Builder::new().name("parole-output".into()).spawn(read)?;
@@ -124,7 +117,7 @@ impl Heard {
     }
 
     fn kept(self) -> Vec<u8> {
-        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 }
 
@@ -167,6 +160,21 @@ mod tests {
             assert_eq!(ended.status().unwrap().code(), Some(0), "{left}");
             assert_eq!(ended.stdout, b"answer\n", "{left}");
             assert!(took < Duration::from_secs(14), "{left}: {took:?}");
+        }
+    }
+
+    /// One that goes on writing where nobody listens is told so by the system, and ends.
+    #[test]
+    fn what_goes_on_writing_is_not_listened_to() {
+        let scratch = tempfile::tempdir().unwrap();
+        let pid = scratch.path().join("pid");
+        let (ended, _) = run(&format!("setsid sh -c 'echo $$ > {}; exec yes' & sleep 0.3", pid.display()));
+        assert_eq!(ended.stdout.len(), 1_001);
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while std::path::Path::new("/proc").join(pid.trim()).exists() {
+            assert!(Instant::now() < until, "{pid}");
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }

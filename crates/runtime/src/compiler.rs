@@ -49,7 +49,7 @@ impl Bounds {
         let of = |limit: u64, by_size: u64| if limit == 0 { by_size } else { limit };
         Self {
             cpu_ms: of(limits.compile_cpu_ms, by_size(CPU_MS, CPU_MS_A_MIB)),
-            memory: of(limits.compile_memory, by_size(MEMORY, MEMORY_A_MIB)),
+            memory: of(limits.compile_memory, by_size(MEMORY, MEMORY_A_MIB).div_ceil(1 << 20).saturating_mul(1 << 20)),
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::future::join_all;
 
+pub use parole_capabilities::call::retry::pause_ms;
 use parole_capabilities::call::untyped;
 use parole_durable::hub::{WriteError, now};
 use parole_durable::promise::TAG_EFFECT;
@@ -105,7 +106,8 @@ impl Worker {
 
     async fn take_into(&self, taken: &mut Taken, most: usize) -> Result<(), Error> {
         let hub = self.runtime.hub();
-        let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
+        let capability = self.capability.contains('@').then(|| self.capability.clone());
+        let filter = PromiseFilter { pending: true, capability, ..PromiseFilter::default() };
         let pending = hub.promises_async(&filter).await?.whole;
         let mut pending = pending.into_iter().filter(|record| self.answers(record)).peekable();
         if pending.peek().is_none() {

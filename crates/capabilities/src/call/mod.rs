@@ -28,7 +28,7 @@ mod perform;
 pub mod permit;
 pub mod question;
 mod refusals;
-mod retry;
+pub mod retry;
 pub mod slot;
 mod state;
 pub mod untyped;

@@ -32,14 +32,19 @@ impl Retries {
     /// Waits, twice as long each time, and goes on to the next attempt.
     pub(super) async fn wait(&mut self) {
         if let Some(retry) = &self.retry {
-            let doubled = retry.backoff_ms.saturating_mul(1 << (self.attempt - 1).min(32));
-            let most = doubled.min(retry.max_backoff_ms);
-            // Full jitter: anything up to that. What the guest sees does not depend on it.
-            let ms = if retry.jitter { uniform(most) } else { most };
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            tokio::time::sleep(Duration::from_millis(pause_ms(retry, self.attempt.into()))).await;
         }
         self.attempt = self.attempt.saturating_add(1);
     }
+}
+
+/// How long to wait after so many attempts have failed: twice as long each time, in milliseconds.
+#[must_use]
+pub fn pause_ms(retry: &Retry, failed: u64) -> u64 {
+    let doubled = retry.backoff_ms.saturating_mul(1 << failed.saturating_sub(1).min(32));
+    let most = doubled.min(retry.max_backoff_ms);
+    // Full jitter: anything up to that. What the guest sees does not depend on it.
+    if retry.jitter { uniform(most) } else { most }
 }
 
 /// A number from 0 to `most`, from the random source of the operating system through a new id.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use parole_durable::hub::now;
 use parole_durable::store::Release;
 use parole_policy::{Retry, Timeout};
+use parole_runtime::Listed;
 use parole_runtime::promises::ANSWER_MAX;
-use parole_runtime::work::{Job, Settlement, Worker};
+use parole_runtime::report::{NAME_MAX, TEXT_MAX, cut};
+use parole_runtime::work::{Job, Settlement, Worker, pause_ms};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::mpsc;
 
@@ -28,8 +30,7 @@ const REJECT: i32 = 65;
 const LOOK: Duration = Duration::from_millis(50);
 /// How often it is asked whether somebody still waits for what is under way.
 const LOOK_BACK: Duration = Duration::from_secs(1);
-/// How long an attempt that failed is waited after, at first and at most, where no policy says.
-const BACKOFF_MS: u64 = 1_000;
+/// How long an attempt that failed is waited after, at most, where no policy says.
 const MAX_BACKOFF_MS: u64 = 60_000;
 
 /// Answer the promises of a capability with a program
@@ -71,8 +72,8 @@ pub struct Args {
     attempts: u32,
 
     /// How long to wait after the first attempt that fails, and before a `later`; it doubles with each
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    backoff: Timeout,
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = millis)]
+    backoff: u64,
 
     /// End when nothing is pending, instead of waiting for more
     #[arg(long)]
@@ -161,7 +162,7 @@ impl Work<'_> {
                 let taken = self.worker.take(room).await?;
                 next = taken.next;
                 for doubt in &taken.doubts {
-                    self.notice(&format!("parole: {}", doubt.summary()));
+                    self.notice(&format!("parole: {}", what(doubt)));
                     self.notice(&format!(
                         "  a worker ended with it; nobody takes it again. Whoever knows what came of it: {}",
                         shell::command(&format!("promise resolve {}", doubt.record.id.as_str()))
@@ -205,7 +206,7 @@ impl Work<'_> {
             match own.told {
                 None => {
                     if !args.quiet {
-                        output::err(&format!("parole: {} is not pending any more: ended", own.job.promise.summary()));
+                        output::err(&format!("parole: {} is not pending any more: ended", what(&own.job.promise)));
                     }
                     let _ = kill_process_group(own.group, Signal::TERM);
                     own.told = Some(Instant::now());
@@ -220,23 +221,31 @@ impl Work<'_> {
     fn start(&mut self, job: Job) -> Result<()> {
         let mut input = serde_json::to_vec(&job.promise).map_err(Failure::internal)?;
         input.push(b'\n');
-        let program = match Program::start(&self.args.command, input, ANSWER_MAX) {
-            Ok(program) => program,
+        let id = job.promise.record.id.as_str().to_owned();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (command, done, own) = (self.args.command.clone(), self.done.clone(), id.clone());
+        // The thread is there before the program is: where it cannot be had, nothing has been done.
+        let work = move || {
+            let started = Program::start(&command, input, ANSWER_MAX);
+            let _ = tell.send(started.as_ref().map(Program::group).map_err(ToString::to_string));
+            if let Ok(program) = started {
+                // Nobody listens any more when we end.
+                let _ = done.send(Finished { id: own, ended: program.wait() });
+            }
+        };
+        let thread = std::thread::Builder::new().name("parole-work".into()).spawn(work);
+        let started = thread.map_err(|error| error.to_string()).and_then(|_| told.recv().map_err(|e| e.to_string())?);
+        match started {
+            Ok(group) => {
+                self.running.insert(id, Running { job, group, told: None });
+                Ok(())
+            }
             Err(error) => {
                 self.taken.push_front(job);
                 let program = self.args.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-                return Err(Failure::usage(format!("{program} cannot be started: {error}")));
+                Err(Failure::usage(format!("{program} cannot be started: {error}")))
             }
-        };
-        let id = job.promise.record.id.as_str().to_owned();
-        self.running.insert(id.clone(), Running { job, group: program.group(), told: None });
-        let done = self.done.clone();
-        let work = move || {
-            // Nobody listens any more when we end.
-            let _ = done.send(Finished { id, ended: program.wait() });
-        };
-        std::thread::Builder::new().name("parole-work".into()).spawn(work).map_err(Failure::internal)?;
-        Ok(())
+        }
     }
 
     /// Does with a promise what its program says.
@@ -247,7 +256,7 @@ impl Work<'_> {
             return Ok(());
         }
         let Ended { stdout, stderr, .. } = ended;
-        let what = job.promise.summary();
+        let what = what(&job.promise);
         let reason = last_line(&stderr);
         let status = match status {
             Ok(status) => status,
@@ -270,15 +279,14 @@ impl Work<'_> {
                 }
             }
             Some(REJECT) => {
-                let reason = reason.unwrap_or_else(|| "rejected".to_owned());
+                let reason = cut(reason.unwrap_or_else(|| "rejected".to_owned()), TEXT_MAX);
                 let settlement = self.worker.reject(&job, &reason, &self.by).await?;
                 self.say(&job, &what, &format!("rejected: {reason}"), &settlement);
                 Ok(())
             }
             Some(LATER) => {
                 self.notice(&format!("parole: {what} is tried again later"));
-                let pause = self.args.backoff.as_millis().unwrap_or(BACKOFF_MS);
-                Ok(self.worker.give_back(&job, Release::Later, now().saturating_add(pause)).await?)
+                Ok(self.worker.give_back(&job, Release::Later, now().saturating_add(self.args.backoff)).await?)
             }
             code => {
                 let how = match (code, status.signal()) {
@@ -293,7 +301,7 @@ impl Work<'_> {
 
     /// An attempt did not work.
     async fn failed(&self, job: &Job, why: &str) -> Result<()> {
-        let what = job.promise.summary();
+        let (what, why) = (what(&job.promise), &*cut(why, TEXT_MAX));
         if job.once {
             self.worker.give_back(job, Release::Doubt, 0).await?;
             output::err(&format!("parole: {what} failed, {why}"));
@@ -303,9 +311,9 @@ impl Work<'_> {
         }
         let retry = job.retry.unwrap_or(Retry {
             attempts: self.args.attempts,
-            backoff_ms: self.args.backoff.as_millis().unwrap_or(BACKOFF_MS),
-            max_backoff_ms: MAX_BACKOFF_MS,
-            ..Retry::default()
+            backoff_ms: self.args.backoff,
+            max_backoff_ms: self.args.backoff.max(MAX_BACKOFF_MS),
+            jitter: false,
         });
         let attempts = job.failed + 1;
         if attempts >= u64::from(retry.attempts) {
@@ -313,8 +321,7 @@ impl Work<'_> {
             self.say(job, &what, &format!("failed {attempts} times and is rejected: {why}"), &settlement);
             return Ok(());
         }
-        let doubled = u32::try_from(job.failed).ok().and_then(|failed| retry.backoff_ms.checked_shl(failed));
-        let pause = doubled.unwrap_or(u64::MAX).clamp(retry.backoff_ms, retry.max_backoff_ms.max(retry.backoff_ms));
+        let pause = pause_ms(&retry, attempts);
         output::err(&format!("parole: {what} failed, {why}; tried again in {}", Timeout::After(pause)));
         Ok(self.worker.give_back(job, Release::Failed, now().saturating_add(pause)).await?)
     }
@@ -373,6 +380,17 @@ fn answer(stdout: Vec<u8>) -> std::result::Result<String, String> {
     }
     let text = crate::texts::utf8(stdout, "its stdout")?;
     Ok(if text.trim().is_empty() { "null".to_owned() } else { text })
+}
+
+/// A span of time, in milliseconds.
+fn millis(text: &str) -> std::result::Result<u64, String> {
+    let span: Timeout = text.parse().map_err(|_| "expected a duration, such as 500ms or 2s".to_owned())?;
+    span.as_millis().ok_or_else(|| "it has to end".to_owned())
+}
+
+/// What a promise asks, for one line: arguments are as long as a guest makes them.
+fn what(promise: &Listed) -> String {
+    cut(promise.summary(), NAME_MAX)
 }
 
 fn last_line(stderr: &[u8]) -> Option<String> {
