@@ -248,8 +248,11 @@ impl Runtime {
             let export = |item: &Item| Export { name: item.name.clone(), functions: item.kind.functions() };
             let exports = surface.exports.iter().map(export).collect();
             let level = parole_policy::Level::ALL.into_iter().find(|level| {
-                let policy = SecurityPolicy::new(*level);
-                link::refusals(&link::imports(&surface, &policy, this.catalogue())).is_empty()
+                // With what this policy defines.
+                let mut own = SecurityPolicy::new(*level);
+                own.capabilities.clone_from(&policy.capabilities);
+                let _ = own.resolve(this.catalogue());
+                link::refusals(&link::imports(&surface, &own, this.catalogue())).is_empty()
             });
             let denied = link::refusals(&imports);
             Ok(Inspection { digest: guest.digest, imports, exports, level, denied })
