@@ -106,18 +106,32 @@ fn forget(place: &Place) -> Result<(), Failure> {
     }
 }
 
-/// A worker, and the execution that waits for it.
-struct Waiting {
+/// `work`, on a call that may be done again; with `ONCE`, on one that must not.
+pub struct Work<const ONCE: bool> {
     crm: Crm,
     execution: String,
     victim: Vec<String>,
 }
 
-impl Waiting {
-    fn prepare(place: &Place, call: &'static str) -> Result<Self, Failure> {
-        let crm = Crm::plant(place, call)?;
+impl<const ONCE: bool> Scenario for Work<ONCE> {
+    const NAME: &'static str = if ONCE { "work, once" } else { "work" };
+
+    fn prepare(place: &Place) -> Result<Self, Failure> {
+        let crm = Crm::plant(place, if ONCE { DELETE } else { LOOKUP })?;
         let (execution, victim) = (crm.start(place)?, crm.work(place));
         Ok(Self { crm, execution, victim })
+    }
+
+    fn begin(&self, place: &Place) -> Result<(), Failure> {
+        forget(place)
+    }
+
+    fn victim(&self) -> Vec<String> {
+        self.victim.clone()
+    }
+
+    fn claims(&self) -> &'static [i32] {
+        &[exit::DONE]
     }
 
     fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
@@ -127,67 +141,9 @@ impl Waiting {
         ensure!(!resolved || often(place)? > 0, "answered by nobody: {promise}");
         Ok(())
     }
-}
-
-/// `work` on a call that may be done again.
-pub struct Work(Waiting);
-
-/// `work` on a call that must not.
-pub struct WorkOnce(Waiting);
-
-impl Scenario for Work {
-    const NAME: &'static str = "work";
-
-    fn prepare(place: &Place) -> Result<Self, Failure> {
-        Waiting::prepare(place, LOOKUP).map(Self)
-    }
-
-    fn begin(&self, place: &Place) -> Result<(), Failure> {
-        forget(place)
-    }
-
-    fn victim(&self) -> Vec<String> {
-        self.0.victim.clone()
-    }
-
-    fn claims(&self) -> &'static [i32] {
-        &[exit::DONE]
-    }
-
-    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
-        self.0.right_after(place, victim, done)
-    }
 
     fn finish(&self, place: &Place, _: &Ran) -> Result<(), Failure> {
-        self.0.crm.finish(place, &self.0.execution)
-    }
-}
-
-impl Scenario for WorkOnce {
-    const NAME: &'static str = "work, once";
-
-    fn prepare(place: &Place) -> Result<Self, Failure> {
-        Waiting::prepare(place, DELETE).map(Self)
-    }
-
-    fn begin(&self, place: &Place) -> Result<(), Failure> {
-        forget(place)
-    }
-
-    fn victim(&self) -> Vec<String> {
-        self.0.victim.clone()
-    }
-
-    fn claims(&self) -> &'static [i32] {
-        &[exit::DONE]
-    }
-
-    fn right_after(&self, place: &Place, victim: &Ran, done: bool) -> Result<(), Failure> {
-        self.0.right_after(place, victim, done)
-    }
-
-    fn finish(&self, place: &Place, _: &Ran) -> Result<(), Failure> {
-        self.0.crm.finish(place, &self.0.execution)
+        self.crm.finish(place, &self.execution)
     }
 }
 

@@ -13,7 +13,7 @@ use parole_tests::crash_scenarios::{
     CreateAndWait, CreateFirst, CreateFresh, Resolve, ResolveApproval, Resume, Sleep, Wake, WriteBetweenWaits,
 };
 use parole_tests::crash_trace::{Aim, Harm, STDOUT, trace};
-use parole_tests::crash_work::{Answered, WaitForWorker, Work, WorkOnce};
+use parole_tests::crash_work::{Answered, WaitForWorker, Work};
 use parole_tests::ensure;
 use parole_tests::fixture::Failure;
 
@@ -52,8 +52,8 @@ scenarios! {
     cancel: Cancel;
     time_out: TimeOut;
     retention: Retention;
-    work: Work;
-    work_once: WorkOnce;
+    work: Work<false>;
+    work_once: Work<true>;
     wait_for_worker: WaitForWorker;
     resume_after_worker: Answered;
 }

@@ -1,20 +1,17 @@
 //! Capabilities that the embedding program answers: an interface from WIT, and a closure for each function.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use parole_durable::{EffectClass, ExecutionId};
-use parole_policy::{
-    Definition, ErrorType, Function as Declared, Kind, Level, Looks, Timeout, UserCapability, WorkEffect,
-};
+use parole_policy::{Definition, ErrorType, Function as Declared, Kind, Level, Timeout, UserCapability, WorkEffect};
 use serde_json::{Value, json};
 use wasmtime::component::{LinkerInstance, Val};
 
-use super::effect::{Attempt, Effect, Failure, Function, Unformed};
+use super::effect::{Attempt, Effect, Failure};
 use super::permit::{Nothing, Permit};
-use super::untyped::{self, Arguments, Named, Returned};
+use super::untyped::{self, AnsweredBy, Arguments, Named, Returned, UserCall};
 use super::{StoreData, act, wire};
 use crate::backends::Outside;
 use crate::clock;
@@ -45,7 +42,7 @@ pub struct Request {
     pub key: Option<String>,
     /// The arguments: an object by parameter name, in the JSON of WIT values.
     pub arguments: Value,
-    function: Arc<Declared>,
+    function: Named,
 }
 
 impl Request {
@@ -55,7 +52,7 @@ impl Request {
         let value = |param: &parole_policy::Field| {
             wire::read(self.arguments.get(&*param.name).unwrap_or(&Value::Null), &param.of)
         };
-        self.function.params.iter().filter_map(value).collect()
+        self.function.declared().params.iter().filter_map(value).collect()
     }
 }
 
@@ -191,53 +188,31 @@ impl Hosted {
             let named = Named { definition: Arc::clone(&self.definition), at };
             let closure = Arc::clone(closure);
             untyped::define(instance, named, move |execution, named, arguments| {
-                let answering = Answering { named, execution: execution.id(), closure: Arc::clone(&closure) };
-                async move { act(&execution, answering, arguments).await }
+                let answered_by = Here { execution: execution.id(), closure: Arc::clone(&closure) };
+                async move { act(&execution, UserCall { named, answered_by }, arguments).await }
             })?;
         }
         Ok(())
     }
 }
 
-/// A function that a closure answers.
-struct Answering {
-    named: Named,
+/// A closure of this program.
+struct Here {
     execution: ExecutionId,
     closure: Arc<Closure>,
 }
 
-impl Function for Answering {
-    fn definition(&self) -> &Arc<Definition> {
-        &self.named.definition
-    }
-
-    fn name(&self) -> Cow<'static, str> {
-        self.named.declared().name.to_string().into()
-    }
-
-    type Args = Vec<u8>;
-    type Form = Arguments;
-    type Answer = Returned;
-    type Slot = ();
-
-    fn recorded(&self, args: &Vec<u8>) -> Vec<u8> {
-        args.clone()
-    }
-
-    fn class(&self, _: &Vec<u8>) -> EffectClass {
-        match self.named.definition.effects.get(self.named.at) {
+impl AnsweredBy for Here {
+    fn class(&self, function: &Named) -> EffectClass {
+        match function.definition.effects.get(function.at) {
             Some(WorkEffect::Read) => EffectClass::Read,
             Some(WorkEffect::Idempotent) => EffectClass::Idempotent,
             Some(WorkEffect::Once) | None => EffectClass::Once,
         }
     }
-
-    fn form(&self, json: Vec<u8>, _: Looks, (): &()) -> Result<Arguments, Unformed<Returned>> {
-        Ok(Arguments::new(self.named.clone(), json))
-    }
 }
 
-impl Effect for Answering {
+impl Effect for UserCall<Here> {
     type Scope = Nothing;
     const OUTSIDE: bool = true;
 
@@ -248,19 +223,19 @@ impl Effect for Answering {
         _: &Outside,
         (): &(),
     ) -> Attempt<Returned, Arguments> {
-        let function = Arc::new(self.named.declared().clone());
+        let Here { execution, closure } = &self.answered_by;
         let request = Request {
-            execution: self.execution,
+            execution: *execution,
             key: permit.key().map(|key| key.as_str().to_owned()),
             arguments: form.value(),
-            function: Arc::clone(&function),
+            function: self.named.clone(),
         };
         let left = permit.deadline().saturating_duration_since(clock::now());
-        let answered = match tokio::time::timeout(left, (self.closure)(request)).await {
+        let answered = match tokio::time::timeout(left, closure(request)).await {
             Ok(answered) => answered,
             Err(_) => return Attempt::Failed(Failure::Expired { sent: true }),
         };
-        match returned(&function, answered) {
+        match returned(self.named.declared(), answered) {
             Ok(json) => Attempt::Done(Returned::of(json)),
             Err(failure) => Attempt::Failed(failure),
         }

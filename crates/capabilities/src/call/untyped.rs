@@ -26,7 +26,7 @@ pub fn link(instance: &mut LinkerInstance<'_, StoreData>, definition: &Arc<Defin
     for at in 0..definition.functions.len() {
         let named = Named { definition: Arc::clone(definition), at };
         define(instance, named, |execution, named, arguments| async move {
-            ask(&execution, Untyped(named), arguments).await
+            ask(&execution, UserCall { named, answered_by: Workers }, arguments).await
         })?;
     }
     Ok(())
@@ -67,14 +67,32 @@ fn mistyped(function: &Named, what: &str) -> wasmtime::Error {
 }
 
 /// A function of a capability that users define.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) definition: Arc<Definition>,
     pub(super) at: usize,
 }
 
-/// The same, answered by whoever settles its promise.
-struct Untyped(Named);
+/// A call of such a function.
+pub(super) struct UserCall<A> {
+    pub(super) named: Named,
+    pub(super) answered_by: A,
+}
+
+/// Who answers a call.
+pub(super) trait AnsweredBy: Send + Sync + 'static {
+    /// As what a call of this function is recorded.
+    fn class(&self, function: &Named) -> EffectClass;
+}
+
+/// Whoever settles its promise.
+struct Workers;
+
+impl AnsweredBy for Workers {
+    fn class(&self, _: &Named) -> EffectClass {
+        EffectClass::Await
+    }
+}
 
 impl Named {
     pub(super) fn declared(&self) -> &Declared {
@@ -134,23 +152,19 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn new(function: Named, json: Vec<u8>) -> Self {
-        Self { function, json, facts: OnceLock::new() }
-    }
-
     /// They are JSON that this program has made.
     pub(super) fn value(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()
     }
 }
 
-impl Function for Untyped {
+impl<A: AnsweredBy> Function for UserCall<A> {
     fn definition(&self) -> &Arc<Definition> {
-        &self.0.definition
+        &self.named.definition
     }
 
     fn name(&self) -> Cow<'static, str> {
-        self.0.declared().name.to_string().into()
+        self.named.declared().name.to_string().into()
     }
 
     type Args = Vec<u8>;
@@ -163,22 +177,22 @@ impl Function for Untyped {
     }
 
     fn class(&self, _: &Vec<u8>) -> EffectClass {
-        EffectClass::Await
+        self.answered_by.class(&self.named)
     }
 
     fn form(&self, json: Vec<u8>, _: Looks, (): &()) -> Result<Arguments, Unformed<Returned>> {
-        Ok(Arguments::new(self.0.clone(), json))
+        Ok(Arguments { function: self.named.clone(), json, facts: OnceLock::new() })
     }
 }
 
-impl Await for Untyped {
+impl Await for UserCall<Workers> {
     fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
         let data = record.value.data;
         match record.state {
-            PromiseState::Resolved => Ok(self.0.ok(data.unwrap_or_else(|| "null".into())).into_bytes()),
+            PromiseState::Resolved => Ok(self.named.ok(data.unwrap_or_else(|| "null".into())).into_bytes()),
             PromiseState::Rejected => {
                 let value: Value = data.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default();
-                match &self.0.declared().error {
+                match &self.named.declared().error {
                     ErrorType::Own(Some(own)) if own.check(&value, "").is_ok() => {
                         Ok(json(&serde_json::json!({ "err": value })))
                     }
