@@ -57,7 +57,9 @@ impl Type {
             (Type::Char, Value::String(text)) if text.chars().count() == 1 => Ok(()),
             (Type::Char, _) => expected("text of one character"),
             (Type::Int(int), value) => whole(*int, value).map(drop).ok_or_else(|| unfit(place, &int.words())),
-            (Type::Single | Type::Real, value) if real(value).is_some() => Ok(()),
+            (Type::Real, value) if real(value).is_some() => Ok(()),
+            (Type::Single, value) if real(value).is_some_and(fits_single) => Ok(()),
+            (Type::Single, Value::Number(_)) => expected("a number that an `f32` can come near to"),
             (Type::Single | Type::Real, _) => expected("a number, or one of \"nan\", \"inf\", \"-inf\""),
             (Type::Bytes | Type::Contents, Value::String(text)) if bytes(text).is_some() => Ok(()),
             (Type::Bytes | Type::Contents, _) => expected("base64 text"),
@@ -149,6 +151,13 @@ pub fn real(value: &Value) -> Option<f64> {
         },
         _ => None,
     }
+}
+
+/// Whether the nearest `f32` is not infinite, where the number is not.
+fn fits_single(number: f64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "that is what is asked")]
+    let nearest = number as f32;
+    nearest.is_finite() || !number.is_finite()
 }
 
 /// The bytes that text stands for.
@@ -245,6 +254,10 @@ mod tests {
             (Type::Int(Int::U16), json!(65_536), "expected a whole number from 0 to 65535"),
             (Type::Int(Int::U32), json!("5"), "expected a whole number from 0 to 4294967295"),
             (Type::Real, json!("-inf"), ""),
+            (Type::Real, json!(1e300), ""),
+            (Type::Single, json!("-inf"), ""),
+            (Type::Single, json!(3.402_823_466e38), ""),
+            (Type::Single, json!(-3.5e38), "expected a number that an `f32` can come near to"),
             (Type::Real, json!("infinity"), "expected a number, or one of \"nan\", \"inf\", \"-inf\""),
             (Type::Char, json!("é"), ""),
             (Type::Char, json!("e\u{301}"), "expected text of one character"),
