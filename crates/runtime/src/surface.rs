@@ -375,6 +375,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_component_has_so_many_imports_and_exports() {
+        let types = |count: usize| -> String {
+            (0..count).map(|at| format!("(type $t{at} u8) (export \"e{at}\" (type $t{at}))")).collect()
+        };
+        let imports = |count: usize| -> String { (0..count).map(|at| format!("(import \"f{at}\" (func))")).collect() };
+        let read = |inside: String| Surface::read(&wat::parse_str(format!("(component {inside})")).unwrap());
+        assert_eq!(read(types(ITEMS_MAX)).unwrap().exports.len(), ITEMS_MAX);
+        assert_eq!(read(imports(ITEMS_MAX)).unwrap().imports.len(), ITEMS_MAX);
+        assert!(read(types(ITEMS_MAX + 1)).is_none() && read(imports(ITEMS_MAX + 1)).is_none());
+    }
+
+    #[test]
+    fn a_text_has_so_many_bytes() {
+        let text = |most: usize| {
+            let mut text = b"(component)".to_vec();
+            text.resize(most, b' ');
+            text
+        };
+        assert!(component(&text(WAT_MAX)).is_ok());
+        assert!(component(&text(WAT_MAX + 1)).unwrap_err().contains("its text is over 8388608 bytes"));
+    }
+
     /// An enum of many long names, in many functions: what is kept is bounded, whatever the bytes say.
     #[test]
     fn what_is_kept_of_types_is_bounded() {
