@@ -334,3 +334,41 @@ fn what_a_person_has_allowed_is_once() -> Result<(), Failure> {
     ensure!(!world.path("done").exists() && pending(&world)?[0]["work"]["doubt"] == true);
     Ok(())
 }
+
+/// Arguments are as long as a guest makes them, and so is the error that a program gives: what is printed of them is not.
+#[test]
+fn what_a_guest_makes_long_is_printed_short() -> Result<(), Failure> {
+    let world = world()?;
+    let execution = waiting(&world, &format!("name-of(\"{}\")", "\\u{1}".repeat(20_000)))?;
+    let fails = program(&world, "fails", "exit 3")?;
+    let ran = drain(&world, &fails, &["--attempts", "2"])?;
+    ran.exits(0)?;
+    ensure!(ran.err().len() < 4_000 && ran.err().contains("failed 2 times"), "{} bytes", ran.err().len());
+    ensure!(outcome(&world, &execution)?["outcome"] == "failed");
+    // The guest gets the error of the function whole.
+    let execution = waiting(&world, "name-of(\"1\")")?;
+    let no = program(
+        &world,
+        "no",
+        "printf '{\"unknown\": \"' >&2; head -c 10000 /dev/zero | tr '\\0' x >&2; echo '\"}' >&2; exit 65",
+    )?;
+    let ran = drain(&world, &no, &[])?;
+    ran.exits(0)?;
+    ensure!(ran.err().len() < 4_000, "{} bytes", ran.err().len());
+    let report = outcome(&world, &execution)?;
+    let error = report["error"].as_str().unwrap_or_default();
+    ensure!(error.starts_with("there is no customer xxx"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_name_that_nobody_waits_for_is_said() -> Result<(), Failure> {
+    let world = world()?;
+    waiting(&world, "name-of(\"1\")")?;
+    let ada = program(&world, "ada", ADA)?;
+    let work = |name: &str| world.run(&["work", name, "--drain", "--", &ada]);
+    let said = format!("nothing waits for acme:crm/customer; calls wait for {CRM}");
+    ensure!(work("acme:crm/customer")?.exits(0)?.err().contains(&said));
+    ensure!(!work("acme:crm/customers")?.exits(0)?.err().contains("nothing waits"));
+    Ok(())
+}

@@ -4,7 +4,7 @@
 //! go on by being resumed. A claim is void once the process that holds it has ended; then somebody else takes the promise,
 //! unless that must not be done twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures_util::future::join_all;
 
@@ -163,6 +163,19 @@ impl Worker {
         }
         taken.waiting += free.len();
         Ok(())
+    }
+
+    /// Interfaces whose calls wait for workers, where none of them is this worker's: perhaps its name is misspelt.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn others(&self) -> Result<Vec<String>, Error> {
+        let filter = PromiseFilter { pending: true, ..PromiseFilter::default() };
+        let mut all = self.runtime.hub().promises_async(&filter).await?.whole;
+        all.retain(|record| record.tags.contains_key(TAG_EFFECT));
+        let names: BTreeSet<&str> = all.iter().map(PromiseRecord::capability).collect();
+        let own = all.iter().any(|record| self.answers(record));
+        Ok(if own { Vec::new() } else { names.into_iter().map(str::to_owned).collect() })
     }
 
     fn answers(&self, record: &PromiseRecord) -> bool {

@@ -115,6 +115,14 @@ pub fn run(args: &Args) -> Result<u8> {
             by: who::who(),
         };
         work.notice(&format!("parole: working on {}; Ctrl-C ends it", args.capability));
+        let others: Vec<String> = work.worker.others().await?.into_iter().map(|name| cut(name, NAME_MAX)).collect();
+        if !others.is_empty() {
+            work.notice(&format!(
+                "parole: nothing waits for {}; calls wait for {}",
+                args.capability,
+                others.join(", ")
+            ));
+        }
         let worked = work.all(&mut signals).await;
         let stopped = work.stop(&mut signals).await;
         worked.and(stopped).map(|()| 0)
@@ -279,9 +287,10 @@ impl Work<'_> {
                 }
             }
             Some(REJECT) => {
-                let reason = cut(reason.unwrap_or_else(|| "rejected".to_owned()), TEXT_MAX);
+                // Whole: it may be the JSON of an error that the function has.
+                let reason = reason.unwrap_or_else(|| "rejected".to_owned());
                 let settlement = self.worker.reject(&job, &reason, &self.by).await?;
-                self.say(&job, &what, &format!("rejected: {reason}"), &settlement);
+                self.say(&job, &what, &cut(format!("rejected: {reason}"), TEXT_MAX), &settlement);
                 Ok(())
             }
             Some(LATER) => {
@@ -327,18 +336,20 @@ impl Work<'_> {
     }
 
     /// What was not started is given back. What is under way is waited for; then, or at a second signal, it is ended, and
-    /// given back.
+    /// given back. An error keeps nothing of that from happening.
     async fn stop(&mut self, signals: &mut Signals) -> Result<()> {
+        let mut stopped = Ok(());
         while let Some(job) = self.taken.pop_front() {
-            self.worker.give_back(&job, Release::Later, 0).await?;
+            stopped = stopped.and(self.worker.give_back(&job, Release::Later, 0).await);
         }
+        let mut stopped = stopped.map_err(Failure::from);
         if !self.running.is_empty() {
             self.notice("parole: waiting for what is under way; Ctrl-C again ends it");
         }
         let mut within = std::pin::pin!(tokio::time::sleep(STOP_WITHIN));
         while !self.running.is_empty() {
             tokio::select! {
-                Some(finished) = self.finished.recv() => self.settle(finished).await?,
+                Some(finished) = self.finished.recv() => stopped = stopped.and(self.settle(finished).await),
                 () = within.as_mut() => break,
                 () = signals.next() => break,
             }
@@ -346,9 +357,9 @@ impl Work<'_> {
         for Running { job, group, .. } in std::mem::take(&mut self.running).into_values() {
             let _ = kill_process_group(group, Signal::KILL);
             let how = if job.once { Release::Doubt } else { Release::Later };
-            self.worker.give_back(&job, how, 0).await?;
+            stopped = stopped.and(self.worker.give_back(&job, how, 0).await.map_err(Failure::from));
         }
-        Ok(())
+        stopped
     }
 
     fn say(&self, job: &Job, what: &str, how: &str, settlement: &Settlement) {
