@@ -20,8 +20,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Program {
     child: Child,
     group: Pid,
-    stdout: Heard,
-    stderr: Heard,
+    stdout: OutputReader,
+    stderr: OutputReader,
 }
 
 /// A program that has ended.
@@ -39,10 +39,10 @@ impl Program {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let ((stdin, mut to), (from, stdout), (other, stderr)) = (io::pipe()?, io::pipe()?, io::pipe()?);
         // All that can fail is there before the program is: where this fails, nothing has been done.
-        let first = Heard::of(from, move |kept, piece| {
+        let first = OutputReader::of(from, move |kept, piece| {
             kept.extend(piece.iter().take((stdout_max + 1).saturating_sub(kept.len())));
         })?;
-        let second = Heard::of(other, keep_last)?;
+        let second = OutputReader::of(other, keep_last)?;
         // One that does not read its input has ended, or knows what it does.
         let write = move || drop(to.write_all(&input));
         thread::Builder::new().name("parole-stdin".into()).spawn(write)?;
@@ -82,13 +82,13 @@ impl Ended {
 }
 
 /// What comes out of a pipe, while it is open.
-struct Heard {
+struct OutputReader {
     /// Nothing, once nobody listens any more.
     kept: Arc<Mutex<Option<Vec<u8>>>>,
     closed: Receiver<()>,
 }
 
-impl Heard {
+impl OutputReader {
     fn of(
         mut from: impl Read + Send + 'static,
         keep: impl Fn(&mut Vec<u8>, &[u8]) + Send + 'static,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use parole_durable::{EffectClass, ExecutionId};
 use parole_policy::{Definition, ErrorType, Function as Declared, Kind, Level, Timeout, UserCapability, WorkEffect};
-use serde_json::{Value, json};
+use serde_json::Value;
 use wasmtime::component::{LinkerInstance, Val};
 
 use super::effect::{Attempt, Effect, Failure};
 use super::permit::{Nothing, Permit};
-use super::untyped::{self, AnsweredBy, Arguments, Named, Returned, UserCall};
+use super::untyped::{self, AnsweredBy, Arguments, Returned, UserCall, UserFunction};
 use super::{StoreData, act, wire};
 use crate::backends::Outside;
 use crate::clock;
@@ -42,7 +42,7 @@ pub struct Request {
     pub key: Option<String>,
     /// The arguments: an object by parameter name, in the JSON of WIT values.
     pub arguments: Value,
-    function: Named,
+    function: UserFunction,
 }
 
 impl Request {
@@ -185,11 +185,11 @@ impl Hosted {
     /// The engine does not take one.
     pub fn link(&self, instance: &mut LinkerInstance<'_, StoreData>) -> wasmtime::Result<()> {
         for (at, closure) in self.closures.iter().enumerate() {
-            let named = Named { definition: Arc::clone(&self.definition), at };
+            let function = UserFunction { definition: Arc::clone(&self.definition), at };
             let closure = Arc::clone(closure);
-            untyped::define(instance, named, move |execution, named, arguments| {
-                let answered_by = Here { execution: execution.id(), closure: Arc::clone(&closure) };
-                async move { act(&execution, UserCall { named, answered_by }, arguments).await }
+            untyped::define(instance, function, move |execution, function, arguments| {
+                let answered_by = HostClosure { execution: execution.id(), closure: Arc::clone(&closure) };
+                async move { act(&execution, UserCall { function, answered_by }, arguments).await }
             })?;
         }
         Ok(())
@@ -197,13 +197,13 @@ impl Hosted {
 }
 
 /// A closure of this program.
-struct Here {
+struct HostClosure {
     execution: ExecutionId,
     closure: Arc<Closure>,
 }
 
-impl AnsweredBy for Here {
-    fn class(&self, function: &Named) -> EffectClass {
+impl AnsweredBy for HostClosure {
+    fn class(&self, function: &UserFunction) -> EffectClass {
         match function.definition.effects.get(function.at) {
             Some(WorkEffect::Read) => EffectClass::Read,
             Some(WorkEffect::Idempotent) => EffectClass::Idempotent,
@@ -212,7 +212,7 @@ impl AnsweredBy for Here {
     }
 }
 
-impl Effect for UserCall<Here> {
+impl Effect for UserCall<HostClosure> {
     type Scope = Nothing;
     const OUTSIDE: bool = true;
 
@@ -223,19 +223,19 @@ impl Effect for UserCall<Here> {
         _: &Outside,
         (): &(),
     ) -> Attempt<Returned, Arguments> {
-        let Here { execution, closure } = &self.answered_by;
+        let HostClosure { execution, closure } = &self.answered_by;
         let request = Request {
             execution: *execution,
             key: permit.key().map(|key| key.as_str().to_owned()),
             arguments: form.value(),
-            function: self.named.clone(),
+            function: self.function.clone(),
         };
         let left = permit.deadline().saturating_duration_since(clock::now());
         let answered = match tokio::time::timeout(left, closure(request)).await {
             Ok(answered) => answered,
             Err(_) => return Attempt::Failed(Failure::Expired { sent: true }),
         };
-        match returned(self.named.declared(), answered) {
+        match returned(self.function.declared(), answered) {
             Ok(json) => Attempt::Done(Returned::of(json)),
             Err(failure) => Attempt::Failed(failure),
         }
@@ -245,27 +245,25 @@ impl Effect for UserCall<Here> {
 /// The JSON of what a function returns.
 fn returned(function: &Declared, answered: Answered) -> Result<Vec<u8>, Failure> {
     let failed = |text: String| Failure::Failed { text, sent: true };
-    let value = match answered {
-        Ok(Reply::Json(value)) => value,
-        Ok(Reply::Val(value)) => match &function.result {
-            None => Value::Null,
-            Some(of) => {
-                let mut bytes = Vec::new();
-                let written = wire::write(&value, of, &mut bytes);
-                written.ok_or_else(|| failed(format!("its answer is no {of}")))?;
-                serde_json::from_slice(&bytes).unwrap_or_default()
-            }
-        },
-        Err(CallError::Denied(reason)) => {
-            return Err(Failure::Ended(crate::Error::Denied(reason)));
+    match answered {
+        Ok(Reply::Json(value)) => {
+            untyped::stored(function, &value).map_err(|why| failed(format!("its answer does not fit: {why}")))
         }
-        Err(CallError::Failed(text)) => return Err(failed(text)),
-        Err(CallError::Own(error)) => match &function.error {
-            ErrorType::Own(Some(of)) if of.check(&error, "").is_ok() => {
-                return Ok(crate::error::json(&json!({ "err": error })));
+        Ok(Reply::Val(value)) => {
+            let mut json = Vec::new();
+            match &function.result {
+                None => json.extend_from_slice(b"null"),
+                Some(of) => {
+                    wire::write(&value, of, &mut json).ok_or_else(|| failed(format!("its answer is no {of}")))?
+                }
             }
-            _ => return Err(failed("its error is none that the function has".into())),
+            Ok(untyped::ok(function, json))
+        }
+        Err(CallError::Denied(reason)) => Err(Failure::Ended(crate::Error::Denied(reason))),
+        Err(CallError::Failed(text)) => Err(failed(text)),
+        Err(CallError::Own(error)) => match &function.error {
+            ErrorType::Own(Some(of)) if of.check(&error, "").is_ok() => Ok(untyped::err(&error)),
+            _ => Err(failed("its error is none that the function has".into())),
         },
-    };
-    untyped::stored(function, &value).map_err(|why| failed(format!("its answer does not fit: {why}")))
+    }
 }

@@ -347,7 +347,7 @@ async fn wait<A: Await>(
     };
     let request = CallRequest::new(call.definition(), call.name(), dynamic(&form), &recorded);
     let timer = || form.as_ref().map_or(Ok(None), |form| call.timer(form, now()));
-    let (open, promise) = match execution.promised(open, &request, &recorded, timer).await? {
+    let (open, promise) = match execution.promise_for(open, &request, &recorded, timer).await? {
         Ok(promised) => promised,
         Err(answer) => return decoded::<A>(answer, number),
     };

@@ -24,87 +24,83 @@ use crate::{Error, Stop};
 /// The engine does not take one.
 pub fn link(instance: &mut LinkerInstance<'_, StoreData>, definition: &Arc<Definition>) -> wasmtime::Result<()> {
     for at in 0..definition.functions.len() {
-        let named = Named { definition: Arc::clone(definition), at };
-        define(instance, named, |execution, named, arguments| async move {
-            ask(&execution, UserCall { named, answered_by: Workers }, arguments).await
+        let function = UserFunction { definition: Arc::clone(definition), at };
+        define(instance, function, |execution, function, arguments| async move {
+            ask(&execution, UserCall { function, answered_by: Workers }, arguments).await
         })?;
     }
     Ok(())
 }
 
 /// Defines a function: what `call` makes of its arguments is for the guest.
-pub(super) fn define<F, A>(instance: &mut LinkerInstance<'_, StoreData>, named: Named, call: F) -> wasmtime::Result<()>
+pub(super) fn define<F, A>(
+    instance: &mut LinkerInstance<'_, StoreData>,
+    function: UserFunction,
+    call: F,
+) -> wasmtime::Result<()>
 where
-    F: Fn(Execution, Named, Vec<u8>) -> A + Clone + Send + Sync + 'static,
+    F: Fn(Execution, UserFunction, Vec<u8>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = wasmtime::Result<Result<Returned, Error>>> + Send + 'static,
 {
-    let wit = Arc::clone(&named.declared().wit);
+    let wit = Arc::clone(&function.declared().wit);
     instance.func_new_async(&wit, move |store, _, params, results| {
-        let (named, call) = (named.clone(), call.clone());
-        let arguments = wire::arguments(params, &named.declared().params);
-        let own = named.clone();
+        let (function, call) = (function.clone(), call.clone());
+        let arguments = wire::arguments(params, &function.declared().params);
+        let own = function.clone();
         let called = plain(&store, |execution| async move {
             let arguments = arguments.ok_or_else(|| mistyped(&own, "an argument"))?;
             call(execution, own, arguments).await
         });
         Box::new(async move {
             let answer = Box::into_pin(called).await?;
-            match (results, named.returned(answer)?) {
+            match (results, function.returned(answer)?) {
                 ([], None) => Ok(()),
                 ([slot], Some(value)) => {
                     *slot = value;
                     Ok(())
                 }
-                _ => Err(mistyped(&named, "the result")),
+                _ => Err(mistyped(&function, "the result")),
             }
         })
     })
 }
 
 /// The engine has checked the types before the guest was started.
-fn mistyped(function: &Named, what: &str) -> wasmtime::Error {
+fn mistyped(function: &UserFunction, what: &str) -> wasmtime::Error {
     wasmtime::format_err!("{what} of `{}` has another type than it was linked with", function.declared().name)
 }
 
 /// A function of a capability that users define.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
+pub(super) struct UserFunction {
     pub(super) definition: Arc<Definition>,
     pub(super) at: usize,
 }
 
 /// A call of such a function.
 pub(super) struct UserCall<A> {
-    pub(super) named: Named,
+    pub(super) function: UserFunction,
     pub(super) answered_by: A,
 }
 
 /// Who answers a call.
 pub(super) trait AnsweredBy: Send + Sync + 'static {
     /// As what a call of this function is recorded.
-    fn class(&self, function: &Named) -> EffectClass;
+    fn class(&self, function: &UserFunction) -> EffectClass;
 }
 
 /// Whoever settles its promise.
 struct Workers;
 
 impl AnsweredBy for Workers {
-    fn class(&self, _: &Named) -> EffectClass {
+    fn class(&self, _: &UserFunction) -> EffectClass {
         EffectClass::Await
     }
 }
 
-impl Named {
+impl UserFunction {
     pub(super) fn declared(&self) -> &Declared {
         &self.definition.functions[self.at]
-    }
-
-    /// The JSON of what the function returns, when this is its ok value.
-    fn ok(&self, data: String) -> String {
-        match self.declared().error {
-            ErrorType::None => data,
-            ErrorType::Shared | ErrorType::Own(_) => format!("{{\"ok\":{data}}}"),
-        }
     }
 
     /// The value for the guest.
@@ -145,7 +141,7 @@ fn told(of: &ErrorType, error: &Error) -> Option<Value> {
 
 /// The arguments of a call: JSON by parameter name. It is its own one form.
 pub(crate) struct Arguments {
-    function: Named,
+    function: UserFunction,
     json: Vec<u8>,
     /// The same for rules, from the first look on.
     facts: OnceLock<OwnedFields>,
@@ -160,11 +156,11 @@ impl Arguments {
 
 impl<A: AnsweredBy> Function for UserCall<A> {
     fn definition(&self) -> &Arc<Definition> {
-        &self.named.definition
+        &self.function.definition
     }
 
     fn name(&self) -> Cow<'static, str> {
-        self.named.declared().name.to_string().into()
+        self.function.declared().name.to_string().into()
     }
 
     type Args = Vec<u8>;
@@ -177,11 +173,11 @@ impl<A: AnsweredBy> Function for UserCall<A> {
     }
 
     fn class(&self, _: &Vec<u8>) -> EffectClass {
-        self.answered_by.class(&self.named)
+        self.answered_by.class(&self.function)
     }
 
     fn form(&self, json: Vec<u8>, _: Looks, (): &()) -> Result<Arguments, Unformed<Returned>> {
-        Ok(Arguments { function: self.named.clone(), json, facts: OnceLock::new() })
+        Ok(Arguments { function: self.function.clone(), json, facts: OnceLock::new() })
     }
 }
 
@@ -189,13 +185,13 @@ impl Await for UserCall<Workers> {
     fn read(&self, record: PromiseRecord) -> Result<Vec<u8>, Error> {
         let data = record.value.data;
         match record.state {
-            PromiseState::Resolved => Ok(self.named.ok(data.unwrap_or_else(|| "null".into())).into_bytes()),
+            PromiseState::Resolved => {
+                Ok(ok(self.function.declared(), data.unwrap_or_else(|| "null".into()).into_bytes()))
+            }
             PromiseState::Rejected => {
                 let value: Value = data.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default();
-                match &self.named.declared().error {
-                    ErrorType::Own(Some(own)) if own.check(&value, "").is_ok() => {
-                        Ok(json(&serde_json::json!({ "err": value })))
-                    }
+                match &self.function.declared().error {
+                    ErrorType::Own(Some(own)) if own.check(&value, "").is_ok() => Ok(err(&value)),
                     _ => Err(Error::Denied(match value {
                         Value::String(text) => text,
                         Value::Null => "whoever answers it said no".into(),
@@ -250,16 +246,26 @@ impl Answer for Returned {
     }
 }
 
+/// The JSON of what a function returns, when this is that of its ok value.
+pub(super) fn ok(function: &Declared, json: Vec<u8>) -> Vec<u8> {
+    match function.error {
+        ErrorType::None => json,
+        ErrorType::Shared | ErrorType::Own(_) => [&b"{\"ok\":"[..], &json, b"}"].concat(),
+    }
+}
+
+/// The same, when this is its error.
+pub(super) fn err(error: &Value) -> Vec<u8> {
+    json(&serde_json::json!({ "err": error }))
+}
+
 /// The form in which the journal keeps an ok value that a person tells of a call in doubt.
 ///
 /// # Errors
 /// It is none of the function: what was expected.
 pub(super) fn stored(function: &Declared, value: &Value) -> Result<Vec<u8>, String> {
     check(function, value)?;
-    Ok(match function.error {
-        ErrorType::None => json(value),
-        ErrorType::Shared | ErrorType::Own(_) => json(&serde_json::json!({ "ok": value })),
-    })
+    Ok(ok(function, json(value)))
 }
 
 /// What is wrong with an answer to a call of a function, as somebody settles its promise.

@@ -19,7 +19,7 @@ use crate::sink::Event;
 impl Execution {
     /// Brings a call through the gate to the promise that it waits for; one that has it already is through. `Err`: it has
     /// its answer.
-    pub(super) async fn promised(
+    pub(super) async fn promise_for(
         &self,
         open: Open,
         call: &CallRequest<'_>,
@@ -42,7 +42,7 @@ impl Execution {
                 })?,
                 Err(error) => Err(error),
             };
-            if promise.is_err() || call.definition.kind != Kind::Worker || self.offered(&permitted).await? {
+            if promise.is_err() || call.definition.kind != Kind::Worker || self.commit_promise(&permitted).await? {
                 return Ok(Ok((permitted.open, promise)));
             }
             gate = Box::pin(self.decided(permitted.open, call, permitted.approved)).await?;
@@ -51,7 +51,7 @@ impl Execution {
 
     /// Makes a promise durable that somebody acts on without being asked: under the grants by which the call was decided,
     /// or not at all.
-    async fn offered(&self, PermittedCall { open, generation, .. }: &PermittedCall) -> Result<bool, Stop> {
+    async fn commit_promise(&self, PermittedCall { open, generation, .. }: &PermittedCall) -> Result<bool, Stop> {
         let taken = self.commit_admission(Admission { step: open.number, generation: *generation }).await?;
         // Whoever waits for it has to look: it may be settled by now.
         self.with(|state| state.made = None);

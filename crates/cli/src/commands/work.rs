@@ -150,8 +150,8 @@ struct Work<'a> {
 struct Running {
     job: Job,
     group: Pid,
-    /// When it was told to end, as nobody waits for it any more.
-    told: Option<Instant>,
+    /// When, as nobody waits for it any more.
+    asked_to_end: Option<Instant>,
 }
 
 /// A program that has ended.
@@ -211,15 +211,15 @@ impl Work<'_> {
     fn end_what_is_settled(&mut self) {
         let Self { running, changes, args, .. } = self;
         for own in running.values_mut().filter(|own| !changes.is_pending(&own.job.promise.record.id)) {
-            match own.told {
+            match own.asked_to_end {
                 None => {
                     if !args.quiet {
                         output::err(&format!("parole: {} is not pending any more: ended", what(&own.job.promise)));
                     }
                     let _ = kill_process_group(own.group, Signal::TERM);
-                    own.told = Some(Instant::now());
+                    own.asked_to_end = Some(Instant::now());
                 }
-                Some(told) if told.elapsed() >= STOP_WITHIN => drop(kill_process_group(own.group, Signal::KILL)),
+                Some(asked) if asked.elapsed() >= STOP_WITHIN => drop(kill_process_group(own.group, Signal::KILL)),
                 Some(_) => {}
             }
         }
@@ -245,7 +245,7 @@ impl Work<'_> {
         let started = thread.map_err(|error| error.to_string()).and_then(|_| told.recv().map_err(|e| e.to_string())?);
         match started {
             Ok(group) => {
-                self.running.insert(id, Running { job, group, told: None });
+                self.running.insert(id, Running { job, group, asked_to_end: None });
                 Ok(())
             }
             Err(error) => {
@@ -258,9 +258,9 @@ impl Work<'_> {
 
     /// Does with a promise what its program says.
     async fn settle(&mut self, Finished { id, mut ended }: Finished) -> Result<()> {
-        let Some(Running { job, told, .. }) = self.running.remove(&id) else { return Ok(()) };
+        let Some(Running { job, asked_to_end, .. }) = self.running.remove(&id) else { return Ok(()) };
         let status = ended.status();
-        if told.is_some() {
+        if asked_to_end.is_some() {
             return Ok(());
         }
         let Ended { stdout, stderr, .. } = ended;
